@@ -1,0 +1,42 @@
+"""Perceiver IO as a library: arrays in, arrays out.
+
+raw example ──experiments/data──▶ batch        {name: [B, ...]}   host
+batch       ──inputs───────────▶ x  input array     [B, M, C]   ┐
+x           ──Encoder──────────▶ z  latent array    [B, N, D]   │
+z           ──Processor────────▶ z  latent array    [B, N, D]   │ device,
+batch       ──learned/position─▶ q  output queries  [B, O, E]   │ one jit
+q, z        ──Decoder──────────▶ y  output array    [B, O, E]   │
+y           ──a linear map─────▶ prediction                     ┘
+prediction  ──losses───────────▶ scalar
+prediction  ──metrics──────────▶ per example [B, ...]
+"""
+
+from perceiver.attention import attend
+from perceiver.attention import Attention
+from perceiver.attention import CrossAttention
+from perceiver.attention import MLP
+from perceiver.attention import record_weights
+from perceiver.attention import SelfAttention
+from perceiver.learned import LearnedArray
+from perceiver.perceiver_io import AverageDecoder
+from perceiver.perceiver_io import Decoder
+from perceiver.perceiver_io import Encoder
+from perceiver.perceiver_io import Processor
+from perceiver.perceiver_io import RepeatedEncoder
+from perceiver.precision import compute_in
+
+__all__ = [
+    "Attention",
+    "AverageDecoder",
+    "CrossAttention",
+    "Decoder",
+    "Encoder",
+    "LearnedArray",
+    "MLP",
+    "Processor",
+    "RepeatedEncoder",
+    "SelfAttention",
+    "attend",
+    "compute_in",
+    "record_weights",
+]

@@ -1,0 +1,33 @@
+"""Arrays that are parameters: latents, queries, positions, tokens, padding."""
+
+import dataclasses
+
+import haiku as hk
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float
+
+
+@dataclasses.dataclass
+class LearnedArray(hk.Module):
+  """A learned array, the same for every example."""
+
+  num_elements: int
+  channels: int
+  name: str | None = None
+
+  def __call__(
+      self, batch_size: int
+  ) -> Float[Array, "{batch_size} {self.num_elements} {self.channels}"]:
+    """The array, once for each of `batch_size` examples.
+
+    It starts as a normal of deviation 0.02, cut at two deviations.
+
+    Source: Perceiver, appendix C.
+    """
+    array = hk.get_parameter(
+        "array",
+        [self.num_elements, self.channels],
+        init=hk.initializers.TruncatedNormal(0.02),
+    )
+    return jnp.broadcast_to(array, (batch_size, *array.shape))

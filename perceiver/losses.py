@@ -1,0 +1,44 @@
+"""What training minimises; every function gives one number per example."""
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float
+from jaxtyping import Int
+import optax
+
+
+def soft_labels(
+    labels: Int[Array, "B"],
+    num_classes: int,
+    smoothing: float = 0.0,
+    mix_labels: Int[Array, "B"] | None = None,
+    mix_ratio: Float[Array, "B"] | None = None,
+) -> Float[Array, "B {num_classes}"]:
+  """Class probabilities to be learned: labels, mixed, then smoothed.
+
+  Args:
+    labels: classes, from 0.
+    num_classes: how many there are.
+    smoothing: the part that is spread evenly over all classes, in [0, 1].
+    mix_labels: the classes of the second images of MixUp or CutMix.
+    mix_ratio: the part of the first images, in [0, 1].
+
+  Returns:
+    one distribution a row.
+
+  Source: official ImageNet training.
+  """
+  targets = jax.nn.one_hot(labels, num_classes)
+  if mix_labels is not None and mix_ratio is not None:
+    other = jax.nn.one_hot(mix_labels, num_classes)
+    ratio = mix_ratio[:, None]
+    targets = ratio * targets + (1.0 - ratio) * other
+  return optax.smooth_labels(targets, smoothing)
+
+
+def cross_entropy(
+    logits: Float[Array, "B K"], targets: Float[Array, "B K"]
+) -> Float[Array, "B"]:
+  """Nats by which softmax(logits) misses the target distributions."""
+  return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)

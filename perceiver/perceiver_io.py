@@ -1,0 +1,274 @@
+"""Encode, process, decode: the modules of figure 2 of Perceiver IO.
+
+Axes: B examples; input array M × C; latent array N × D; output queries O × E.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from einops import rearrange
+import haiku as hk
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool
+from jaxtyping import Float
+
+from perceiver import attention
+from perceiver.attention import CrossAttention
+from perceiver.attention import SelfAttention
+from perceiver.learned import LearnedArray
+
+# Parameters under a module of this name hold one layer per row: an optimizer
+# that looks at whole tensors must look at each row by itself.
+STACK = "layers"
+
+
+@dataclasses.dataclass
+class Encoder(hk.Module):
+  """Reads the input array into the latent array."""
+
+  num_latents: int  # N
+  latent_channels: int  # D
+  num_heads: int = 1
+  qk_channels: int | None = None  # None: C, as the input array.
+  v_channels: int | None = None  # None: qk_channels.
+  widening_factor: int = 1
+  name: str | None = None
+
+  def __call__(
+      self,
+      x: Float[Array, "B M C"],
+      mask: Bool[Array, "B M"] | None = None,
+  ) -> Float[Array, "B {self.num_latents} {self.latent_channels}"]:
+    """z, the latent array.
+
+    Args:
+      x: the input array.
+      mask: True where an element of x may be read. With none to read, z is what
+        the latents become without any input.
+    """
+    latents = LearnedArray(
+        self.num_latents, self.latent_channels, name="latents"
+    )
+    return self.read(latents(len(x)), x, mask, "cross_attention")
+
+  @hk.transparent
+  def read(
+      self,
+      z: Float[Array, "B N D"],
+      x: Float[Array, "B M C"],
+      mask: Bool[Array, "B M"] | None,
+      name: str,
+  ) -> Float[Array, "B N D"]:
+    """z after a read of x by the weights called `name`."""
+    module = CrossAttention(
+        num_heads=self.num_heads,
+        qk_channels=self.qk_channels,
+        v_channels=self.v_channels,
+        widening_factor=self.widening_factor,
+        name=name,
+    )
+    # Parameters are read in the dtype to compute in, so z has it and x may not.
+    x = x.astype(z.dtype)
+    return module(z, x, None if mask is None else mask[:, None, :])
+
+
+@dataclasses.dataclass
+class Processor(hk.Module):
+  """Lets the latent array read itself, layer after layer.
+
+  The parameters of all layers are stacked and the layers scanned, so that the
+  compiled program does not grow with depth.
+  """
+
+  layers_per_block: int
+  num_blocks: int = 1
+  share_blocks: bool = True  # All blocks use the same weights.
+  num_heads: int = 8
+  qk_channels: int | None = None  # None: D.
+  widening_factor: int = 1
+  remat: bool = False  # Recompute in the backward pass: less memory, more time.
+  name: str | None = None
+
+  def __call__(self, z: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    """The latent array after num_blocks * layers_per_block layers."""
+    repeats, layers = self.num_blocks, self.layers_per_block
+    if not self.share_blocks:
+      repeats, layers = 1, repeats * layers
+    # A plain function: a method would put this module's path into its layers'.
+    layer = hk.transform(
+        lambda z: SelfAttention(
+            num_heads=self.num_heads,
+            qk_channels=self.qk_channels,
+            widening_factor=self.widening_factor,
+            name="self_attention",
+        )(z)
+    )
+    initialise = jax.vmap(layer.init, in_axes=(0, None))
+    with attention.record_weights():  # What is drawn at first is no read.
+      stacked = hk.lift(
+          lambda z: initialise(hk.next_rng_keys(layers), z),
+          allow_reuse=True,
+          name=STACK,
+      )(z)
+
+    recorded = attention.recorded()
+
+    def apply_layer(z, params):
+      if recorded is None:
+        return layer.apply(params, None, z), {}
+      with attention.record_weights() as weights:
+        z = layer.apply(params, None, z)
+      return z, weights
+
+    def apply_block(z, _):
+      return jax.lax.scan(apply_layer, z, stacked)
+
+    if self.remat:
+      apply_layer = jax.checkpoint(apply_layer, prevent_cse=False)
+    if repeats == 1:
+      z, weights = apply_block(z, None)
+    else:
+      z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
+    if recorded is not None:
+      for path, value in weights.items():
+        recorded[f"{self.module_name}/{STACK}/{path}"] = value
+    return z
+
+
+@dataclasses.dataclass
+class RepeatedEncoder(hk.Module):
+  """The original Perceiver: reads the input array several times.
+
+  Reads and the blocks of the processor alternate, or all reads come first. The
+  first read always has weights of its own.
+
+  Source: Perceiver, §4.1, Tables 5 to 7.
+  """
+
+  encoder: Mapping[str, Any]  # Settings of `Encoder`.
+  processor: Mapping[str, Any]  # Of `Processor`; num_blocks 0: reads alone.
+  num_reads: int = 8
+  interleave: bool = True  # False: all reads come before all blocks.
+  share_reads: bool = True  # Reads after the first use the same weights.
+  name: str | None = None
+
+  def __call__(
+      self,
+      x: Float[Array, "B M C"],
+      mask: Bool[Array, "B M"] | None = None,
+  ) -> Float[Array, "B N D"]:
+    """The latent array after all reads and blocks."""
+    encoder = Encoder(**self.encoder, name="encoder")
+    process = self._processors()
+    z = encoder(x, mask)
+    if self.interleave:
+      z = process[0](z)
+    for i in range(1, self.num_reads):
+      name = "read_again" if self.share_reads else f"read_{i + 1}"
+      z = encoder.read(z, x, mask, name)
+      if self.interleave:
+        z = process[i](z)
+    return z if self.interleave else process[0](z)
+
+  @hk.transparent
+  def _processors(self):
+    """What follows each read, in order; one for all that share weights."""
+    settings = dict(self.processor)
+    num_blocks = settings.pop("num_blocks", 1)
+    if num_blocks == 0:
+      return [lambda z: z] * self.num_reads
+    share = settings.get("share_blocks", True)
+    turns = self.num_reads if self.interleave else 1
+    if num_blocks % turns:
+      raise ValueError(
+          f"{self.module_name}: {num_blocks} blocks do not divide evenly among"
+          f" {turns} reads."
+      )
+    settings["num_blocks"] = num_blocks // turns
+    if share:
+      return [Processor(**settings, name="processor")] * turns
+    return [
+        Processor(**settings, name=f"processor_{i + 1}") for i in range(turns)
+    ]
+
+
+@dataclasses.dataclass
+class Decoder(hk.Module):
+  """Lets output queries read the latent array."""
+
+  num_heads: int = 1
+  qk_channels: int | None = None  # None: D, as the latent array.
+  v_channels: int | None = None  # None: qk_channels.
+  widening_factor: int = 1
+  use_query_residual: bool = True
+  chunk: int | None = None  # Queries decoded at a time; None: all at once.
+  name: str | None = None
+
+  def __call__(
+      self,
+      query: Float[Array, "B O E"],
+      z: Float[Array, "B N D"],
+      mask: Bool[Array, "B O"] | None = None,
+  ) -> Float[Array, "B O E"]:
+    """The output array.
+
+    Args:
+      query: output queries; they do not see each other, so decoding them in
+        chunks changes memory and nothing else.
+      z: the latent array.
+      mask: False at queries that are padding: they read nothing, and their
+        outputs hold nothing of z.
+    """
+    module = CrossAttention(
+        num_heads=self.num_heads,
+        qk_channels=self.qk_channels,
+        v_channels=self.v_channels,
+        widening_factor=self.widening_factor,
+        use_query_residual=self.use_query_residual,
+        name="cross_attention",
+    )
+
+    def read(query, mask):
+      return module(query, z, None if mask is None else mask[:, :, None])
+
+    query = query.astype(z.dtype)
+    num_queries = query.shape[1]
+    chunk = self.chunk or num_queries
+    # A loop's body may neither make parameters nor hand out weights.
+    whole = hk.running_init() or attention.recorded() is not None
+    if chunk >= num_queries or whole:
+      return read(query, mask)
+
+    def split(array):
+      padding = -num_queries % chunk
+      padding = [(0, 0), (0, padding)] + [(0, 0)] * (array.ndim - 2)
+      array = jnp.pad(array, padding)
+      return rearrange(array, "b (n o) ... -> n b o ...", o=chunk)
+
+    # None is a tree without arrays, so a missing mask stays None.
+    chunks = jax.tree.map(split, (query, mask))
+    y = hk.map(lambda queries: read(*queries), chunks)
+    return rearrange(y, "n b o e -> b (n o) e")[:, :num_queries]
+
+
+@dataclasses.dataclass
+class AverageDecoder(hk.Module):
+  """The original Perceiver's head: the mean latent, projected.
+
+  It starts at zero.
+
+  Source: Perceiver IO, figure 6; official behaviour.
+  """
+
+  num_outputs: int
+  name: str | None = None
+
+  def __call__(
+      self, z: Float[Array, "B N D"]
+  ) -> Float[Array, "B {self.num_outputs}"]:
+    """One vector per example."""
+    project = hk.Linear(self.num_outputs, w_init=jnp.zeros, name="logits")
+    return project(z.mean(axis=1))
