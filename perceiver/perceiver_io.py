@@ -3,6 +3,7 @@
 Axes: B examples; input array M × C; latent array N × D; output queries O × E.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -52,17 +53,11 @@ class Encoder(hk.Module):
     latents = LearnedArray(
         self.num_latents, self.latent_channels, name="latents"
     )
-    return self.read(latents(len(x)), x, mask, "cross_attention")
+    return self.reader("cross_attention")(latents(len(x)), x, mask)
 
   @hk.transparent
-  def read(
-      self,
-      z: Float[Array, "B N D"],
-      x: Float[Array, "B M C"],
-      mask: Bool[Array, "B M"] | None,
-      name: str,
-  ) -> Float[Array, "B N D"]:
-    """z after a read of x by the weights called `name`."""
+  def reader(self, name: str) -> Callable[..., Array]:
+    """A read (z, x, mask) -> z; each call of it uses the weights `name`."""
     module = CrossAttention(
         num_heads=self.num_heads,
         qk_channels=self.qk_channels,
@@ -70,9 +65,13 @@ class Encoder(hk.Module):
         widening_factor=self.widening_factor,
         name=name,
     )
-    # Parameters are read in the dtype to compute in, so z has it and x may not.
-    x = x.astype(z.dtype)
-    return module(z, x, None if mask is None else mask[:, None, :])
+
+    def read(z, x, mask):
+      # Parameters are read in the dtype to compute in: z has it, x may not.
+      x = x.astype(z.dtype)
+      return module(z, x, None if mask is None else mask[:, None, :])
+
+    return read
 
 
 @dataclasses.dataclass
@@ -163,12 +162,16 @@ class RepeatedEncoder(hk.Module):
     """The latent array after all reads and blocks."""
     encoder = Encoder(**self.encoder, name="encoder")
     process = self._processors()
+    if self.share_reads:  # A second module of the same name has other weights.
+      reads = [encoder.reader("read_again")] * (self.num_reads - 1)
+    else:
+      names = [f"read_{i + 1}" for i in range(1, self.num_reads)]
+      reads = [encoder.reader(name) for name in names]
     z = encoder(x, mask)
     if self.interleave:
       z = process[0](z)
-    for i in range(1, self.num_reads):
-      name = "read_again" if self.share_reads else f"read_{i + 1}"
-      z = encoder.read(z, x, mask, name)
+    for i, read in enumerate(reads, start=1):
+      z = read(z, x, mask)
       if self.interleave:
         z = process[i](z)
     return z if self.interleave else process[0](z)

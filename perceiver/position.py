@@ -9,7 +9,7 @@ from jaxtyping import Float
 from jaxtyping import Int
 
 
-def grid(dims: Sequence[int]) -> Float[Array, "{math.prod(dims)} {len(dims)}"]:
+def grid(dims: Sequence[int]) -> Float[Array, "M {len(dims)}"]:
   """Positions of the cells of a grid, row-major, each axis from -1 to 1.
 
   Both ends are included; an axis of one cell lies at -1. Coordinates stand in

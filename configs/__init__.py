@@ -1,0 +1,1 @@
+"""Numbers of every experiment; a config file never computes."""

@@ -1,0 +1,1 @@
+"""What is run: tasks, and the engine that trains and evaluates them."""

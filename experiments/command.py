@@ -1,0 +1,137 @@
+"""What every command does first: flags, the config, the other processes.
+
+What a person got wrong ends in one line that says so and exit code 2.
+"""
+
+from collections.abc import Callable
+import contextlib
+import errno
+import os
+import sys
+from typing import Any
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+from experiments.task import PlainError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "file.py[:variant]; --config.key=value changes a key"
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, to run in several processes"
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
+
+
+def run(main: Callable[[], None]) -> None:
+  """Runs a command: parses its flags, joins the other processes, calls it."""
+
+  def guarded(argv):
+    if len(argv) > 1:
+      fail(f"unexpected arguments: {' '.join(argv[1:])}")
+    with plain_errors():
+      if CONFIG.value is None:
+        raise PlainError("--config=configs/FILE.py[:variant] is missing")
+      join_processes()
+      main()
+
+  logging.set_verbosity(logging.ERROR)  # Libraries' chatter is not for users.
+  app.run(guarded, flags_parser=_parse)
+
+
+def fail(message: str, code: int = 2) -> None:
+  """Ends the process with one line."""
+  print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+  sys.exit(code)
+
+
+@contextlib.contextmanager
+def plain_errors():
+  """Turns errors that a person can do something about into one line."""
+  try:
+    yield
+  except (PlainError, FileNotFoundError) as error:
+    fail(str(error))
+  except Exception as error:
+    reason = _no_space(error)
+    if reason is None:
+      raise
+    fail(reason, code=1)
+
+
+def join_processes() -> None:
+  """Joins the job's other processes; alone, does nothing.
+
+  They are found from the flags --coordinator, --num_processes, --process_id; or
+  from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID; or from what
+  SLURM, Kubernetes or a TPU pod say.
+  """
+  env = os.environ.get
+  address = _COORDINATOR.value or env("JAX_COORDINATOR_ADDRESS")
+  if address:
+    try:
+      count = _NUM_PROCESSES.value or int(os.environ["JAX_NUM_PROCESSES"])
+      index = _PROCESS_ID.value
+      if index is None:
+        index = int(os.environ["JAX_PROCESS_ID"])
+    except (KeyError, ValueError) as error:
+      raise PlainError(
+          "--coordinator needs --num_processes and --process_id, or"
+          f" JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
+      ) from error
+    jax.distributed.initialize(address, count, index)
+  elif (
+      int(env("SLURM_NTASKS", "1")) > 1
+      and "SLURM_STEP_NODELIST" in os.environ
+      or "JOB_COMPLETION_INDEX" in os.environ
+      or "," in env("TPU_WORKER_HOSTNAMES", "")
+  ):
+    jax.distributed.initialize()
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Flags; an unknown config file, variant, key or value is one line."""
+  app.define_help_flags()
+  try:
+    return flags.FLAGS(argv)
+  except (
+      flags.Error,
+      AttributeError,
+      FileNotFoundError,
+      ImportError,
+      KeyError,
+      TypeError,
+      ValueError,
+  ) as error:
+    text = error.args[0] if isinstance(error, KeyError) else error
+    fail(str(text))
+    raise
+
+
+def _no_space(error: BaseException | None) -> str | None:
+  """A line for a full disk or an unwritable folder, at any depth of causes."""
+  reasons = {
+      errno.ENOSPC: "the disk is full",
+      errno.EDQUOT: "the disk quota is used up",
+      errno.EFBIG: "a file may not grow further",
+      errno.EACCES: "permission denied",
+      errno.EROFS: "the file system is read-only",
+      errno.ENOTDIR: "not a folder",
+  }
+  while error is not None:
+    for code, reason in reasons.items():
+      same = isinstance(error, OSError) and error.errno == code
+      if same or os.strerror(code).lower() in str(error).lower():
+        return f"stopped, {reason}: {error}"
+    error = error.__cause__ or error.__context__
+  return None
+
+
+def config() -> Any:
+  """The config of this command, with its changes; a typo in it is refused."""
+  return CONFIG.value

@@ -1,0 +1,136 @@
+"""Classification of handwritten digits: the quickstart's task."""
+
+import functools
+import io
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import matplotlib
+import matplotlib.figure
+import numpy as np
+from PIL import Image
+
+from experiments.data import pipeline
+from experiments.task import choose
+from experiments.task import Eval
+from experiments.task import Task
+from perceiver import Decoder
+from perceiver import Encoder
+from perceiver import inputs
+from perceiver import LearnedArray
+from perceiver import losses
+from perceiver import metrics
+from perceiver import Processor
+from perceiver import record_weights
+
+INPUTS = (inputs.pixels, inputs.learned_positions)
+NUM_CLASSES = 10
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = config.model
+  read_image = choose(INPUTS, model.input)
+
+  def forward(batch, is_training):
+    del is_training
+    x = read_image(batch["image"])  # [B, M, C]
+    with record_weights() as read:
+      z = Encoder(**model.encoder)(x)  # [B, N, D]
+    z = Processor(**model.processor)(z)
+    query = LearnedArray(1, model.query_channels, name="query")(len(x))
+    with record_weights() as written:
+      y = Decoder(**model.decoder)(query, z)  # [B, O=1, E]
+    logits = hk.Linear(NUM_CLASSES, name="logits")(y[:, 0])
+    return {"logits": logits, "attention": _composed(read, written)}
+
+  def loss(outputs, batch):
+    targets = losses.soft_labels(batch["label"], NUM_CLASSES)
+    return losses.cross_entropy(outputs["logits"], targets).mean(), {}
+
+  def measure(outputs, batch):
+    logits, label = outputs["logits"], batch["label"]
+    targets = losses.soft_labels(label, NUM_CLASSES)
+    return {
+        "top1": metrics.top_k(logits, label),
+        "loss": losses.cross_entropy(logits, targets),
+    }
+
+  shift = functools.partial(shifted, max_shift=config.max_shift)
+  read = functools.partial(pipeline.source, "digits", data_dir=config.data_dir)
+  return Task(
+      example={
+          "image": jax.ShapeDtypeStruct((28, 28, 1), jnp.float32),
+          "label": jax.ShapeDtypeStruct((), jnp.int32),
+      },
+      train_data=lambda shard: pipeline.train(
+          read("train"),
+          [shift, scaled],
+          batch_size=config.batch_size,
+          seed=config.seed,
+          shard=shard,
+          num_workers=config.num_workers,
+      ),
+      forward=forward,
+      loss=loss,
+      evals={
+          "test": Eval(
+              lambda shard: pipeline.evaluation(
+                  read("test"),
+                  [scaled],
+                  batch_size=config.batch_size,
+                  shard=shard,
+              ),
+              measure,
+              draw=draw,
+          )
+      },
+  )
+
+
+def shifted(example, rng, max_shift: int):
+  """The digit moved by up to so many pixels each way; black comes in."""
+  dy, dx = rng.integers(-max_shift, max_shift + 1, size=2)
+  image = np.pad(example["image"], [(max_shift, max_shift)] * 2 + [(0, 0)])
+  y, x = max_shift + dy, max_shift + dx
+  return {**example, "image": image[y : y + 28, x : x + 28]}
+
+
+def scaled(example, rng):
+  """Pixels from [0, 255] to [-1, 1]."""
+  del rng
+  return {
+      "image": example["image"].astype(np.float32) / 127.5 - 1.0,
+      "label": np.int32(example["label"]),
+  }
+
+
+def _composed(read, written):
+  """How much each output looks at each pixel, [B, M]: writes after reads."""
+  (of_inputs,), (of_latents,) = read.values(), written.values()
+  of_inputs, of_latents = of_inputs.mean(1), of_latents.mean(1)  # Over heads.
+  return jnp.einsum("bon,bnm->bom", of_latents, of_inputs)[:, 0]
+
+
+def draw(outputs, batch):
+  """The first 16 digits with their predictions, and where the model looked."""
+  figure = matplotlib.figure.Figure(figsize=(8, 9), layout="constrained")
+  figure.suptitle("digit, prediction; and the decoder's attention, in red")
+  predicted = outputs["logits"].argmax(-1)
+  for i, ax in enumerate(figure.subplots(4, 4).flat):
+    ax.axis("off")
+    if i >= len(predicted) or not batch["real"][i]:
+      continue
+    digit = (batch["image"][i, :, :, 0] + 1.0) / 2.0
+    seen = outputs["attention"][i].reshape(digit.shape)
+    seen = seen / seen.max()
+    ax.imshow(np.stack([np.maximum(digit, seen), digit, digit], axis=-1))
+    right = predicted[i] == batch["label"][i]
+    ax.set_title(
+        f"{batch['label'][i]} → {predicted[i]}",
+        color="black" if right else "red",
+    )
+  file = io.BytesIO()
+  figure.savefig(file, format="png", dpi=100)
+  return {"predictions": np.asarray(Image.open(file).convert("RGB"))}

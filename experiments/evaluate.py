@@ -1,0 +1,120 @@
+"""Measures a checkpoint on a task's evals.
+
+python -m experiments.evaluate --config=configs/X.py --workdir=DIR
+    [--checkpoint=latest|best|STEP]
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import json
+import pathlib
+
+from absl import flags
+import haiku as hk
+import jax
+from jax.sharding import Mesh
+import numpy as np
+
+from experiments import command
+from experiments import task as task_lib
+from experiments.data.pipeline import Shard
+from experiments.task import PlainError
+from experiments.training import sharding
+from experiments.training import state as state_lib
+from experiments.training import step as step_lib
+from experiments.training.checkpoint import Checkpoints
+from experiments.training.state import Model
+
+Evaluate = Callable[[Model], tuple[dict[str, float], dict[str, np.ndarray]]]
+
+
+def make_evaluate(
+    evals: Mapping[str, task_lib.Eval], net: hk.TransformedWithState, mesh: Mesh
+) -> Evaluate:
+  """A function model -> (metrics, pictures), named EVAL/METRIC, EVAL/PICTURE.
+
+  Rows that only fill a batch count for nothing, so the metrics are those of the
+  split, whatever the batch size and the number of devices.
+  """
+  shard = Shard(jax.process_index(), jax.process_count())
+  measures = {
+      name: step_lib.compile_eval_step(
+          net,
+          lambda outputs, batch, e=e: (
+              e.measure(outputs, batch),
+              batch["real"],
+          ),
+          mesh,
+      )
+      for name, e in evals.items()
+  }
+  look = step_lib.compile_eval_step(net, lambda out, batch: (out, batch), mesh)
+
+  def measure(name: str, model: Model) -> dict[str, np.ndarray]:
+    parts = []
+    for batch in evals[name].data(shard):
+      measured, real = jax.device_get(
+          measures[name](model, sharding.spread(batch, mesh))
+      )
+      parts.append({key: value[real] for key, value in measured.items()})
+    if not parts:
+      raise PlainError(f"eval {name!r} has no examples")
+    return {
+        key: np.concatenate([part[key] for part in parts]) for key in parts[0]
+    }
+
+  def evaluate(model: Model):
+    metrics, pictures = {}, {}
+    for name, e in evals.items():
+      for key, value in e.summarize(measure(name, model)).items():
+        metrics[f"{name}/{key}"] = value
+      if e.draw is not None:
+        batch = sharding.spread(next(iter(e.data(shard))), mesh)
+        for key, picture in e.draw(*jax.device_get(look(model, batch))).items():
+          pictures[f"{name}-{key}"] = picture
+    return metrics, pictures
+
+  return evaluate
+
+
+def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
+  """Metrics of a checkpoint; `config` may differ from that of its training.
+
+  Raises:
+    PlainError: if there is no such checkpoint, or it is another model's.
+  """
+  task = task_lib.load(config)
+  mesh = sharding.make_mesh()
+  net = state_lib.make_net(task.forward, config.compute_dtype)
+  model_like = sharding.with_shardings(
+      jax.eval_shape(
+          lambda: state_lib.initial_model(net, task.example, config.seed)
+      ),
+      mesh,
+  )
+  checkpoints = Checkpoints(
+      workdir, best=config.best or None, best_is_largest=config.best_is_largest
+  )
+  model, step = checkpoints.restore_model(model_like, which)
+  metrics, _ = make_evaluate(task.evals, net, mesh)(model)
+  return {"step": step, **metrics}
+
+
+def main() -> None:
+  """Prints the metrics as a line of JSON."""
+  if _WORKDIR.value is None:
+    raise PlainError("--workdir=DIR is missing")
+  workdir = pathlib.Path(_WORKDIR.value)
+  if not (workdir / "checkpoints").is_dir():
+    raise PlainError(f"there are no checkpoints in {workdir}")
+  metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)
+  if jax.process_index() == 0:
+    print(json.dumps(metrics))
+
+
+if __name__ == "__main__":
+  _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder")
+  _CHECKPOINT = flags.DEFINE_string(
+      "checkpoint", "latest", '"latest", "best" or a step'
+  )
+  command.run(main)

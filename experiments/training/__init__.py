@@ -1,0 +1,1 @@
+"""The engine's parts; none of them knows a task."""

@@ -1,0 +1,269 @@
+"""Checkpoints that survive: a kill at any moment, a full disk, damaged files.
+
+A checkpoint holds the model, the rest of the training state, the position in
+the data, and a checksum of every array, which restoring compares.
+"""
+
+from collections.abc import Mapping
+import pathlib
+from typing import Any
+
+import grain
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from experiments.task import PlainError
+from experiments.training.state import Model
+from experiments.training.state import TrainState
+
+
+class Checkpoints:
+  """The checkpoints of one run, in WORKDIR/checkpoints/STEP."""
+
+  def __init__(
+      self,
+      workdir: pathlib.Path,
+      keep: int = 2,
+      best: str | None = None,
+      best_is_largest: bool = True,
+      note=print,
+  ):
+    """Opens the folder.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many of the newest checkpoints stay.
+      best: the metric whose best checkpoint stays too; None: no such one.
+      best_is_largest: whether more of that metric is better.
+      note: called with a line when a person should know something.
+    """
+    self._note = note
+    policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+    best_fn = None
+    if best is not None:
+      best_fn = lambda metrics: metrics[best]
+      policies.append(
+          checkpoint_managers.BestN(
+              get_metric_fn=best_fn,
+              reverse=not best_is_largest,
+              n=1,
+              keep_checkpoints_without_metrics=False,
+          )
+      )
+    self._best = best
+    self._folder = workdir / "checkpoints"
+    handlers: Any = {
+        "model": ocp.StandardCheckpointHandler(),
+        "rest": ocp.StandardCheckpointHandler(),
+        "checksums": ocp.JsonCheckpointHandler(),
+        "data": grain.checkpoint.CheckpointHandler(),
+    }
+    self._manager = ocp.CheckpointManager(
+        self._folder.absolute(),
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                policies
+            ),
+            best_fn=best_fn,
+            best_mode="max" if best_is_largest else "min",
+            cleanup_tmp_directories=True,
+        ),
+        item_handlers=handlers,
+    )
+
+  def save(
+      self,
+      state: TrainState,
+      data: grain.DatasetIterator,
+      metrics: Mapping[str, float] | None = None,
+  ) -> None:
+    """Starts to write a checkpoint; returns once the arrays may change again.
+
+    Raises:
+      OSError, ValueError: if the one before could not be written.
+    """
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    if metrics is not None and self._best not in metrics:
+      metrics = None
+    checksums = {k: int(v) for k, v in _checksums(state).items()}
+    self._manager.save(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardSave(state.model._asdict()),
+            rest=ocp.args.StandardSave(_rest(state)),
+            checksums=ocp.args.JsonSave(checksums),
+            data=grain.checkpoint.CheckpointSave(data),
+        ),
+        metrics=metrics,
+    )
+
+  def restore(
+      self, like: TrainState, data: grain.DatasetIterator
+  ) -> TrainState | None:
+    """The newest checkpoint that is whole; None if there is none at all.
+
+    Those that are newer, and damaged, are reported and moved aside.
+
+    Args:
+      like: shapes and shardings of the state.
+      data: is set to the position that belongs to the state.
+
+    Raises:
+      PlainError: if there are checkpoints and none can be read.
+    """
+    damaged: list[tuple[int, str]] = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      state, problem = self._try(step, like, data)
+      if state is not None:
+        self._move_aside(damaged)
+        return state
+      damaged.append((step, problem))
+    if damaged:
+      reasons = "; ".join(f"{step}: {problem}" for step, problem in damaged)
+      raise PlainError(
+          f"no checkpoint in {self._folder} can be read: {reasons}"
+      )
+    return None
+
+  def restore_model(self, like: Model, which: str = "latest"):
+    """A model to evaluate, with the step that it was saved at.
+
+    Args:
+      like: shapes and shardings of the model.
+      which: "latest", "best", or a step.
+
+    Raises:
+      PlainError: if there is no such checkpoint, or it cannot be read.
+    """
+    step = self._find(which)
+    try:
+      restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+              model=ocp.args.StandardRestore(like._asdict()),
+              checksums=ocp.args.JsonRestore(),
+          ),
+      )
+      model = Model(**restored["model"])
+      problem = _difference(_checksums(model), restored["checksums"])
+    except Exception as error:  # Whatever the libraries raise at bad files.
+      raise PlainError(f"{self._folder / str(step)}: {_line(error)}") from error
+    if problem:
+      raise PlainError(f"{self._folder / str(step)}: {problem}")
+    return model, step
+
+  def last_good(self) -> str:
+    """Names the newest finished checkpoint, for messages."""
+    self._manager.wait_until_finished()
+    step = self._manager.latest_step()
+    return "none" if step is None else str(self._folder / str(step))
+
+  def wait(self) -> None:
+    """Returns when everything is written.
+
+    Raises:
+      OSError, ValueError: if something could not be.
+    """
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Finishes what is being written."""
+    self._manager.close()
+
+  def _find(self, which: str) -> int:
+    steps = sorted(self._manager.all_steps())
+    if not steps:
+      raise PlainError(f"there is no checkpoint in {self._folder}")
+    if which == "latest":
+      return steps[-1]
+    if which == "best":
+      best = self._manager.best_step()
+      if best is None or self._manager.metrics(best) is None:
+        raise PlainError(f"no checkpoint in {self._folder} was evaluated")
+      return best
+    if which not in map(str, steps):
+      raise PlainError(f"{self._folder} has steps {steps}, not {which!r}")
+    return int(which)
+
+  def _try(self, step, like, data):
+    """(state, "") if every process could read the checkpoint whole."""
+    state, problem = None, ""
+    try:
+      restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+              model=ocp.args.StandardRestore(like.model._asdict()),
+              rest=ocp.args.StandardRestore(_rest(like)),
+              checksums=ocp.args.JsonRestore(),
+              data=grain.checkpoint.CheckpointRestore(data),
+          ),
+      )
+      state = TrainState(model=Model(**restored["model"]), **restored["rest"])
+      problem = _difference(_checksums(state), restored["checksums"])
+    except Exception as error:  # Whatever the libraries raise at bad files.
+      problem = _line(error)
+    if jax.process_count() > 1:
+      all_good = multihost_utils.process_allgather(np.asarray(not problem))
+      if not np.all(all_good):
+        problem = problem or "another process could not read it"
+    return (None, problem) if problem else (state, "")
+
+  def _move_aside(self, damaged) -> None:
+    if not damaged:
+      return
+    for step, problem in damaged:
+      path = self._folder / str(step)
+      aside = path.with_name(f"damaged-{step}")
+      self._note(
+          f"checkpoint {path} is damaged ({problem}); moved to {aside.name},"
+          " and the one before it is used"
+      )
+      if jax.process_index() == 0:
+        path.rename(aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("moved damaged checkpoints aside")
+    self._manager.reload()
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+  rest = state._asdict()
+  del rest["model"]
+  return rest
+
+
+@jax.jit
+def _checksums(tree) -> dict[str, jax.Array]:
+  """By path, the sum of each array's bits as unsigned words, modulo 2³²."""
+
+  def checksum(x):
+    if x.dtype == jnp.bool_:
+      x = x.astype(jnp.uint8)
+    words = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+    x = jax.lax.bitcast_convert_type(x, words)
+    return jnp.sum(x.astype(jnp.uint32), dtype=jnp.uint32)
+
+  if isinstance(tree, Model):
+    tree = {"model": tree}
+  else:
+    tree = tree._asdict()
+  return {
+      jax.tree_util.keystr(path): checksum(x)
+      for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _difference(found, saved: Mapping[str, int]) -> str:
+  wrong = [path for path, value in found.items() if int(value) != saved[path]]
+  return f"{len(wrong)} arrays changed, the first {wrong[0]}" if wrong else ""
+
+
+def _line(error: Exception) -> str:
+  """The gist of an error that may have a page of text."""
+  text = " ".join(str(error).split())
+  return f"{type(error).__name__}: {text[:200]}"

@@ -1,0 +1,202 @@
+"""What a person sees of a run: lines, a progress bar, files, TensorBoard."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import contextlib
+import importlib.metadata
+import json
+import math
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from PIL import Image
+import rich.console
+import rich.progress
+import tensorboardX
+
+# FLOP/s of one device in dense matrix products of each compute dtype, from the
+# makers' data sheets. A device that is not here has no utilisation reported.
+PEAK = {
+    "bfloat16": {
+        "NVIDIA A100": 312e12,
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H200": 989e12,
+        "TPU v3": 61.5e12,
+        "TPU v4": 275e12,
+        "TPU v5 lite": 197e12,
+        "TPU v5p": 459e12,
+        "TPU v6 lite": 918e12,
+    },
+    # NVIDIA's are those of TF32, which JAX uses for float32 by default.
+    "float32": {
+        "NVIDIA A100": 156e12,
+        "NVIDIA H100 80GB HBM3": 494e12,
+        "NVIDIA H200": 494e12,
+    },
+}
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "dm-haiku",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+)
+
+
+def peak_flops(device: Any, compute_dtype: str) -> float | None:
+  """FLOP/s that the device could reach at most, where it is known."""
+  peaks = PEAK[compute_dtype]
+  known = [name for name in peaks if device.device_kind.startswith(name)]
+  return peaks[max(known, key=len)] if known else None
+
+
+def environment() -> dict[str, Any]:
+  """What a result depends on beside the config: versions, commit, machine."""
+  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+  commit, changes = (
+      subprocess.run(git + command, capture_output=True, text=True).stdout
+      for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+  )
+  return {
+      "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+      "command": sys.argv,
+      "commit": commit.strip() or None,
+      "uncommitted_changes": bool(changes.strip()),
+      "python": platform.python_version(),
+      "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+      "devices": [device.device_kind for device in jax.devices()],
+      "processes": jax.process_count(),
+  }
+
+
+class Recorder:
+  """Writes a run's results into its folder and tells a person about it.
+
+  WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs;
+  WORKDIR/starts.jsonl has a line for each start of the command.
+
+  Only the first process writes and speaks.
+  """
+
+  def __init__(self, workdir: pathlib.Path, steps: int):
+    self._workdir = workdir
+    self._active = jax.process_index() == 0
+    self._console = rich.console.Console(highlight=False, soft_wrap=True)
+    self._metrics = workdir / "metrics.jsonl"
+    self._steps = steps
+    self._writer: tensorboardX.SummaryWriter | None = None
+    self._bar: rich.progress.Progress | None = None
+
+  def start(self, step: int) -> None:
+    """Continues the files after `step`, and forgets what came after it."""
+    if not self._active:
+      return
+    if self._metrics.exists():
+      _keep_records(self._metrics, step)
+    with (self._workdir / "starts.jsonl").open("a") as file:
+      file.write(json.dumps({"from_step": step, **environment()}) + "\n")
+    self._writer = tensorboardX.SummaryWriter(
+        str(self._workdir / "tensorboard"), purge_step=step + 1
+    )
+    if self._console.is_terminal:
+      self._bar = rich.progress.Progress(
+          rich.progress.TextColumn("step {task.completed}/{task.total}"),
+          rich.progress.BarColumn(),
+          rich.progress.TextColumn("{task.description}"),
+          rich.progress.TimeRemainingColumn(),
+          console=self._console,
+      )
+      self._bar.start()
+      self._bar_task = self._bar.add_task("", total=self._steps, completed=step)
+
+  def note(self, line: str) -> None:
+    """Says a line."""
+    if self._active:
+      self._console.print(line, markup=False)
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Records numbers of a step."""
+    if not self._active or self._writer is None:
+      return
+    with self._metrics.open("a") as file:
+      # JSON has no NaN and no infinity; they are written as their names.
+      finite = {
+          name: value if math.isfinite(value) else str(value)
+          for name, value in values.items()
+      }
+      file.write(json.dumps({"step": step, **finite}) + "\n")
+    for name, value in values.items():
+      self._writer.add_scalar(name, value, step)
+    self._writer.flush()
+
+  def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+    """Records pictures [Y, X, 3] in uint8 of a step."""
+    if not self._active or self._writer is None:
+      return
+    folder = self._workdir / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+      Image.fromarray(picture).save(folder / f"{name}-{step}.png")
+      self._writer.add_image(name, picture, step, dataformats="HWC")
+    self._writer.flush()
+
+  def progress(self, step: int, text: str, say: bool) -> None:
+    """Moves the bar; where there is no terminal, prints a line if `say`."""
+    if self._bar is not None:
+      self._bar.update(self._bar_task, completed=step, description=text)
+    elif say:
+      self.note(f"step {step}/{self._steps}  {text}")
+
+  def close(self) -> None:
+    """Ends the bar and closes the files."""
+    if self._bar is not None:
+      self._bar.stop()
+    if self._writer is not None:
+      self._writer.close()
+
+
+class Timer:
+  """Steps per second, and the share of the time spent waiting for input."""
+
+  def restart(self, step: int) -> None:
+    """Counts from now, when `step` is done."""
+    self._start, self._step = time.perf_counter(), step
+    self._waited = 0.0
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts the time inside as waiting."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
+  def read(self, step: int) -> tuple[float, float]:
+    """(steps per second, share of time waited) when `step` is done."""
+    elapsed = time.perf_counter() - self._start
+    return (step - self._step) / elapsed, self._waited / elapsed
+
+
+def _keep_records(path: pathlib.Path, last_step: int) -> None:
+  """Drops the records of later steps, and a last line that was cut off."""
+  lines = _whole_lines(path)
+  kept = [line for line in lines if json.loads(line)["step"] <= last_step]
+  rewritten = path.with_suffix(".rewritten")
+  rewritten.write_text("".join(kept))
+  rewritten.replace(path)
+
+
+def _whole_lines(path: pathlib.Path) -> Iterable[str]:
+  with path.open() as file:
+    for line in file:
+      if line.endswith("\n"):
+        yield line

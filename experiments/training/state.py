@@ -1,0 +1,69 @@
+"""What a training run is at a step, and the network it trains."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import optax
+
+from perceiver.precision import compute_in
+
+
+class Model(NamedTuple):
+  """What evaluation needs."""
+
+  params: Any
+  net_state: Any
+
+
+class TrainState(NamedTuple):
+  """What the next step needs, but for the data."""
+
+  step: jax.Array  # Steps done.
+  model: Model
+  opt_state: optax.OptState
+  skipped: jax.Array  # Updates left out because they were not finite.
+
+
+def make_net(
+    forward: Callable[[Mapping[str, Any], bool], Any], compute_dtype: str
+) -> hk.TransformedWithState:
+  """A task's forward function as a pair (init, apply)."""
+
+  def apply(batch, is_training):
+    with compute_in(compute_dtype):
+      return forward(batch, is_training)
+
+  return hk.transform_with_state(apply)
+
+
+def initial_model(
+    net: hk.TransformedWithState,
+    example: Mapping[str, jax.ShapeDtypeStruct],
+    seed: int,
+) -> Model:
+  """A model to start from; call it under jit or `jax.eval_shape`."""
+  batch = {
+      name: jnp.zeros((1, *x.shape), x.dtype) for name, x in example.items()
+  }
+  # Batch norm has no state unless it is made in training mode.
+  return Model(*net.init(jax.random.key(seed), batch, True))
+
+
+def initial_state(
+    net: hk.TransformedWithState,
+    optimizer: optax.GradientTransformation,
+    example: Mapping[str, jax.ShapeDtypeStruct],
+    seed: int,
+) -> TrainState:
+  """A state to start from; call it under jit or `jax.eval_shape`."""
+  model = initial_model(net, example, seed)
+  return TrainState(
+      step=jnp.zeros([], jnp.int32),
+      model=model,
+      opt_state=optimizer.init(model.params),
+      skipped=jnp.zeros([], jnp.int32),
+  )

@@ -1,0 +1,1 @@
+"""For people: preparing data, measuring, looking."""
