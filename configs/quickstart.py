@@ -15,14 +15,14 @@ def get_config(variant: str = "full") -> ConfigDict:
   config = base.get_config()
   config.task = "digits"
   config.batch_size = 64
-  config.train_examples = 24 * 4000  # 24 epochs
+  config.train_examples = 20 * 4000  # 20 epochs
   config.max_shift = 2  # pixels each way, in training
   config.best = "test/top1"
-  config.optimizer = ConfigDict({"name": "lamb", "weight_decay": 0.01})
+  config.optimizer = ConfigDict({"name": "adamw", "weight_decay": 0.05})
   config.schedule = ConfigDict(
       {
           "name": "warmup_cosine",
-          "peak": 1e-2,
+          "peak": 1e-3,
           "warmup": 50,  # steps
       }
   )

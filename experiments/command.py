@@ -9,6 +9,7 @@ import errno
 import os
 import sys
 from typing import Any
+from typing import NoReturn
 
 from absl import app
 from absl import flags
@@ -40,14 +41,14 @@ def run(main: Callable[[], None]) -> None:
       join_processes()
       main()
 
-  logging.set_verbosity(logging.ERROR)  # Libraries' chatter is not for users.
+  logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
   app.run(guarded, flags_parser=_parse)
 
 
-def fail(message: str, code: int = 2) -> None:
+def fail(message: str) -> NoReturn:
   """Ends the process with one line."""
   print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
-  sys.exit(code)
+  sys.exit(2)
 
 
 @contextlib.contextmanager
@@ -61,7 +62,8 @@ def plain_errors():
     reason = _no_space(error)
     if reason is None:
       raise
-    fail(reason, code=1)
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+    os._exit(1)  # What else wants to write at exit would only fail again.
 
 
 def join_processes() -> None:
@@ -102,15 +104,17 @@ def _parse(argv: list[str]) -> list[str]:
   except (
       flags.Error,
       AttributeError,
-      FileNotFoundError,
       ImportError,
       KeyError,
+      OSError,
       TypeError,
       ValueError,
   ) as error:
-    text = error.args[0] if isinstance(error, KeyError) else error
-    fail(str(text))
-    raise
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if "Traceback" in text:  # A config file's own error; the gist is last.
+      text = text.strip().splitlines()[-1]
+    # Some come as the representation of a string.
+    fail(text.replace("\\n", " ").replace("\\'", "'").strip("'"))
 
 
 def _no_space(error: BaseException | None) -> str | None:
@@ -127,7 +131,7 @@ def _no_space(error: BaseException | None) -> str | None:
     for code, reason in reasons.items():
       same = isinstance(error, OSError) and error.errno == code
       if same or os.strerror(code).lower() in str(error).lower():
-        return f"stopped, {reason}: {error}"
+        return f"stopped, {reason}: {' '.join(str(error).split())}"
     error = error.__cause__ or error.__context__
   return None
 

