@@ -1,5 +1,6 @@
 """What tests share: the digits, prepared once, and the command in a process."""
 
+import json
 import os
 import pathlib
 import subprocess
@@ -33,15 +34,36 @@ def data_dir(tmp_path_factory, worker_id) -> str:
   return str(folder)
 
 
+SPLIT = """
+import runpy
+from experiments.training import sharding
+sharding.MIN_SIZE = 64
+runpy.run_module("{module}", run_name="__main__")
+"""
+
+
 class Command:
   """A command line of the project, in a process of its own."""
 
-  def __init__(self, *args: str, devices: int = 1, **env: str):
+  def __init__(
+      self, module: str, *args: str, devices: int = 1, split: bool = False
+  ):
+    """Starts it.
+
+    Args:
+      module: what to run.
+      *args: its arguments.
+      devices: how many the CPU pretends to be.
+      split: whether even small parameters are split over the devices.
+    """
     flag = f"--xla_force_host_platform_device_count={devices}"
+    program = ["-m", module]
+    if split:
+      program = ["-c", SPLIT.format(module=module)]
     self.process = subprocess.Popen(
-        [sys.executable, "-m", *args],
+        [sys.executable, *program, *args],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag, **env},
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -54,6 +76,12 @@ class Command:
     finally:
       self.process.kill()
     return self.process.returncode, out, err
+
+
+def recorded(workdir: pathlib.Path) -> list[dict[str, float]]:
+  """The lines of a run's metrics."""
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
 
 
 @pytest.fixture

@@ -61,7 +61,9 @@ class OptimizersTest(parameterized.TestCase):
 
   def test_lamb_treats_each_layer_of_a_stack_as_a_tensor_of_its_own(self):
     rng = np.random.default_rng(0)
-    weights = rng.normal(size=(3, 5, 7)) * np.array([0.01, 1, 50])[:, None, None]
+    weights = (
+        rng.normal(size=(3, 5, 7)) * np.array([0.01, 1, 50])[:, None, None]
+    )
     grads = rng.normal(size=(3, 5, 7)) * np.array([3, 0.1, 20])[:, None, None]
     optimizer = optim.make_optimizer(
         {"name": "lamb", "weight_decay": 0.1},
@@ -79,7 +81,10 @@ class OptimizersTest(parameterized.TestCase):
     )
     name = lambda i: f"processor/layer_{i}/mlp"
     apart = step(
-        {name(i): {"w": jnp.asarray(weights[i], jnp.float32)} for i in range(3)},
+        {
+            name(i): {"w": jnp.asarray(weights[i], jnp.float32)}
+            for i in range(3)
+        },
         {name(i): {"w": jnp.asarray(grads[i], jnp.float32)} for i in range(3)},
     )
     chex.assert_trees_all_close(

@@ -9,9 +9,9 @@ import signal
 import sys
 import time
 
-import pytest
-
+from conftest import recorded
 from conftest import ROOT
+import pytest
 
 STEPS = 60
 RUN = (
@@ -22,10 +22,9 @@ RUN = (
 
 def learned(workdir: pathlib.Path) -> list[dict[str, float]]:
   """Every recorded number but those about time."""
-  lines = (workdir / "metrics.jsonl").read_text().splitlines()
   return [
-      {k: v for k, v in json.loads(line).items() if not k.startswith("speed/")}
-      for line in lines
+      {k: v for k, v in record.items() if not k.startswith("speed/")}
+      for record in recorded(workdir)
   ]
 
 

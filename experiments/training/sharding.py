@@ -17,10 +17,10 @@ import numpy as np
 MIN_SIZE = 2**18  # Numbers; smaller arrays are copied to every device.
 
 
-def make_mesh() -> Mesh:
-  """All devices of all processes, in one row."""
+def make_mesh(num_devices: int | None = None) -> Mesh:
+  """The first so many devices of all processes, or all of them, in one row."""
   # `jax.make_mesh` makes explicit axes, which batch norm rejects.
-  return Mesh(np.asarray(jax.devices()), ("data",))
+  return Mesh(np.asarray(jax.devices()[:num_devices]), ("data",))
 
 
 def of_batch(mesh: Mesh) -> NamedSharding:
@@ -33,7 +33,7 @@ def copied(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_state(state: Any, mesh: Mesh, min_size: int = MIN_SIZE) -> Any:
+def of_state(state: Any, mesh: Mesh) -> Any:
   """A tree of shardings for a tree of arrays, by their shapes alone.
 
   A large array splits along the longest axis that the devices divide; where
@@ -43,7 +43,7 @@ def of_state(state: Any, mesh: Mesh, min_size: int = MIN_SIZE) -> Any:
   def one(x):
     axes = [i for i, n in enumerate(x.shape) if n and n % mesh.size == 0]
     spec: list[str | None] = [None] * len(x.shape)
-    if axes and math.prod(x.shape) >= min_size:
+    if axes and math.prod(x.shape) >= MIN_SIZE:
       spec[max(axes, key=lambda i: x.shape[i])] = "data"
     return NamedSharding(mesh, PartitionSpec(*spec))
 

@@ -1,0 +1,159 @@
+"""Measures a config's training step and forward pass on this machine.
+
+    python -m scripts.benchmark --config=configs/X.py [--devices=N]
+        [--json=FILE]
+
+No data is read: the batch is noise of the task's shapes. Rates are fractions of
+what this machine reached in a plain matrix product in the same run, so that
+they can be compared between machines.
+"""
+
+from collections.abc import Callable
+import json
+import pathlib
+import resource
+import statistics
+import time
+from typing import Any
+
+from absl import flags
+import jax
+import jax.numpy as jnp
+import numpy as np
+import rich.console
+import rich.table
+
+from experiments import command
+from experiments import task as task_lib
+from experiments.train import number_of_steps
+from experiments.training import optim
+from experiments.training import record
+from experiments.training import sharding
+from experiments.training import state as state_lib
+from experiments.training import step as step_lib
+from perceiver import flops
+
+ROUNDS = 10
+WARM_UP = 2
+MATRIX = 2048  # Rows and columns of the product that sets the scale.
+
+
+def seconds(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
+  """Median time of a call whose results are waited for."""
+  times = []
+  for _ in range(WARM_UP + rounds):
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    times.append(time.perf_counter() - start)
+  return statistics.median(times[WARM_UP:])
+
+
+def matrix_product_rate(compute_dtype: str) -> float:
+  """FLOP/s of one device in a large product."""
+  x = jax.random.normal(jax.random.key(0), (MATRIX, MATRIX), compute_dtype)
+  product = jax.jit(jnp.dot)
+  return 2 * MATRIX**3 / seconds(lambda: product(x, x))
+
+
+def noise(task: task_lib.Task, batch_size: int) -> dict[str, np.ndarray]:
+  """A batch of the task's shapes: normal numbers, and zeros for integers."""
+  rng = np.random.default_rng(0)
+  return {
+      name: (
+          rng.normal(size=(batch_size, *x.shape)).astype(x.dtype)
+          if jnp.issubdtype(x.dtype, jnp.floating)
+          else np.zeros((batch_size, *x.shape), x.dtype)
+      )
+      for name, x in task.example.items()
+  }
+
+
+def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
+  """A row of results: times in seconds, rates in FLOP/s, memory in bytes."""
+  task = task_lib.load(config)
+  mesh = sharding.make_mesh(num_devices)
+  steps = number_of_steps(config, mesh.size)
+  net = state_lib.make_net(task.forward, config.compute_dtype)
+  schedule = optim.make_schedule(config.schedule, steps)
+  optimizer = optim.make_optimizer(
+      config.optimizer, schedule, config.max_grad_norm
+  )
+  initialise = lambda: state_lib.initial_state(net, optimizer, task.example, 0)
+  shardings = sharding.of_state(jax.eval_shape(initialise), mesh)
+  state = jax.jit(initialise, out_shardings=shardings)()
+  batch = sharding.spread(noise(task, config.batch_size), mesh)
+  forward = step_lib.compile_eval_step(
+      net, lambda out, batch: jax.tree.map(jnp.sum, out), mesh
+  )
+  train_step = step_lib.compile_train_step(
+      step_lib.make_train_step(
+          net, task.loss, optimizer, seed=0, accumulate=config.accumulate
+      ),
+      shardings,
+      mesh,
+  )
+
+  start = time.perf_counter()
+  compiled = train_step.lower(state, batch).compile()
+  compile_seconds = time.perf_counter() - start
+  memory = compiled.memory_analysis()
+  forward_seconds = seconds(lambda: forward(state.model, batch))
+  holder = [state]  # The step overwrites the state that it is given.
+
+  def step():
+    holder[0], scalars = compiled(holder[0], batch)
+    return scalars
+
+  step_seconds = seconds(step)
+  count = flops.count_flops(
+      lambda model, batch: net.apply(*model, jax.random.key(0), batch, False),
+      *jax.eval_shape(lambda: (holder[0].model, batch)),
+  )
+  rate = matrix_product_rate(config.compute_dtype) * mesh.size
+  if mesh.devices.flat[0].platform == "cpu":
+    rate /= mesh.size  # They are all the same processor.
+  return {
+      "task": config.task,
+      "batch_size": config.batch_size,
+      "compute_dtype": config.compute_dtype,
+      "parameters": flops.count_parameters(holder[0].model.params),
+      "forward_flops_per_example": count / config.batch_size,
+      "compile_seconds": compile_seconds,
+      "forward_seconds": forward_seconds,
+      "step_seconds": step_seconds,
+      "examples_per_second": config.batch_size / step_seconds,
+      "matrix_product_flops_per_second": rate,
+      "forward_fraction_of_matrix_product": count / forward_seconds / rate,
+      "step_fraction_of_matrix_product": 3 * count / step_seconds / rate,
+      "step_argument_bytes": memory.argument_size_in_bytes,
+      "step_temporary_bytes": memory.temp_size_in_bytes,
+      "peak_bytes": peak_bytes(mesh.devices.flat[0]),
+      "environment": record.environment(),
+  }
+
+
+def peak_bytes(device: Any) -> int:
+  """The most memory in use so far: the device's, or on a CPU the process's."""
+  stats = device.memory_stats() or {}
+  kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+  return stats.get("peak_bytes_in_use", kilobytes * 1024)
+
+
+def main() -> None:
+  """Prints the row, and writes it where --json says."""
+  row = measure(command.config(), _DEVICES.value)
+  table = rich.table.Table("measured", "")
+  for name, value in row.items():
+    if name != "environment":
+      style = {float: ",.4g", int: ","}.get(type(value), "")
+      table.add_row(name, format(value, style))
+  rich.console.Console().print(table)
+  if _JSON.value is not None:
+    text = json.dumps(row, indent=2) + "\n"
+    pathlib.Path(_JSON.value).write_text(text)
+
+
+if __name__ == "__main__":
+  _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
+  _JSON = flags.DEFINE_string("json", None, "a file for the row")
+  command.run(main)

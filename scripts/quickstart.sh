@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# From a fresh clone to a trained model: a virtual environment in .venv, the
+# pinned dependencies, the digits, and a training run in runs/quickstart.
+# Needs Python 3.11 or later (PYTHON=... names it) and git. Arguments go to the
+# training command.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+[ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
+.venv/bin/python -m pip install --quiet --constraint constraints.txt \
+  --editable .
+.venv/bin/python -m scripts.prepare_data digits --data_dir=runs/data
+.venv/bin/python -m experiments.train --config=configs/quickstart.py \
+  --config.data_dir=runs/data --workdir=runs/quickstart "$@"
+echo "predictions: $(ls -t runs/quickstart/pictures/*.png | head -1)"

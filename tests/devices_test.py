@@ -1,0 +1,127 @@
+"""The same run on one device, on many, and in several processes."""
+
+import signal
+import socket
+import time
+
+from conftest import recorded
+import numpy as np
+import pytest
+
+# Adam would turn the rounding of small gradients into whole steps.
+RUN = (
+    "--config.optimizer.name=sgd",
+    "--config.optimizer.weight_decay=0.0",
+    "--config.schedule.peak=0.05",
+)
+
+
+def curve(workdir):
+  names = ("train/loss", "train/grad_norm", "test/loss", "test/top1")
+  return [
+      [record["step"], *(record.get(name, 0.0) for name in names)]
+      for record in recorded(workdir)
+  ]
+
+
+@pytest.fixture(scope="module")
+def one_device(data_dir, tmp_path_factory):
+  from conftest import Command
+
+  workdir = tmp_path_factory.mktemp("one")
+  code, _, err = Command(
+      "experiments.train",
+      "--config=configs/quickstart.py:mini",
+      f"--workdir={workdir}",
+      f"--config.data_dir={data_dir}",
+      *RUN,
+  ).wait()
+  assert code == 0, err
+  return curve(workdir)
+
+
+@pytest.mark.parametrize("devices", [2, 4, 8])
+def test_several_devices_learn_what_one_does(
+    train, one_device, tmp_path, devices
+):
+  command = train(tmp_path, *RUN, devices=devices, split=True)
+  code, out, err = command.wait()
+  assert code == 0, err
+  assert f"mesh {{'data': {devices}}}" in out
+  np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
+
+
+def test_accumulated_parts_learn_what_the_whole_batch_does(
+    train, one_device, tmp_path
+):
+  code, _, err = train(
+      tmp_path, *RUN, "--config.accumulate=4", devices=2
+  ).wait()
+  assert code == 0, err
+  np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
+
+
+def in_two_processes(train, workdir, *changes):
+  with socket.socket() as free:
+    free.bind(("localhost", 0))
+    port = free.getsockname()[1]
+  return [
+      train(
+          workdir,
+          *RUN,
+          *changes,
+          f"--coordinator=localhost:{port}",
+          "--num_processes=2",
+          f"--process_id={i}",
+          devices=2,
+          split=True,
+      )
+      for i in range(2)
+  ]
+
+
+def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
+  for code, _, err in [c.wait() for c in in_two_processes(train, tmp_path)]:
+    assert code == 0, err
+  np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
+
+
+def test_sigterm_to_one_of_two_processes_stops_both_and_both_go_on(
+    train, tmp_path
+):
+  longer = (
+      "--config.train_examples=1600",
+      "--config.run.eval_every=1000",
+      "--config.run.checkpoint_every=1000",
+  )
+  commands = in_two_processes(train, tmp_path, *longer)
+  deadline = time.time() + 120
+  while not (tmp_path / "metrics.jsonl").exists():
+    assert time.time() < deadline
+    time.sleep(0.01)
+  commands[1].process.send_signal(signal.SIGTERM)
+  for code, _, err in [c.wait() for c in commands]:
+    assert code == 0, err
+  stopped_at = recorded(tmp_path)[-1]["step"]
+  assert stopped_at < 100
+  (code, out, err), (code_1, _, err_1) = [
+      c.wait() for c in in_two_processes(train, tmp_path, *longer)
+  ]
+  assert code == code_1 == 0, err + err_1
+  assert f"continues after step {stopped_at}" in out
+  steps = [r["step"] for r in recorded(tmp_path) if "train/loss" in r]
+  assert steps == list(range(1, 101))
+
+
+@pytest.mark.parametrize("devices", [3, 5])
+def test_a_batch_that_the_devices_do_not_divide_is_refused(
+    train, tmp_path, devices
+):
+  workdir = tmp_path / "run"
+  code, _, err = train(workdir, devices=devices).wait()
+  assert code == 2
+  assert err == (
+      f"error: batch_size 16 does not divide evenly among {devices} devices × 1"
+      " accumulated parts\n"
+  )
+  assert not workdir.exists()
