@@ -8,8 +8,7 @@ import contextlib
 import errno
 import os
 import sys
-from typing import Any
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from absl import app
 from absl import flags
@@ -113,8 +112,9 @@ def _parse(argv: list[str]) -> list[str]:
     text = str(error.args[0] if isinstance(error, KeyError) else error)
     if "Traceback" in text:  # A config file's own error; the gist is last.
       text = text.strip().splitlines()[-1]
-    # Some come as the representation of a string.
-    fail(text.replace("\\n", " ").replace("\\'", "'").strip("'"))
+    if text[:1] == text[-1:] == "'":  # The representation of a string.
+      text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
+    fail(text)
 
 
 def _no_space(error: BaseException | None) -> str | None:

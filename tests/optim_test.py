@@ -76,16 +76,13 @@ class OptimizersTest(parameterized.TestCase):
       return updates
 
     stacked = step(
-        {"processor/layers/mlp": {"w": jnp.asarray(weights, jnp.float32)}},
-        {"processor/layers/mlp": {"w": jnp.asarray(grads, jnp.float32)}},
+        {"processor/layers/mlp": {"w": weights}},
+        {"processor/layers/mlp": {"w": grads}},
     )
     name = lambda i: f"processor/layer_{i}/mlp"
     apart = step(
-        {
-            name(i): {"w": jnp.asarray(weights[i], jnp.float32)}
-            for i in range(3)
-        },
-        {name(i): {"w": jnp.asarray(grads[i], jnp.float32)} for i in range(3)},
+        {name(i): {"w": weights[i]} for i in range(3)},
+        {name(i): {"w": grads[i]} for i in range(3)},
     )
     chex.assert_trees_all_close(
         list(stacked["processor/layers/mlp"]["w"]),

@@ -143,6 +143,7 @@ class Checkpoints:
     """
     step = self._find(which)
     try:
+      self._check_shapes(step, like)
       restored = self._manager.restore(
           step,
           args=ocp.args.Composite(
@@ -152,6 +153,8 @@ class Checkpoints:
       )
       model = Model(**restored["model"])
       problem = _difference(_checksums(model), restored["checksums"])
+    except PlainError:
+      raise
     except Exception as error:  # Whatever the libraries raise at bad files.
       raise PlainError(f"{self._folder / str(step)}: {_line(error)}") from error
     if problem:
@@ -191,10 +194,25 @@ class Checkpoints:
       raise PlainError(f"{self._folder} has steps {steps}, not {which!r}")
     return int(which)
 
+  def _check_shapes(self, step: int, like: Model) -> None:
+    saved = _shapes(self._manager.item_metadata(step)["model"])
+    wanted = _shapes(like._asdict())
+    wrong = [
+        f"{path} is {saved.get(path)} there and {wanted.get(path)} here"
+        for path in sorted(saved.keys() | wanted.keys())
+        if saved.get(path) != wanted.get(path)
+    ]
+    if wrong:
+      raise PlainError(
+          f"{self._folder / str(step)} is another model's, {len(wrong)} arrays"
+          f" differ: {'; '.join(wrong[:10])}"
+      )
+
   def _try(self, step, like, data):
     """(state, "") if every process could read the checkpoint whole."""
     state, problem = None, ""
     try:
+      self._check_shapes(step, like.model)
       restored = self._manager.restore(
           step,
           args=ocp.args.Composite(
@@ -206,6 +224,8 @@ class Checkpoints:
       )
       state = TrainState(model=Model(**restored["model"]), **restored["rest"])
       problem = _difference(_checksums(state), restored["checksums"])
+    except PlainError:
+      raise
     except Exception as error:  # Whatever the libraries raise at bad files.
       problem = _line(error)
     if jax.process_count() > 1:
@@ -229,6 +249,14 @@ class Checkpoints:
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("moved damaged checkpoints aside")
     self._manager.reload()
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+      jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
+      for path, x in leaves
+  }
 
 
 def _rest(state: TrainState) -> dict[str, Any]:

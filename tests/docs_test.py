@@ -1,0 +1,114 @@
+"""What the documentation says can be done is done."""
+
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+
+from conftest import recorded
+from conftest import ROOT
+import pytest
+
+MINI = {
+    "--config.model.encoder.num_latents": "7",
+    "--config.model.encoder.latent_channels": "16",
+    "--config.model.processor.layers_per_block": "1",
+    "--config.batch_size": "16",
+    "--config.train_examples": "64",
+    "--config.schedule.warmup": "1",
+}
+
+
+def blocks(path: pathlib.Path, language: str) -> list[str]:
+  return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
+
+
+def readme_commands() -> list[str]:
+  lines = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
+  return [line for line in lines if line.startswith("python -m ")]
+
+
+def in_order(args: list[str], extra: dict[str, str]) -> list[str]:
+  """The command, smaller: what it says itself counts more."""
+  given = {arg.split("=")[0] for arg in args}
+  return args + [f"{k}={v}" for k, v in extra.items() if k not in given]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory) -> pathlib.Path:
+  """A copy of the code, to write into."""
+  folder = tmp_path_factory.mktemp("copy")
+  for package in ("perceiver", "experiments", "configs", "scripts"):
+    shutil.copytree(ROOT / package, folder / package)
+  return folder
+
+
+def run(args: list[str], folder: pathlib.Path) -> None:
+  done = subprocess.run(
+      [sys.executable, *args],
+      cwd=folder,
+      env={**os.environ, "JAX_PLATFORMS": "cpu", "HOME": str(folder)},
+      capture_output=True,
+      text=True,
+      check=False,
+  )
+  assert done.returncode == 0, done.stderr
+
+
+def test_every_command_of_the_readme_runs(copy):
+  commands = readme_commands()
+  assert len(commands) >= 7
+  (copy / "runs").mkdir()
+  for command in commands:
+    args = shlex.split(command)[1:]
+    extra = {}
+    if any(arg.startswith("--config=") for arg in args):
+      channels = {"--config.model.query_channels": "16"}
+      extra = MINI | channels
+    run(in_order(args, extra), copy)
+
+
+def test_the_task_of_the_tutorial_trains(copy, data_dir):
+  code, config = blocks(ROOT / "docs" / "adding_a_task.md", "python")
+  (copy / "experiments" / "halves.py").write_text(code)
+  (copy / "configs" / "halves.py").write_text(config)
+  args = ["-m", "experiments.train", "--config=configs/halves.py"]
+  extra = MINI | {
+      "--workdir": "runs/halves",
+      "--config.data_dir": data_dir,
+      "--config.train_examples": "640",
+      "--config.run.log_every": "1",
+  }
+  run(in_order(args, extra), copy)
+  records = recorded(copy / "runs" / "halves")
+  first, last = records[0]["train/loss"], records[-2]["train/loss"]
+  assert last < first
+  assert records[-1]["test/squared_error"] < first
+
+
+def test_the_library_alone_is_used_as_the_readme_says():
+  import haiku as hk
+  import jax
+
+  (code,) = blocks(ROOT / "README.md", "python")
+  names = {}
+  exec(code, names)  # pylint: disable=exec-used
+  image = jax.ShapeDtypeStruct((2, 224, 224, 3), "float32")
+  net = hk.without_apply_rng(hk.transform(names["forward"]))
+  params = jax.eval_shape(net.init, jax.random.key(0), image)
+  logits = jax.eval_shape(net.apply, params, image)
+  assert logits.shape == (2, 1000)
+
+
+@pytest.mark.parametrize(
+    "page", sorted(ROOT.glob("**/*.md")), ids=lambda page: page.name
+)
+def test_links_lead_somewhere(page):
+  if ".venv" in page.parts:
+    pytest.skip("not ours")
+  for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    if "://" not in link:
+      assert (page.parent / link).exists(), link

@@ -1,0 +1,84 @@
+"""What a run writes down."""
+
+import json
+
+import numpy as np
+from PIL import Image
+from tensorboard.backend.event_processing import event_accumulator
+
+from experiments.training import record
+
+
+def records(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_restart_forgets_later_steps_and_a_line_that_was_cut_off(tmp_path):
+  lines = [json.dumps({"step": step, "loss": 0.5}) for step in (1, 2, 3)]
+  text = "\n".join(lines) + '\n{"step": 4, "lo'
+  (tmp_path / "metrics.jsonl").write_text(text)
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(2)
+  recorder.scalars(3, {"loss": 0.25})
+  recorder.close()
+  assert [(r["step"], r["loss"]) for r in records(tmp_path)] == [
+      (1, 0.5),
+      (2, 0.5),
+      (3, 0.25),
+  ]
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path):
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  for step, loss in [(1, 0.5), (2, 0.25)]:
+    recorder.scalars(step, {"train/loss": loss})
+  recorder.close()
+  events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+  events.Reload()
+  found = [(e.step, e.value) for e in events.Scalars("train/loss")]
+  assert found == [(r["step"], r["train/loss"]) for r in records(tmp_path)]
+
+
+def test_every_line_is_json_also_when_a_number_is_not_finite(tmp_path):
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.scalars(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+  recorder.close()
+  assert records(tmp_path) == [{"step": 1, "a": "nan", "b": "inf", "c": 1.0}]
+
+
+def test_pictures_are_files(tmp_path):
+  picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.pictures(7, {"test-digits": picture})
+  recorder.close()
+  path = tmp_path / "pictures" / "test-digits-7.png"
+  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_every_start_leaves_what_a_result_depends_on(tmp_path):
+  for step in (0, 5):
+    recorder = record.Recorder(tmp_path, steps=9)
+    recorder.start(step)
+    recorder.close()
+  lines = (tmp_path / "starts.jsonl").read_text().splitlines()
+  starts = [json.loads(line) for line in lines]
+  assert [start["from_step"] for start in starts] == [0, 5]
+  assert set(starts[0]["packages"]) == set(record.PACKAGES)
+  assert starts[0]["commit"] is None or len(starts[0]["commit"]) == 40
+
+
+def test_the_peak_of_a_device_is_that_of_its_longest_known_name():
+  class Device:
+
+    def __init__(self, device_kind):
+      self.device_kind = device_kind
+
+  assert (
+      record.peak_flops(Device("NVIDIA A100-SXM4-40GB"), "bfloat16") == 312e12
+  )
+  assert record.peak_flops(Device("TPU v5 lite"), "bfloat16") == 197e12
+  assert record.peak_flops(Device("cpu"), "float32") is None
