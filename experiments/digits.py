@@ -115,8 +115,10 @@ def _composed(read, written):
 
 def draw(outputs, batch):
   """The first 16 digits with their predictions, and where the model looked."""
-  figure = matplotlib.figure.Figure(figsize=(8, 9), layout="constrained")
-  figure.suptitle("digit, prediction; and the decoder's attention, in red")
+  figure = matplotlib.figure.Figure(figsize=(10, 6), layout="constrained")
+  figure.suptitle(
+      "held-out digit → prediction; beside it the decoder's attention to it"
+  )
   predicted = outputs["logits"].argmax(-1)
   for i, ax in enumerate(figure.subplots(4, 4).flat):
     ax.axis("off")
@@ -124,8 +126,10 @@ def draw(outputs, batch):
       continue
     digit = (batch["image"][i, :, :, 0] + 1.0) / 2.0
     seen = outputs["attention"][i].reshape(digit.shape)
-    seen = seen / seen.max()
-    ax.imshow(np.stack([np.maximum(digit, seen), digit, digit], axis=-1))
+    # Some pixels are looked at far more than others; the root shows both.
+    seen = np.sqrt(seen / seen.max())
+    gray, hot = (matplotlib.colormaps[name] for name in ("gray", "hot"))
+    ax.imshow(np.concatenate([gray(digit), hot(seen)], axis=1))
     right = predicted[i] == batch["label"][i]
     ax.set_title(
         f"{batch['label'][i]} → {predicted[i]}",
