@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
               "eval_every": 1000,  # steps
               "checkpoint_every": 1000,  # steps
               "keep_checkpoints": 2,  # the newest; the best stays beside them
-              "profile_from": 0,  # the first step that jax.profiler traces
+              "profile_from": 10,  # the first step that jax.profiler traces
               "profile_steps": 0,  # how many it traces
           },
       }

@@ -22,7 +22,7 @@ def get_config(variant: str = "full") -> ConfigDict:
   config.schedule = ConfigDict(
       {
           "name": "warmup_cosine",
-          "peak": 1e-3,
+          "peak": 2e-3,
           "warmup": 50,  # steps
       }
   )
@@ -31,7 +31,7 @@ def get_config(variant: str = "full") -> ConfigDict:
           "input": {"name": "pixels", "num_bands": 14},  # up to Nyquist
           "encoder": {"num_latents": 32, "latent_channels": 128},
           "processor": {
-              "layers_per_block": 3,
+              "layers_per_block": 2,
               "num_blocks": 2,
               "num_heads": 4,
           },

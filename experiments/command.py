@@ -85,14 +85,22 @@ def join_processes() -> None:
           "--coordinator needs --num_processes and --process_id, or"
           f" JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
       ) from error
-    jax.distributed.initialize(address, count, index)
+    _join(address, count, index)
   elif (
       int(env("SLURM_NTASKS", "1")) > 1
       and "SLURM_STEP_NODELIST" in os.environ
       or "JOB_COMPLETION_INDEX" in os.environ
       or "," in env("TPU_WORKER_HOSTNAMES", "")
   ):
-    jax.distributed.initialize()
+    _join()
+
+
+def _join(*how) -> None:
+  try:
+    jax.distributed.initialize(*how)
+  except (RuntimeError, ValueError) as error:
+    message = f"the other processes cannot be joined: {error}"
+    raise PlainError(message) from error
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -246,12 +246,15 @@ class _Run:
     speed, waited = self.timer.read(step)
     due = step % self.config.run.log_every == 0 or step == self.steps
     examples = speed * self.config.batch_size
-    self.recorder.progress(
-        step,
+    # A training step is three forward passes' worth of products.
+    achieved = 3 * self.flops * examples
+    text = (
         f"loss {values['loss']:.4f}  {speed:.2f} steps/s "
-        f" {examples:.1f} examples/s",
-        say=due,
+        f" {examples:.1f} examples/s"
     )
+    if self.peak:
+      text += f"  {achieved / self.peak:.0%} of peak FLOP/s"
+    self.recorder.progress(step, text, say=due)
     if due:
       numbers = {f"train/{k}": v for k, v in values.items()}
       numbers["train/learning_rate"] = float(
@@ -261,8 +264,7 @@ class _Run:
       numbers["speed/examples_per_second"] = examples
       numbers["speed/share_waiting_for_input"] = waited
       if self.peak:
-        # A training step is three forward passes' worth of products.
-        numbers["speed/utilisation"] = 3 * self.flops * examples / self.peak
+        numbers["speed/utilisation"] = achieved / self.peak
       self.recorder.scalars(step, numbers)
     if due or step == self.first:  # The first step compiles.
       self.timer.restart(step)
@@ -281,17 +283,17 @@ class _Run:
     return metrics
 
   def _profile(self, step: int) -> None:
+    """Starts or ends the trace before a step."""
     run = self.config.run
+    begin = max(run.profile_from, self.first)
     if not run.profile_steps:
       return
-    if step == run.profile_from:
+    if step == begin:
       jax.profiler.start_trace(str(self.profile))
-    if step == run.profile_from + run.profile_steps:
+    if step == min(begin + run.profile_steps, self.steps):
       jax.block_until_ready(self.state)
       jax.profiler.stop_trace()
-      self.recorder.note(
-          f"profile of {run.profile_steps} steps: {self.profile}"
-      )
+      self.recorder.note(f"profile of steps {begin} to {step}: {self.profile}")
 
   def close(self) -> None:
     """Ends what the run has opened."""

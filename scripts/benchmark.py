@@ -96,7 +96,7 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
   start = time.perf_counter()
   compiled = train_step.lower(state, batch).compile()
   compile_seconds = time.perf_counter() - start
-  memory = compiled.memory_analysis()
+  memory: Any = compiled.memory_analysis()
   forward_seconds = seconds(lambda: forward(state.model, batch))
   holder = [state]  # The step overwrites the state that it is given.
 

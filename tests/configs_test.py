@@ -19,7 +19,7 @@ NAMES = sorted(
     for path in FOLDER.glob("*.py")
     if path.stem not in ("__init__", "base", "tables")
 )
-PARAMETERS = {"quickstart:full": 460_131, "quickstart:mini": 16_883}
+PARAMETERS = {"quickstart:full": 360_547, "quickstart:mini": 15_187}
 
 
 def variants():
