@@ -6,6 +6,7 @@ import setuptools
 
 TEST = [
     "beartype>=0.19",
+    "chex>=0.1.90",
     "filelock>=3.16",
     "pytest>=8",
     "pytest-xdist>=3.6",

@@ -17,10 +17,10 @@ import numpy as np
 
 from experiments import command
 from experiments import task as task_lib
+from experiments.build import build
 from experiments.data.pipeline import Shard
 from experiments.task import PlainError
 from experiments.training import sharding
-from experiments.training import state as state_lib
 from experiments.training import step as step_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
@@ -83,20 +83,15 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   Raises:
     PlainError: if there is no such checkpoint, or it is another model's.
   """
-  task = task_lib.load(config)
-  mesh = sharding.make_mesh()
-  net = state_lib.make_net(task.forward, config.compute_dtype)
-  model_like = sharding.with_shardings(
-      jax.eval_shape(
-          lambda: state_lib.initial_model(net, task.example, config.seed)
-      ),
-      mesh,
-  )
+  built = build(config)
   checkpoints = Checkpoints(
-      workdir, best=config.best or None, best_is_largest=config.best_is_largest
+      workdir,
+      best=config.best or None,
+      best_is_largest=config.best_is_largest,
+      read_only=True,
   )
-  model, step = checkpoints.restore_model(model_like, which)
-  metrics, _ = make_evaluate(task.evals, net, mesh)(model)
+  model, step = checkpoints.restore_model(built.like.model, which)
+  metrics, _ = make_evaluate(built.task.evals, built.net, built.mesh)(model)
   return {"step": step, **metrics}
 
 

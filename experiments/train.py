@@ -15,20 +15,16 @@ import numpy as np
 
 from experiments import command
 from experiments import task as task_lib
+from experiments.build import build
 from experiments.data.pipeline import Shard
 from experiments.evaluate import make_evaluate
 from experiments.task import plain
 from experiments.task import PlainError
-from experiments.training import optim
 from experiments.training import record
 from experiments.training import sharding
-from experiments.training import state as state_lib
-from experiments.training import step as step_lib
 from experiments.training import workdir as workdir_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.preemption import Preemption
-from experiments.training.state import TrainState
-from perceiver import flops
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
@@ -44,31 +40,6 @@ def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
     return run.loop()
   finally:
     run.close()
-
-
-def number_of_steps(config: task_lib.Config, devices: int) -> int:
-  """Steps of a run.
-
-  Raises:
-    PlainError: if the devices do not divide the batch, or there is no step.
-  """
-  parts = devices * config.accumulate
-  if (
-      config.accumulate < 1
-      or config.batch_size < 1
-      or config.batch_size % parts
-  ):
-    raise PlainError(
-        f"batch_size {config.batch_size} does not divide evenly among"
-        f" {devices} devices × {config.accumulate} accumulated parts"
-    )
-  steps = config.train_examples // config.batch_size
-  if steps < 1:
-    raise PlainError(
-        f"train_examples {config.train_examples} is less than one batch of"
-        f" {config.batch_size}"
-    )
-  return steps
 
 
 def check_batch(
@@ -95,28 +66,14 @@ class _Run:
 
   def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
     self.config = config
-    self.task = task_lib.load(config)
-    self.mesh = sharding.make_mesh()
-    self.steps = number_of_steps(config, self.mesh.size)
-    self.net = state_lib.make_net(self.task.forward, config.compute_dtype)
-    with plain("the config"):
-      self.schedule = optim.make_schedule(config.schedule, self.steps)
-      optimizer = optim.make_optimizer(
-          config.optimizer, self.schedule, config.max_grad_norm
-      )
-    # Whatever is wrong with the model shows here, before anything is written.
-    with plain("the model"):
-      state_shape = jax.eval_shape(
-          lambda: state_lib.initial_state(
-              self.net, optimizer, self.task.example, config.seed
-          )
-      )
+    self.built = built = build(config)
     shard = Shard(jax.process_index(), jax.process_count())
-    self.data = iter(self.task.train_data(shard))
-    for e in self.task.evals.values():
-      e.data(shard)  # A missing data set shows here too.
+    with plain("the data"):  # It is opened before anything is written.
+      self.data = iter(built.task.train_data(shard))
+      for e in built.task.evals.values():
+        e.data(shard)
     workdir_lib.claim(workdir, config)
-    self.recorder = record.Recorder(workdir, self.steps)
+    self.recorder = record.Recorder(workdir, built.steps)
     self.checkpoints = Checkpoints(
         workdir,
         keep=config.run.keep_checkpoints,
@@ -125,113 +82,78 @@ class _Run:
         note=self.recorder.note,
     )
     self.profile = workdir / "profile"
-    like = sharding.with_shardings(state_shape, self.mesh)
-    self.state = self._restore_or_start(like, optimizer)
-    self.train_step = step_lib.compile_train_step(
-        step_lib.make_train_step(
-            self.net,
-            self.task.loss,
-            optimizer,
-            seed=config.seed,
-            accumulate=config.accumulate,
-            skip_nonfinite=config.skip_nonfinite,
-        ),
-        jax.tree.map(lambda x: x.sharding, like),
-        self.mesh,
-    )
-    self.evaluate = make_evaluate(self.task.evals, self.net, self.mesh)
-    self.timer = record.Timer()
     self._introduce()
-
-  def _restore_or_start(self, like: TrainState, optimizer) -> TrainState:
-    state = self.checkpoints.restore(like, self.data)
+    state = self.checkpoints.restore(built.like, self.data)
     if state is not None:
       self.recorder.note(f"continues after step {int(state.step)}")
-      return state
-    start = jax.jit(
-        lambda: state_lib.initial_state(
-            self.net, optimizer, self.task.example, self.config.seed
-        ),
-        out_shardings=jax.tree.map(lambda x: x.sharding, like),
-    )
-    return start()
+    self.state = state or built.initial_state()
+    self.train_step = built.train_step()
+    self.evaluate = make_evaluate(built.task.evals, built.net, built.mesh)
+    self.timer = record.Timer()
 
   def _introduce(self) -> None:
     """Says what runs where."""
-    config, mesh = self.config, self.mesh
-    self.flops = self._flops_per_example()
-    device = mesh.devices.flat[0]
-    parameters = flops.count_parameters(self.state.model.params)
+    config, built = self.config, self.built
+    self.flops = built.flops_per_example()
+    device = built.mesh.devices.flat[0]
     self.recorder.note(
-        f"task {config.task}: {parameters:,} parameters,"
+        f"task {config.task}: {built.parameters():,} parameters,"
         f" {self.flops / 1e6:,.1f} MFLOPs an example (forward)"
     )
     self.recorder.note(
-        f"{mesh.size} × {device.device_kind} in {jax.process_count()}"
-        f" processes, mesh {dict(mesh.shape)}; batch {config.batch_size},"
-        f" {self.steps} steps, {config.compute_dtype}"
+        f"{built.mesh.size} × {device.device_kind} in {jax.process_count()}"
+        f" processes, mesh {dict(built.mesh.shape)}; batch {config.batch_size},"
+        f" {built.steps} steps, {config.compute_dtype}"
     )
     peak = record.peak_flops(device, config.compute_dtype)
-    self.peak = peak and peak * mesh.size
-
-  def _flops_per_example(self) -> int:
-    batch = {
-        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
-        for name, x in self.task.example.items()
-    }
-    model = jax.eval_shape(lambda: self.state.model)
-    return flops.count_flops(
-        lambda model, batch: self.net.apply(
-            *model, jax.random.key(0), batch, False
-        ),
-        model,
-        batch,
-    )
+    self.peak = peak and peak * built.mesh.size
 
   def loop(self) -> dict[str, float]:
     """Steps, with what is due after each."""
-    run = self.config.run
     done = int(self.state.step)
     self.first = done + 1
     self.recorder.start(done)
+    self.timer.restart(done)
     metrics: dict[str, float] = {}
     pending = None
     with Preemption() as preemption:
-      self.timer.restart(done)
-      for step in range(self.first, self.steps + 1):
+      for step in range(self.first, self.built.steps + 1):
         self._profile(step)
-        with self.timer.waiting():
-          batch = next(self.data)
-        if step == self.first:
-          check_batch(batch, self.task.example)
-        self.state, scalars = self.train_step(
-            self.state, sharding.spread(batch, self.mesh)
-        )
+        batch = self._next_batch(step)
+        self.state, scalars = self.train_step(self.state, batch)
         # Numbers are read one step late, so that the devices never wait.
         if pending is not None:
           self._record(*pending)
         pending = (step, scalars)
         stop = preemption.reached(step)
-        evaluate = step % run.eval_every == 0 or step == self.steps
-        if evaluate or stop or step % run.checkpoint_every == 0:
-          self._record(
-              *pending
-          )  # A state is saved once it is known to be good.
+        evaluate = self._is_due(step, "eval_every")
+        if evaluate or stop or self._is_due(step, "checkpoint_every"):
+          # A state is saved only once it is known to be good.
+          self._record(*pending)
           pending = None
-          if evaluate:
-            metrics = self._evaluate(step)
-          self.checkpoints.save(
-              self.state, self.data, metrics if evaluate else None
-          )
+          metrics = self._evaluate(step) if evaluate else {}
+          self.checkpoints.save(self.state, self.data, metrics or None)
           self.timer.restart(step)
         if stop:
           self.checkpoints.wait()
           self.recorder.note(
               f"stopped by SIGTERM after step {step}; the same command goes on"
           )
-          return metrics
-    self.checkpoints.wait()
+          break
+      self.checkpoints.wait()
     return metrics
+
+  def _is_due(self, step: int, every: str) -> bool:
+    return step % self.config.run[every] == 0 or step == self.built.steps
+
+  def _next_batch(self, step: int) -> dict[str, jax.Array]:
+    with self.timer.waiting():
+      batch = next(self.data, None)
+    if batch is None:
+      raise PlainError(f"the training data ended before step {step}")
+    if step == self.first:
+      check_batch(batch, self.built.task.example)
+    return sharding.spread(batch, self.built.mesh)
 
   def _record(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
     """Checks, writes and shows the numbers of a step."""
@@ -244,7 +166,7 @@ class _Run:
           f" {self.checkpoints.last_good()}"
       )
     speed, waited = self.timer.read(step)
-    due = step % self.config.run.log_every == 0 or step == self.steps
+    due = self._is_due(step, "log_every")
     examples = speed * self.config.batch_size
     # A training step is three forward passes' worth of products.
     achieved = 3 * self.flops * examples
@@ -258,7 +180,7 @@ class _Run:
     if due:
       numbers = {f"train/{k}": v for k, v in values.items()}
       numbers["train/learning_rate"] = float(
-          np.asarray(self.schedule(step - 1))
+          np.asarray(self.built.schedule(step - 1))
       )
       numbers["speed/steps_per_second"] = speed
       numbers["speed/examples_per_second"] = examples
@@ -290,7 +212,7 @@ class _Run:
       return
     if step == begin:
       jax.profiler.start_trace(str(self.profile))
-    if step == min(begin + run.profile_steps, self.steps):
+    if step == min(begin + run.profile_steps, self.built.steps):
       jax.block_until_ready(self.state)
       jax.profiler.stop_trace()
       self.recorder.note(f"profile of steps {begin} to {step}: {self.profile}")

@@ -87,10 +87,14 @@ _recorded: contextvars.ContextVar[dict[str, Array] | None] = (
 def record_weights() -> Iterator[dict[str, Array]]:
   """Collects the attention weights of every module called inside.
 
+  Open it inside the function that JAX transforms, and return what it collects:
+  a compiled function does not run Python again.
+
   Yields:
     a dict, filled as modules are called: module path -> weights [B, H, N, M];
     a processor's layers are stacked, [layers, B, H, N, N], and if its blocks
-    share weights, [blocks, layers, B, H, N, N].
+    share weights, [blocks, layers, B, H, N, N]. Further calls of the same
+    module are PATH#2, PATH#3, ...
   """
   weights: dict[str, Array] = {}
   token = _recorded.set(weights)
@@ -100,9 +104,21 @@ def record_weights() -> Iterator[dict[str, Array]]:
     _recorded.reset(token)
 
 
-def recorded() -> dict[str, Array] | None:
-  """Where `record_weights` collects; None outside of it."""
-  return _recorded.get()
+def is_recording() -> bool:
+  """Whether this runs inside `record_weights`."""
+  return _recorded.get() is not None
+
+
+def record(path: str, weights: Array) -> None:
+  """Leaves a module's weights with the innermost `record_weights`."""
+  collected = _recorded.get()
+  if collected is None:
+    return
+  name, calls = path, 1
+  while name in collected:
+    calls += 1
+    name = f"{path}#{calls}"
+  collected[name] = weights
 
 
 @dataclasses.dataclass
@@ -137,9 +153,8 @@ class Attention(hk.Module):
     q = project(query, qk_channels, "q")
     k = project(x, qk_channels, "k")
     v = project(x, v_channels, "v")
-    weights = recorded()
-    if weights is not None:
-      weights[self.module_name] = attention_weights(q, k, mask)
+    if is_recording():
+      record(self.module_name, attention_weights(q, k, mask))
     y = rearrange(attend(q, k, v, mask), "b n h v -> b n (h v)")
     return linear(self.output_channels or v_channels, "output")(y)
 

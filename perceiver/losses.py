@@ -27,8 +27,13 @@ def soft_labels(
   Returns:
     one distribution a row.
 
+  Raises:
+    ValueError: if only one of mix_labels and mix_ratio is given.
+
   Source: official ImageNet training.
   """
+  if (mix_labels is None) != (mix_ratio is None):
+    raise ValueError("mix_labels and mix_ratio go together.")
   targets = jax.nn.one_hot(labels, num_classes)
   if mix_labels is not None and mix_ratio is not None:
     other = jax.nn.one_hot(mix_labels, num_classes)

@@ -113,10 +113,10 @@ class Processor(hk.Module):
           name=STACK,
       )(z)
 
-    recorded = attention.recorded()
+    is_recording = attention.is_recording()
 
     def apply_layer(z, params):
-      if recorded is None:
+      if not is_recording:
         return layer.apply(params, None, z), {}
       with attention.record_weights() as weights:
         z = layer.apply(params, None, z)
@@ -131,9 +131,8 @@ class Processor(hk.Module):
       z, weights = apply_block(z, None)
     else:
       z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
-    if recorded is not None:
-      for path, value in weights.items():
-        recorded[f"{self.module_name}/{STACK}/{path}"] = value
+    for path, value in weights.items():
+      attention.record(f"{self.module_name}/{STACK}/{path}", value)
     return z
 
 
@@ -241,7 +240,7 @@ class Decoder(hk.Module):
     num_queries = query.shape[1]
     chunk = self.chunk or num_queries
     # A loop's body may neither make parameters nor hand out weights.
-    whole = hk.running_init() or attention.recorded() is not None
+    whole = hk.running_init() or attention.is_recording()
     if chunk >= num_queries or whole:
       return read(query, mask)
 

@@ -25,13 +25,10 @@ import rich.table
 
 from experiments import command
 from experiments import task as task_lib
-from experiments.train import number_of_steps
-from experiments.training import optim
+from experiments.build import build
 from experiments.training import record
 from experiments.training import sharding
-from experiments.training import state as state_lib
 from experiments.training import step as step_lib
-from perceiver import flops
 
 ROUNDS = 10
 WARM_UP = 2
@@ -70,31 +67,16 @@ def noise(task: task_lib.Task, batch_size: int) -> dict[str, np.ndarray]:
 
 def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
   """A row of results: times in seconds, rates in FLOP/s, memory in bytes."""
-  task = task_lib.load(config)
-  mesh = sharding.make_mesh(num_devices)
-  steps = number_of_steps(config, mesh.size)
-  net = state_lib.make_net(task.forward, config.compute_dtype)
-  schedule = optim.make_schedule(config.schedule, steps)
-  optimizer = optim.make_optimizer(
-      config.optimizer, schedule, config.max_grad_norm
-  )
-  initialise = lambda: state_lib.initial_state(net, optimizer, task.example, 0)
-  shardings = sharding.of_state(jax.eval_shape(initialise), mesh)
-  state = jax.jit(initialise, out_shardings=shardings)()
-  batch = sharding.spread(noise(task, config.batch_size), mesh)
+  built = build(config, num_devices)
+  device = built.mesh.devices.flat[0]
+  state = built.initial_state()
+  batch = sharding.spread(noise(built.task, config.batch_size), built.mesh)
   forward = step_lib.compile_eval_step(
-      net, lambda out, batch: jax.tree.map(jnp.sum, out), mesh
-  )
-  train_step = step_lib.compile_train_step(
-      step_lib.make_train_step(
-          net, task.loss, optimizer, seed=0, accumulate=config.accumulate
-      ),
-      shardings,
-      mesh,
+      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.mesh
   )
 
   start = time.perf_counter()
-  compiled = train_step.lower(state, batch).compile()
+  compiled = built.train_step().lower(state, batch).compile()
   compile_seconds = time.perf_counter() - start
   memory: Any = compiled.memory_analysis()
   forward_seconds = seconds(lambda: forward(state.model, batch))
@@ -105,19 +87,16 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
     return scalars
 
   step_seconds = seconds(step)
-  count = flops.count_flops(
-      lambda model, batch: net.apply(*model, jax.random.key(0), batch, False),
-      *jax.eval_shape(lambda: (holder[0].model, batch)),
-  )
-  rate = matrix_product_rate(config.compute_dtype) * mesh.size
-  if mesh.devices.flat[0].platform == "cpu":
-    rate /= mesh.size  # They are all the same processor.
+  count = built.flops_per_example() * config.batch_size
+  rate = matrix_product_rate(config.compute_dtype) * built.mesh.size
+  if device.platform == "cpu":
+    rate /= built.mesh.size  # They are all the same processor.
   return {
       "task": config.task,
       "batch_size": config.batch_size,
       "compute_dtype": config.compute_dtype,
-      "parameters": flops.count_parameters(holder[0].model.params),
-      "forward_flops_per_example": count / config.batch_size,
+      "parameters": built.parameters(),
+      "forward_flops_per_example": built.flops_per_example(),
       "compile_seconds": compile_seconds,
       "forward_seconds": forward_seconds,
       "step_seconds": step_seconds,
@@ -127,7 +106,7 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
       "step_fraction_of_matrix_product": 3 * count / step_seconds / rate,
       "step_argument_bytes": memory.argument_size_in_bytes,
       "step_temporary_bytes": memory.temp_size_in_bytes,
-      "peak_bytes": peak_bytes(mesh.devices.flat[0]),
+      "peak_bytes": peak_bytes(device),
       "environment": record.environment(),
   }
 

@@ -207,6 +207,7 @@ class RecordWeightsTest(parameterized.TestCase):
     jax.eval_shape(self.apply, self.params, *self.args)
     self.assertEmpty(outer)
     self.assertLen(inner, 1)
+    self.assertFalse(attention.is_recording())
 
 
 class InitialiserTest(parameterized.TestCase):

@@ -1,17 +1,12 @@
 """Every config and every variant builds, at full size, without data."""
 
 import importlib
-import math
 import pathlib
 import re
 
-import jax
 import pytest
 
-from experiments import task as task_lib
-from experiments.train import number_of_steps
-from experiments.training import optim
-from experiments.training import state as state_lib
+from experiments.build import build
 
 FOLDER = pathlib.Path(__file__).parent.parent / "configs"
 NAMES = sorted(
@@ -39,19 +34,9 @@ def variants():
 def test_it_builds_with_the_parameters_that_are_written_down(variant):
   name, which = variant.split(":")
   config = importlib.import_module(f"configs.{name}").get_config(which)
-  task = task_lib.load(config)
-  steps = number_of_steps(config, devices=1)
-  schedule = optim.make_schedule(config.schedule, steps)
-  optimizer = optim.make_optimizer(
-      config.optimizer, schedule, config.max_grad_norm
-  )
-  net = state_lib.make_net(task.forward, config.compute_dtype)
-  state = jax.eval_shape(
-      lambda: state_lib.initial_state(net, optimizer, task.example, 0)
-  )
-  params = jax.tree.leaves(state.model.params)
-  assert sum(math.prod(p.shape) for p in params) == PARAMETERS[variant]
-  assert config.best.split("/")[0] in task.evals
+  built = build(config)
+  assert built.parameters() == PARAMETERS[variant]
+  assert config.best.split("/")[0] in built.task.evals
 
 
 def test_configs_name_a_change_that_is_not_there():

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tempfile
 
 from absl import flags
 import filelock
@@ -12,6 +13,16 @@ import pytest
 import tensorflow_datasets as tfds
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Most tests run the same programs: each is compiled once for all of them.
+ENVIRONMENT = {
+    **os.environ,
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": os.environ.get(
+        "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="compiled-")
+    ),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+}
 # Grain's workers want parsed flags.
 flags.FLAGS.mark_as_parsed()
 
@@ -63,7 +74,7 @@ class Command:
     self.process = subprocess.Popen(
         [sys.executable, *program, *args],
         cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flag},
+        env={**ENVIRONMENT, "XLA_FLAGS": flag},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

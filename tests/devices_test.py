@@ -61,7 +61,7 @@ def test_accumulated_parts_learn_what_the_whole_batch_does(
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 
-def in_two_processes(train, workdir, *changes):
+def in_two_processes(train, workdir, *changes, **how):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     port = free.getsockname()[1]
@@ -73,15 +73,15 @@ def in_two_processes(train, workdir, *changes):
           f"--coordinator=localhost:{port}",
           "--num_processes=2",
           f"--process_id={i}",
-          devices=2,
-          split=True,
+          **how,
       )
       for i in range(2)
   ]
 
 
 def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
-  for code, _, err in [c.wait() for c in in_two_processes(train, tmp_path)]:
+  commands = in_two_processes(train, tmp_path, devices=2, split=True)
+  for code, _, err in [command.wait() for command in commands]:
     assert code == 0, err
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
@@ -90,7 +90,7 @@ def test_sigterm_to_one_of_two_processes_stops_both_and_both_go_on(
     train, tmp_path
 ):
   longer = (
-      "--config.train_examples=1600",
+      "--config.train_examples=960",
       "--config.run.eval_every=1000",
       "--config.run.checkpoint_every=1000",
   )
@@ -103,14 +103,14 @@ def test_sigterm_to_one_of_two_processes_stops_both_and_both_go_on(
   for code, _, err in [c.wait() for c in commands]:
     assert code == 0, err
   stopped_at = recorded(tmp_path)[-1]["step"]
-  assert stopped_at < 100
+  assert stopped_at < 60
   (code, out, err), (code_1, _, err_1) = [
       c.wait() for c in in_two_processes(train, tmp_path, *longer)
   ]
   assert code == code_1 == 0, err + err_1
   assert f"continues after step {stopped_at}" in out
   steps = [r["step"] for r in recorded(tmp_path) if "train/loss" in r]
-  assert steps == list(range(1, 101))
+  assert steps == list(range(1, 61))
 
 
 @pytest.mark.parametrize("devices", [3, 5])

@@ -1,6 +1,5 @@
 """What the documentation says can be done is done."""
 
-import os
 import pathlib
 import re
 import shlex
@@ -8,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+from conftest import ENVIRONMENT
 from conftest import recorded
 from conftest import ROOT
 import pytest
@@ -50,7 +50,12 @@ def run(args: list[str], folder: pathlib.Path) -> None:
   done = subprocess.run(
       [sys.executable, *args],
       cwd=folder,
-      env={**os.environ, "JAX_PLATFORMS": "cpu", "HOME": str(folder)},
+      env={
+          **ENVIRONMENT,
+          "HOME": str(folder),
+          # What counts here is that it runs.
+          "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+      },
       capture_output=True,
       text=True,
       check=False,
@@ -103,12 +108,11 @@ def test_the_library_alone_is_used_as_the_readme_says():
   assert logits.shape == (2, 1000)
 
 
-@pytest.mark.parametrize(
-    "page", sorted(ROOT.glob("**/*.md")), ids=lambda page: page.name
-)
+PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-  if ".venv" in page.parts:
-    pytest.skip("not ours")
   for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
     if "://" not in link:
       assert (page.parent / link).exists(), link

@@ -88,6 +88,14 @@ def test_a_checkpoint_evaluates_to_what_its_run_recorded(config, run):
   assert metrics == last
 
 
+def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):
+  being_written = run / "checkpoints" / "99.orbax-checkpoint-tmp"
+  being_written.mkdir()
+  evaluate(config, run, "latest")
+  assert being_written.is_dir()
+  being_written.rmdir()
+
+
 def test_the_best_checkpoint_is_kept_and_found(config, run):
   records = [r for r in recorded(run) if "test/top1" in r]
   best = max(records, key=lambda r: (r["test/top1"], r["step"]))

@@ -78,10 +78,10 @@ class CountFlopsTest(parameterized.TestCase):
 
   def test_of_two_branches_the_larger(self):
     def choose(x, w):
-      return jax.lax.cond(x[0, 0] > 0, lambda: x, lambda: x @ w)
+      return jax.lax.cond(x[0, 0] > 0, lambda: x @ w, lambda: x @ w @ w)
 
     flops = count_flops(choose, floats(3, 5), floats(5, 5))
-    self.assertEqual(flops, 2 * 3 * 5 * 5)
+    self.assertEqual(flops, 2 * (2 * 3 * 5 * 5))
 
   @parameterized.parameters(jax.jit, jax.checkpoint, jax.vmap)
   def test_what_is_wrapped(self, wrap):

@@ -4,6 +4,7 @@ The arrays under `golden/` are float32. Two correct implementations differ by
 about 5e-6 of an output's deviation; a GELU without its tanh differs by 2e-4.
 """
 
+import functools
 import pathlib
 import re
 
@@ -348,7 +349,10 @@ class GoldenTest(parameterized.TestCase):
     golden, official = load(model), load(f"{model}_grads")
     net = hk.without_apply_rng(hk.transform(lambda x: imagenet(model, x)))
 
-    @jax.jit
+    # It runs once: to compile it well takes longer than it saves.
+    @functools.partial(
+        jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+    )
     @jax.grad
     def gradients(params):
       steps = net.apply(params, jnp.asarray(golden["in:images"]))

@@ -25,6 +25,14 @@ class SoftLabelsTest(parameterized.TestCase):
     np.testing.assert_allclose(smoothed, [[0.7, 0.3], [0.1, 0.9]], rtol=1e-6)
 
 
+class MixTest(absltest.TestCase):
+
+  def test_labels_without_their_ratio_are_refused(self):
+    labels = jnp.asarray([0, 2])
+    with self.assertRaisesRegex(ValueError, "go together"):
+      losses.soft_labels(labels, 3, mix_labels=labels)
+
+
 class CrossEntropyTest(parameterized.TestCase):
 
   def test_of_equal_logits_is_the_logarithm_of_the_classes(self):

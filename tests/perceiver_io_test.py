@@ -383,38 +383,79 @@ class AverageDecoderTest(parameterized.TestCase):
 
 class RecordWeightsTest(parameterized.TestCase):
 
-  @parameterized.parameters(
-      (1, True, (2,)), (3, True, (3, 2)), (3, False, (6,))
-  )
-  def test_of_a_whole_model(self, num_blocks, share_blocks, layers):
-    @hk.without_apply_rng
-    @hk.transform
+  def transform(self, num_blocks, share_blocks):
     def model(x):
       z = Encoder(num_latents=3, latent_channels=10)(x)
       z = Processor(2, num_blocks, share_blocks, num_heads=5)(z)
       query = LearnedArray(7, 6, name="query")(len(x))
       return Decoder(num_heads=2, chunk=2)(query, z)
 
+    return hk.without_apply_rng(hk.transform(model))
+
+  @parameterized.parameters(
+      (1, True, (2,)), (3, True, (3, 2)), (3, False, (6,))
+  )
+  def test_of_a_whole_model(self, num_blocks, share_blocks, layers):
+    net = self.transform(num_blocks, share_blocks)
+
     @jax.jit
     def without_and_with_record(params, x):
-      expected = model.apply(params, x)
+      expected = net.apply(params, x)
       with record_weights() as weights:
-        y = model.apply(params, x)
+        y = net.apply(params, x)
       return expected, y, weights
 
     x = normal(2, 11, 13)
-    params = some_params(model, x)
-    expected, y, weights = without_and_with_record(params, x)
+    expected, y, weights = without_and_with_record(some_params(net, x), x)
     assert_near(y, expected)
-    shapes = {path: array.shape for path, array in weights.items()}
-    expected_shapes = {
-        "encoder/cross_attention/attention": (2, 1, 3, 11),
-        "processor/layers/self_attention/attention": (*layers, 2, 5, 3, 3),
-        "decoder/cross_attention/attention": (2, 2, 7, 3),
-    }
-    self.assertEqual(shapes, expected_shapes)
+    self.assertEqual(
+        {path: array.shape for path, array in weights.items()},
+        {
+            "encoder/cross_attention/attention": (2, 1, 3, 11),
+            "processor/layers/self_attention/attention": (*layers, 2, 5, 3, 3),
+            "decoder/cross_attention/attention": (2, 2, 7, 3),
+        },
+    )
     for array in weights.values():
       np.testing.assert_allclose(array.sum(-1), 1.0, rtol=1e-5)
+
+  def test_further_calls_of_a_module_are_numbered(self):
+    encoder = {"num_latents": 3, "latent_channels": 10}
+    processor = {"layers_per_block": 2, "num_blocks": 3, "num_heads": 5}
+    net = hk.without_apply_rng(
+        hk.transform(lambda x: RepeatedEncoder(encoder, processor, 3)(x))
+    )
+
+    def record(params, x):
+      with record_weights() as weights:
+        net.apply(params, x)
+      return weights
+
+    x = normal(2, 11, 13)
+    paths = jax.eval_shape(record, some_params(net, x), x).keys()
+    reads = [path for path in paths if "read_again" in path]
+    self.assertEqual(
+        [path.removeprefix("repeated_encoder/") for path in reads],
+        ["read_again/attention", "read_again/attention#2"],
+    )
+    self.assertLen([path for path in paths if "processor" in path], 3)
+
+  def test_making_parameters_records_no_more_than_a_call(self):
+    net = self.transform(num_blocks=3, share_blocks=True)
+
+    def record(function, *args):
+      with record_weights() as weights:
+        function(*args)
+      return weights
+
+    x = normal(2, 11, 13)
+    params = some_params(net, x)
+    make = functools.partial(record, net.init)
+    call = functools.partial(record, net.apply)
+    self.assertEqual(
+        jax.eval_shape(make, jax.random.key(0), x),
+        jax.eval_shape(call, params, x),
+    )
 
 
 if __name__ == "__main__":

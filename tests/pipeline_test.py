@@ -1,8 +1,12 @@
 """Order, shards and padding of the input pipelines."""
 
+import json
+import shutil
+
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
+import pytest
 
 from experiments.data import pipeline
 from experiments.data.pipeline import Shard
@@ -130,6 +134,17 @@ def test_the_digits_are_split_by_class_and_never_shared(data_dir):
   assert np.bincount(labels).tolist() == [100] * 10
   images = {train[i]["image"].tobytes() for i in range(4000)}
   assert not any(test[i]["image"].tobytes() in images for i in range(1000))
+
+
+def test_files_that_cannot_be_read_by_index_name_the_converter(
+    data_dir, tmp_path
+):
+  shutil.copytree(f"{data_dir}/digits", tmp_path / "digits")
+  (info,) = tmp_path.glob("digits/*/dataset_info.json")
+  changed = json.loads(info.read_text()) | {"fileFormat": "tfrecord"}
+  info.write_text(json.dumps(changed))
+  with pytest.raises(ValueError, match="tfds convert_format --dataset_dir"):
+    pipeline.source("digits", "train", str(tmp_path))
 
 
 if __name__ == "__main__":

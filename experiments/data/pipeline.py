@@ -42,6 +42,7 @@ def source(name: str, split: str, data_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: if it is not there; says which command prepares it.
+    ValueError: if it is in another format; says which command converts it.
   """
   root = pathlib.Path(data_dir).expanduser()
   versions = list((root / name).glob("[0-9]*/dataset_info.json"))
@@ -54,6 +55,14 @@ def source(name: str, split: str, data_dir: str) -> Any:
   # A decorator hides the function's arguments from type checkers.
   open_builder: Any = read_only_builder.builder_from_directory
   builder = open_builder(newest.parent)
+  file_format = builder.info.file_format.value
+  if file_format != "array_record":
+    raise ValueError(
+        f"{newest.parent} holds {file_format} files, which cannot be read by"
+        " index: `pip install -e '.[tensorflow]'` and `tfds convert_format"
+        f" --dataset_dir={newest.parent} --out_file_format=array_record` make"
+        " files that can"
+    )
   return builder.as_data_source(split)
 
 

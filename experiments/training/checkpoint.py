@@ -31,6 +31,7 @@ class Checkpoints:
       best: str | None = None,
       best_is_largest: bool = True,
       note=print,
+      read_only: bool = False,
   ):
     """Opens the folder.
 
@@ -40,6 +41,7 @@ class Checkpoints:
       best: the metric whose best checkpoint stays too; None: no such one.
       best_is_largest: whether more of that metric is better.
       note: called with a line when a person should know something.
+      read_only: leave everything as it is, for a run may be writing there.
     """
     self._note = note
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
@@ -70,7 +72,8 @@ class Checkpoints:
             ),
             best_fn=best_fn,
             best_mode="max" if best_is_largest else "min",
-            cleanup_tmp_directories=True,
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
         ),
         item_handlers=handlers,
     )

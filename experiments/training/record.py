@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import json
 import math
+import os
 import pathlib
 import platform
 import subprocess
@@ -68,13 +69,14 @@ def environment() -> dict[str, Any]:
   )
   return {
       "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-      "command": sys.argv,
+      "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
       "commit": commit.strip() or None,
       "uncommitted_changes": bool(changes.strip()),
       "python": platform.python_version(),
       "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
       "devices": [device.device_kind for device in jax.devices()],
       "processes": jax.process_count(),
+      "cores": os.cpu_count(),
   }
 
 

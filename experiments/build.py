@@ -1,0 +1,127 @@
+"""From a config to all that can be made of it without data."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+from typing import Any
+
+import haiku as hk
+import jax
+from jax.sharding import Mesh
+import optax
+
+from experiments import task as task_lib
+from experiments.task import plain
+from experiments.task import PlainError
+from experiments.training import optim
+from experiments.training import sharding
+from experiments.training import state as state_lib
+from experiments.training import step as step_lib
+from experiments.training.state import TrainState
+from perceiver import flops
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+  """A task with its network, its optimizer, and where its arrays will live."""
+
+  config: task_lib.Config
+  task: task_lib.Task
+  mesh: Mesh
+  steps: int
+  net: hk.TransformedWithState
+  schedule: optax.Schedule
+  optimizer: optax.GradientTransformation
+  start: Callable[[], TrainState]
+  like: TrainState  # Shapes and shardings of the state.
+
+  def initial_state(self) -> TrainState:
+    """A state to start from, already where it will live."""
+    return jax.jit(self.start, out_shardings=self.shardings())()
+
+  def train_step(self):
+    """The compiled step (state, global batch) -> (state, scalars)."""
+    step = step_lib.make_train_step(
+        self.net,
+        self.task.loss,
+        self.optimizer,
+        seed=self.config.seed,
+        accumulate=self.config.accumulate,
+        skip_nonfinite=self.config.skip_nonfinite,
+    )
+    return step_lib.compile_train_step(step, self.shardings(), self.mesh)
+
+  def shardings(self) -> Any:
+    """Where each array of the state lives."""
+    return jax.tree.map(lambda x: x.sharding, self.like)
+
+  def parameters(self) -> int:
+    """Numbers that are learned."""
+    return flops.count_parameters(self.like.model.params)
+
+  def flops_per_example(self) -> int:
+    """FLOPs of the forward pass of one example."""
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+        for name, x in self.task.example.items()
+    }
+    forward = lambda model, batch: self.net.apply(
+        *model, jax.random.key(0), batch, False
+    )
+    return flops.count_flops(forward, self.like.model, batch)
+
+
+def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
+  """Builds what the config describes, on the first so many devices or on all.
+
+  Nothing is computed: whatever is wrong with the config shows here.
+
+  Raises:
+    PlainError: if the config does not fit the task, the model or the devices.
+  """
+  task = task_lib.load(config)
+  mesh = sharding.make_mesh(num_devices)
+  steps = number_of_steps(config, mesh.size)
+  with plain("the config"):
+    schedule = optim.make_schedule(config.schedule, steps)
+    optimizer = optim.make_optimizer(
+        config.optimizer, schedule, config.max_grad_norm
+    )
+  net = state_lib.make_net(task.forward, config.compute_dtype)
+  start = functools.partial(
+      state_lib.initial_state, net, optimizer, task.example, config.seed
+  )
+  with plain("the model"):
+    shapes = jax.eval_shape(start)
+  return Built(
+      config=config,
+      task=task,
+      mesh=mesh,
+      steps=steps,
+      net=net,
+      schedule=schedule,
+      optimizer=optimizer,
+      start=start,
+      like=sharding.with_shardings(shapes, mesh),
+  )
+
+
+def number_of_steps(config: task_lib.Config, devices: int) -> int:
+  """Steps of a run.
+
+  Raises:
+    PlainError: if the devices do not divide the batch, or there is no step.
+  """
+  batch_size, parts = config.batch_size, devices * config.accumulate
+  if batch_size < 1 or parts < 1 or batch_size % parts:
+    raise PlainError(
+        f"batch_size {batch_size} does not divide evenly among {devices}"
+        f" devices × {config.accumulate} accumulated parts"
+    )
+  steps = config.train_examples // batch_size
+  if steps < 1:
+    raise PlainError(
+        f"train_examples {config.train_examples} is less than one batch of"
+        f" {batch_size}"
+    )
+  return steps
