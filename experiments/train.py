@@ -219,6 +219,7 @@ class _Run:
 
   def close(self) -> None:
     """Ends what the run has opened."""
+    self.data.close()
     self.recorder.close()
     self.checkpoints.close()
 
