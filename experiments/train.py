@@ -7,6 +7,7 @@ The same command again continues where the newest checkpoint left off.
 """
 
 from collections.abc import Mapping
+import json
 import pathlib
 
 from absl import flags
@@ -76,6 +77,7 @@ class _Run:
     self.recorder = record.Recorder(workdir, built.steps)
     self.checkpoints = Checkpoints(
         workdir,
+        config=json.loads(config.to_json()),
         keep=config.run.keep_checkpoints,
         best=config.best or None,
         best_is_largest=config.best_is_largest,

@@ -96,6 +96,12 @@ def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):
   being_written.rmdir()
 
 
+def test_a_checkpoint_says_what_config_it_is_of(config, run):
+  (about,) = run.glob("checkpoints/12/about/metadata")
+  saved = json.loads(about.read_text())["config"]
+  assert saved == json.loads(config.to_json())
+
+
 def test_the_best_checkpoint_is_kept_and_found(config, run):
   records = [r for r in recorded(run) if "test/top1" in r]
   best = max(records, key=lambda r: (r["test/top1"], r["step"]))

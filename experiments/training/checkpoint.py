@@ -1,7 +1,7 @@
 """Checkpoints that survive: a kill at any moment, a full disk, damaged files.
 
 A checkpoint holds the model, the rest of the training state, the position in
-the data, and a checksum of every array, which restoring compares.
+the data, the config, and a checksum of every array, which restoring compares.
 """
 
 from collections.abc import Mapping
@@ -27,6 +27,7 @@ class Checkpoints:
   def __init__(
       self,
       workdir: pathlib.Path,
+      config: Mapping[str, Any] | None = None,
       keep: int = 2,
       best: str | None = None,
       best_is_largest: bool = True,
@@ -37,6 +38,7 @@ class Checkpoints:
 
     Args:
       workdir: the run's folder.
+      config: what the run is made of; saved with every checkpoint.
       keep: how many of the newest checkpoints stay.
       best: the metric whose best checkpoint stays too; None: no such one.
       best_is_largest: whether more of that metric is better.
@@ -44,6 +46,7 @@ class Checkpoints:
       read_only: leave everything as it is, for a run may be writing there.
     """
     self._note = note
+    self._config = config
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
     best_fn = None
     if best is not None:
@@ -61,7 +64,7 @@ class Checkpoints:
     handlers: Any = {
         "model": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
-        "checksums": ocp.JsonCheckpointHandler(),
+        "about": ocp.JsonCheckpointHandler(),
         "data": grain.checkpoint.CheckpointHandler(),
     }
     self._manager = ocp.CheckpointManager(
@@ -100,7 +103,9 @@ class Checkpoints:
         args=ocp.args.Composite(
             model=ocp.args.StandardSave(state.model._asdict()),
             rest=ocp.args.StandardSave(_rest(state)),
-            checksums=ocp.args.JsonSave(checksums),
+            about=ocp.args.JsonSave(
+                {"checksums": checksums, "config": self._config}
+            ),
             data=grain.checkpoint.CheckpointSave(data),
         ),
         metrics=metrics,
@@ -151,11 +156,11 @@ class Checkpoints:
           step,
           args=ocp.args.Composite(
               model=ocp.args.StandardRestore(like._asdict()),
-              checksums=ocp.args.JsonRestore(),
+              about=ocp.args.JsonRestore(),
           ),
       )
       model = Model(**restored["model"])
-      problem = _difference(_checksums(model), restored["checksums"])
+      problem = _difference(_checksums(model), restored["about"]["checksums"])
     except PlainError:
       raise
     except Exception as error:  # Whatever the libraries raise at bad files.
@@ -221,12 +226,12 @@ class Checkpoints:
           args=ocp.args.Composite(
               model=ocp.args.StandardRestore(like.model._asdict()),
               rest=ocp.args.StandardRestore(_rest(like)),
-              checksums=ocp.args.JsonRestore(),
+              about=ocp.args.JsonRestore(),
               data=grain.checkpoint.CheckpointRestore(data),
           ),
       )
       state = TrainState(model=Model(**restored["model"]), **restored["rest"])
-      problem = _difference(_checksums(state), restored["checksums"])
+      problem = _difference(_checksums(state), restored["about"]["checksums"])
     except PlainError:
       raise
     except Exception as error:  # Whatever the libraries raise at bad files.
