@@ -1,6 +1,7 @@
 """From a config to all that can be made of it without data."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Any
@@ -17,8 +18,55 @@ from experiments.training import optim
 from experiments.training import sharding
 from experiments.training import state as state_lib
 from experiments.training import step as step_lib
+from experiments.training.state import Model
 from experiments.training.state import TrainState
 from perceiver import flops
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltNetwork:
+  """A model, and the shapes of all that it holds; no memory is used."""
+
+  example: Mapping[str, jax.ShapeDtypeStruct]
+  net: hk.TransformedWithState
+  like: Model  # Shapes of its parameters and its state.
+
+  def parameters(self) -> int:
+    """Numbers that are learned."""
+    return flops.count_parameters(self.like.params)
+
+  def flops_by_part(self) -> Mapping[str, int]:
+    """FLOPs of the forward pass of one example: part -> FLOPs."""
+    batch = {
+        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
+        for name, x in self.example.items()
+    }
+    forward = lambda model, batch: self.net.apply(
+        *model, jax.random.key(0), batch, False
+    )
+    return flops.flops_by_part(forward, self.like, batch)
+
+  def flops_per_example(self) -> int:
+    """FLOPs of the forward pass of one example."""
+    return sum(self.flops_by_part().values())
+
+
+def build_network(config: task_lib.Config) -> BuiltNetwork:
+  """Builds the model of a config; its task need not be trainable.
+
+  Raises:
+    PlainError: if the config does not fit the model.
+  """
+  return _built(task_lib.load_network(config), config)
+
+
+def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
+  net = state_lib.make_net(network.forward, config.compute_dtype)
+  start = functools.partial(
+      state_lib.initial_model, net, network.example, config.seed
+  )
+  with plain("the model"):
+    return BuiltNetwork(network.example, net, jax.eval_shape(start))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,11 +77,16 @@ class Built:
   task: task_lib.Task
   mesh: Mesh
   steps: int
-  net: hk.TransformedWithState
+  network: BuiltNetwork
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation
   start: Callable[[], TrainState]
   like: TrainState  # Shapes and shardings of the state.
+
+  @property
+  def net(self) -> hk.TransformedWithState:
+    """The forward function as a pair (init, apply)."""
+    return self.network.net
 
   def initial_state(self) -> TrainState:
     """A state to start from, already where it will live."""
@@ -55,21 +108,6 @@ class Built:
     """Where each array of the state lives."""
     return jax.tree.map(lambda x: x.sharding, self.like)
 
-  def parameters(self) -> int:
-    """Numbers that are learned."""
-    return flops.count_parameters(self.like.model.params)
-
-  def flops_per_example(self) -> int:
-    """FLOPs of the forward pass of one example."""
-    batch = {
-        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
-        for name, x in self.task.example.items()
-    }
-    forward = lambda model, batch: self.net.apply(
-        *model, jax.random.key(0), batch, False
-    )
-    return flops.count_flops(forward, self.like.model, batch)
-
 
 def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   """Builds what the config describes, on the first so many devices or on all.
@@ -87,18 +125,21 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
     optimizer = optim.make_optimizer(
         config.optimizer, schedule, config.max_grad_norm
     )
-  net = state_lib.make_net(task.forward, config.compute_dtype)
+  network = _built(task, config)
   start = functools.partial(
-      state_lib.initial_state, net, optimizer, task.example, config.seed
+      state_lib.initial_state,
+      network.net,
+      optimizer,
+      task.example,
+      config.seed,
   )
-  with plain("the model"):
-    shapes = jax.eval_shape(start)
+  shapes = jax.eval_shape(start)
   return Built(
       config=config,
       task=task,
       mesh=mesh,
       steps=steps,
-      net=net,
+      network=network,
       schedule=schedule,
       optimizer=optimizer,
       start=start,

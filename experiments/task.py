@@ -15,6 +15,7 @@ from typing import Any
 
 import grain
 import jax
+from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.data.pipeline import Shard
@@ -63,12 +64,18 @@ class Eval:
 
 
 @dataclasses.dataclass(frozen=True)
-class Task:
-  """Everything that the training loop knows about a task."""
+class Network:
+  """What a model is made of: all that describing it or using it needs."""
 
   example: Mapping[str, jax.ShapeDtypeStruct]  # What one example is made of.
-  train_data: Callable[[Shard], grain.IterDataset]  # It can be resumed.
   forward: Callable[[Batch, bool], Outputs]  # Haiku code: (batch, is_training).
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Network):
+  """Everything that the training loop knows about a task."""
+
+  train_data: Callable[[Shard], grain.IterDataset]  # It can be resumed.
   # The loss is a mean over the examples of the batch.
   loss: Callable[[Outputs, Batch], tuple[jax.Array, Mapping[str, jax.Array]]]
   evals: Mapping[str, Eval]
@@ -84,7 +91,8 @@ def choose(
     TypeError: if the option does not take one of the settings.
   """
   by_name = {option.__name__: option for option in options}
-  settings = dict(spec)
+  # A section of settings reaches the library as a plain mapping.
+  settings = spec.to_dict() if isinstance(spec, ConfigDict) else dict(spec)
   name = settings.pop("name")
   if name not in by_name:
     raise KeyError(f"{name!r} is not one of {sorted(by_name)}")
@@ -101,13 +109,35 @@ def load(config: Config) -> Task:
   """The task that `config.task` names, built from the config.
 
   Raises:
+    PlainError: if there is no such task, the config does not fit it, or it is a
+      model without training.
+  """
+  module = _module(config)
+  if not hasattr(module, "task"):
+    raise PlainError(
+        f"{module.__name__.replace('.', '/')}.py has a model and no training"
+        " yet"
+    )
+  with plain(f"the config of task {config.task!r}"):
+    return module.task(config)
+
+
+def load_network(config: Config) -> Network:
+  """The model alone of the task that `config.task` names.
+
+  Raises:
     PlainError: if there is no such task, or the config does not fit it.
   """
+  module = _module(config)
+  with plain(f"the config of task {config.task!r}"):
+    return getattr(module, "network", getattr(module, "task", None))(config)
+
+
+def _module(config: Config) -> Any:
   module = f"experiments.{config.task}"
   if importlib.util.find_spec(module) is None:
     raise PlainError(
         f"config.task = {config.task!r}: there is no {module.replace('.', '/')}"
         ".py."
     )
-  with plain(f"the config of task {config.task!r}"):
-    return importlib.import_module(module).task(config)
+  return importlib.import_module(module)

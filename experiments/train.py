@@ -96,10 +96,10 @@ class _Run:
   def _introduce(self) -> None:
     """Says what runs where."""
     config, built = self.config, self.built
-    self.flops = built.flops_per_example()
+    self.flops = built.network.flops_per_example()
     device = built.mesh.devices.flat[0]
     self.recorder.note(
-        f"task {config.task}: {built.parameters():,} parameters,"
+        f"task {config.task}: {built.network.parameters():,} parameters,"
         f" {self.flops / 1e6:,.1f} MFLOPs an example (forward)"
     )
     self.recorder.note(

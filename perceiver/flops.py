@@ -1,7 +1,9 @@
 """Parameters and FLOPs of a function, counted from what JAX traces of it."""
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import math
+import re
 from typing import Any
 
 import jax
@@ -32,6 +34,55 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
   return _count(jax.make_jaxpr(function)(*args).jaxpr)
 
 
+def flops_by_part(function: Callable[..., Any], *args: Any) -> dict[str, int]:
+  """Where the FLOPs of one call of a Haiku model go.
+
+  Args:
+    function: any function that JAX can trace.
+    *args: its arguments, or their shapes (`jax.ShapeDtypeStruct`).
+
+  Returns:
+    FLOPs under "input" (before the first read), "encode", "process", "decode",
+    and "head" (whatever else comes later); they sum to `count_flops`.
+  """
+  names = ("input", "encode", "process", "decode", "head")
+  parts: dict[str, int] = {name: 0 for name in names}
+  rest = "input"
+  for path, count in _by_module(jax.make_jaxpr(function)(*args).jaxpr, ""):
+    part = next((p for pattern, p in _PARTS if pattern.search(path)), None)
+    if part:
+      rest = "head"
+    parts[part or rest] += count
+  return parts
+
+
+# A module's path, and the part it belongs to; the first that fits counts.
+_PARTS = (
+    (re.compile(r"(^|/)(processor|transformer)"), "process"),
+    (re.compile(r"(^|/)(average_)?decoder"), "decode"),
+    (re.compile(r"(^|/)(encoder/|read_)"), "encode"),
+)
+
+
+def _by_module(jaxpr: core.Jaxpr, path: str) -> Iterator[tuple[str, int]]:
+  """FLOPs of each equation under the path of its module, in order."""
+  for equation in jaxpr.eqns:
+    here = f"{path}/{equation.source_info.name_stack}"
+    inner = list(core.jaxprs_in_params(equation.params))
+    if inner and equation.primitive.name not in ("cond",):
+      times = _times(equation)
+      for body in inner:
+        for where, count in _by_module(body, here):
+          yield where, times * count
+    else:
+      yield here, _count_equation(equation)
+
+
+def _times(equation) -> int:
+  is_scan = equation.primitive.name == "scan"
+  return equation.params["length"] if is_scan else 1
+
+
 def _count(jaxpr: core.Jaxpr) -> int:
   return sum(_count_equation(equation) for equation in jaxpr.eqns)
 
@@ -49,5 +100,5 @@ def _count_equation(equation) -> int:
     return 2 * math.prod(out.shape) * math.prod(kernel) // features
   if name == "cond":
     return max(_count(branch.jaxpr) for branch in params["branches"])
-  times = params.get("length", 1) if name == "scan" else 1
-  return times * sum(_count(inner) for inner in core.jaxprs_in_params(params))
+  inner = core.jaxprs_in_params(params)
+  return _times(equation) * sum(_count(body) for body in inner)

@@ -1,12 +1,16 @@
 """From what a task is given to its input array [B, M, C]."""
 
 from collections.abc import Sequence
+import dataclasses
 import math
 
+from einops import rearrange
 import haiku as hk
+import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
+from jaxtyping import Int
 
 from perceiver import position
 from perceiver.learned import LearnedArray
@@ -29,19 +33,26 @@ def pixels(
     image: Float[Array, "B *dims C"],
     num_bands: int,
     max_resolution: Sequence[int] | None = None,
-) -> Float[Array, "B M C+{(image.ndim-2)*(2*num_bands+1)}"]:
+    channels: int | None = None,
+    is_training: bool = False,
+) -> Float[Array, "B M _"]:
   """Every pixel, or voxel, with Fourier features of its position.
 
   Args:
     image: an array with any number of index dimensions.
     num_bands: frequencies per index dimension.
     max_resolution: samples per index dimension; None: those of `image`.
+    channels: what each pixel is projected to first; None: it stays as it is.
+    is_training: no difference; every input of images takes it.
 
   Returns:
     the input array, row-major: the channels, then the position's.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "fourier".
   """
+  del is_training
+  if channels is not None:
+    image = hk.Linear(channels, name="pixels")(image)
   dims = image.shape[1:-1]
   pos = position.fourier_features(
       position.grid(dims), num_bands, max_resolution or dims
@@ -50,14 +61,158 @@ def pixels(
 
 
 def learned_positions(
-    image: Float[Array, "B *dims C"], channels: int
-) -> Float[Array, "B M {2*channels}"]:
-  """Every pixel, projected, with a learned position of as many channels.
+    image: Float[Array, "B *dims C"],
+    channels: int,
+    position_channels: int | None = None,
+    projected_channels: int | None = None,
+    is_training: bool = False,
+) -> Float[Array, "B M _"]:
+  """Every pixel, projected, with a learned position of its own.
+
+  Args:
+    image: an array with any number of index dimensions.
+    channels: what each pixel is projected to.
+    position_channels: of the learned positions; None: as `channels`.
+    projected_channels: what the positions are projected to; None: as
+      `channels`.
+    is_training: no difference; every input of images takes it.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "learned". Like the
   published weights, and unlike the paper, it projects the positions too.
   """
+  del is_training
   x = hk.Linear(channels, name="pixels")(flatten(image))
   num_pixels = math.prod(image.shape[1:-1])
-  pos = LearnedArray(num_pixels, channels, name="positions")(1)
-  return with_positions(x, hk.Linear(channels, name="project_positions")(pos))
+  pos = LearnedArray(
+      num_pixels, position_channels or channels, name="positions"
+  )(1)
+  project = hk.Linear(projected_channels or channels, name="project_positions")
+  return with_positions(x, project(pos))
+
+
+@dataclasses.dataclass
+class ConvStem(hk.Module):
+  """A convolution and a max-pool: features at a quarter of the resolution.
+
+  Sizes that 4 does not divide are rounded up. Statistics of the batch norm are
+  over all devices.
+
+  Source: Perceiver IO, appendix A; official ImageNet model, "conv".
+  """
+
+  channels: int
+  name: str | None = None
+
+  def __call__(
+      self, image: Float[Array, "B Y X C"], is_training: bool
+  ) -> Float[Array, "B _ _ {self.channels}"]:
+    """Features, none below 0."""
+    x = hk.Conv2D(self.channels, 7, stride=2, with_bias=False, name="conv")(
+        image
+    )
+    norm = hk.BatchNorm(True, True, 0.9, eps=1e-5, name="norm")
+    # Without this, a model that is initialised to be evaluated has no averages.
+    x = norm(x.astype(jnp.float32), is_training or hk.running_init())
+    x = jax.nn.relu(x.astype(image.dtype))
+    return hk.max_pool(x, (3, 3, 1), (2, 2, 1), "SAME")
+
+
+def conv(
+    image: Float[Array, "B Y X C"],
+    channels: int,
+    num_bands: int,
+    max_resolution: Sequence[int] | None = None,
+    is_training: bool = False,
+) -> Float[Array, "B M {channels+2*(2*num_bands+1)}"]:
+  """Convolutional features, with Fourier features of their positions.
+
+  Args:
+    image: pixels.
+    channels: of the features.
+    num_bands: frequencies per axis.
+    max_resolution: samples per axis; None: those of the features.
+    is_training: whether batch norm uses this batch and remembers it.
+
+  Source: Perceiver IO, appendix A; official ImageNet model, "conv".
+  """
+  x = ConvStem(channels, name="conv_stem")(image, is_training)
+  return pixels(x, num_bands, max_resolution)
+
+
+def frame_patches(
+    frames: Float[Array, "B T Y X C"], size: int = 3
+) -> Float[Array, "B T Y X _"]:
+  """Around each pixel the patch of its neighbours, zeros outside the frame.
+
+  Channels are ordered row, column, color; `size` is odd.
+
+  Source: Perceiver IO, appendix H; official flow model.
+  """
+  y, x, reach = *frames.shape[2:4], size // 2
+  border = [(0, 0), (0, 0), (reach, reach), (reach, reach), (0, 0)]
+  padded = jnp.pad(frames, border)
+  shifted = [
+      padded[:, :, i : i + y, j : j + x]
+      for i in range(size)
+      for j in range(size)
+  ]
+  return jnp.concatenate(shifted, axis=-1)
+
+
+def video_patches(
+    video: Float[Array, "B T Y X C"], size: Sequence[int]
+) -> Float[Array, "B _ _ _ _"]:
+  """Patches that do not overlap; channels are ordered time, row, column, color.
+
+  Args:
+    video: voxels.
+    size: of a patch in time, y and x; it divides the video.
+
+  Source: Perceiver IO, appendices C and I; official multimodal model.
+  """
+  t, y, x = size
+  return rearrange(
+      video, "b (T t) (Y y) (X x) c -> b T Y X (t y x c)", t=t, y=y, x=x
+  )
+
+
+def audio_patches(
+    audio: Float[Array, "B S C"], size: int
+) -> Float[Array, "B M {size*audio.shape[-1]}"]:
+  """Stretches of so many samples, which divide the whole.
+
+  Source: Perceiver IO, appendices C and I; official multimodal model.
+  """
+  return rearrange(audio, "b (m s) c -> b m (s c)", s=size)
+
+
+def tokens(
+    ids: Int[Array, "B M"],
+    vocabulary_size: int,
+    channels: int,
+    max_length: int,
+) -> tuple[
+    Float[Array, "B M {channels}"], Float[Array, "{vocabulary_size} {channels}"]
+]:
+  """Each token's embedding plus its position's, and the embeddings' table.
+
+  Args:
+    ids: tokens, from 0 to vocabulary_size.
+    vocabulary_size: rows of the table.
+    channels: of both embeddings.
+    max_length: number of learned positions; texts may be shorter.
+
+  Returns:
+    the input array, and the table, for outputs that share it.
+
+  Raises:
+    ValueError: if the texts are longer than `max_length`.
+
+  Source: Perceiver IO, appendix F; official MLM model.
+  """
+  length = ids.shape[1]
+  if length > max_length:
+    raise ValueError(f"texts of {length} tokens, but {max_length} positions")
+  embed = hk.Embed(vocabulary_size, channels, name="tokens")
+  pos = LearnedArray(max_length, channels, name="positions")(1)
+  return embed(ids) + pos[:, :length], embed.embeddings

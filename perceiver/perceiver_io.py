@@ -97,43 +97,64 @@ class Processor(hk.Module):
     if not self.share_blocks:
       repeats, layers = 1, repeats * layers
     # A plain function: a method would put this module's path into its layers'.
-    layer = hk.transform(
-        lambda z: SelfAttention(
-            num_heads=self.num_heads,
-            qk_channels=self.qk_channels,
-            widening_factor=self.widening_factor,
-            name="self_attention",
-        )(z)
-    )
-    initialise = jax.vmap(layer.init, in_axes=(0, None))
-    with attention.record_weights():  # What is drawn at first is no read.
-      stacked = hk.lift(
-          lambda z: initialise(hk.next_rng_keys(layers), z),
-          allow_reuse=True,
-          name=STACK,
-      )(z)
+    layer = lambda z: SelfAttention(
+        num_heads=self.num_heads,
+        qk_channels=self.qk_channels,
+        widening_factor=self.widening_factor,
+        name="self_attention",
+    )(z)
+    return scan_layers(layer, z, layers, repeats, self.remat)
 
-    is_recording = attention.is_recording()
 
-    def apply_layer(z, params):
-      if not is_recording:
-        return layer.apply(params, None, z), {}
-      with attention.record_weights() as weights:
-        z = layer.apply(params, None, z)
-      return z, weights
+def scan_layers(
+    layer: Callable[[Array], Array],
+    z: Float[Array, "B N D"],
+    num_layers: int,
+    repeats: int = 1,
+    remat: bool = False,
+) -> Float[Array, "B N D"]:
+  """An array after so many layers of one kind, each with its own parameters.
 
-    def apply_block(z, _):
-      return jax.lax.scan(apply_layer, z, stacked)
+  Call it in a module: the parameters are stacked under its path, in `STACK`.
 
-    if self.remat:
-      apply_layer = jax.checkpoint(apply_layer, prevent_cse=False)
-    if repeats == 1:
-      z, weights = apply_block(z, None)
-    else:
-      z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
-    for path, value in weights.items():
-      attention.record(f"{self.module_name}/{STACK}/{path}", value)
-    return z
+  Args:
+    layer: Haiku code that makes its modules when it is called.
+    z: an array.
+    num_layers: how many there are.
+    repeats: how often all of them run, one after the other.
+    remat: recompute layers in the backward pass.
+  """
+  pure = hk.transform(layer)
+  initialise = jax.vmap(pure.init, in_axes=(0, None))
+  with attention.record_weights():  # What is drawn at first is no read.
+    stacked = hk.lift(
+        lambda z: initialise(hk.next_rng_keys(num_layers), z),
+        allow_reuse=True,
+        name=STACK,
+    )(z)
+
+  is_recording = attention.is_recording()
+
+  def apply_layer(z, params):
+    if not is_recording:
+      return pure.apply(params, None, z), {}
+    with attention.record_weights() as weights:
+      z = pure.apply(params, None, z)
+    return z, weights
+
+  def apply_block(z, _):
+    return jax.lax.scan(apply_layer, z, stacked)
+
+  if remat:
+    apply_layer = jax.checkpoint(apply_layer, prevent_cse=False)
+  if repeats == 1:
+    z, weights = apply_block(z, None)
+  else:
+    z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
+  module = hk.experimental.current_name()
+  for path, value in weights.items():
+    attention.record(f"{module}/{STACK}/{path}", value)
+  return z
 
 
 @dataclasses.dataclass

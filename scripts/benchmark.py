@@ -87,7 +87,7 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
     return scalars
 
   step_seconds = seconds(step)
-  count = built.flops_per_example() * config.batch_size
+  count = built.network.flops_per_example() * config.batch_size
   rate = matrix_product_rate(config.compute_dtype) * built.mesh.size
   if device.platform == "cpu":
     rate /= built.mesh.size  # They are all the same processor.
@@ -95,8 +95,8 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
       "task": config.task,
       "batch_size": config.batch_size,
       "compute_dtype": config.compute_dtype,
-      "parameters": built.parameters(),
-      "forward_flops_per_example": built.flops_per_example(),
+      "parameters": built.network.parameters(),
+      "forward_flops_per_example": built.network.flops_per_example(),
       "compile_seconds": compile_seconds,
       "forward_seconds": forward_seconds,
       "step_seconds": step_seconds,

@@ -1,0 +1,65 @@
+"""The Transformers that the paper compares with."""
+
+import dataclasses
+
+import haiku as hk
+import jax
+from jax import Array
+from jaxtyping import Bool
+from jaxtyping import Float
+
+from perceiver.attention import Attention
+from perceiver.attention import layer_norm
+from perceiver.attention import MLP
+from perceiver.perceiver_io import scan_layers
+
+
+@dataclasses.dataclass
+class Transformer(hk.Module):
+  """BERT's encoder: every layer normalises after it has added.
+
+  Source: Devlin et al., 2019; sizes in Perceiver IO, Table 11.
+  """
+
+  num_layers: int
+  num_heads: int
+  widening_factor: int = 4
+  remat: bool = False  # Recompute in the backward pass: less memory, more time.
+  name: str | None = None
+
+  def __call__(
+      self,
+      x: Float[Array, "B M C"],
+      mask: Bool[Array, "B M"] | None = None,
+  ) -> Float[Array, "B M C"]:
+    """x after all layers.
+
+    Args:
+      x: the input array.
+      mask: True where an element of x may be read.
+    """
+    keys = None if mask is None else mask[:, None, :]
+
+    def layer(x):
+      y = Attention(self.num_heads, name="attention")(x, x, keys)
+      x = layer_norm(x + y, "norm_attention")
+      y = MLP(self.widening_factor, name="mlp")(x)
+      return layer_norm(x + y, "norm_mlp")
+
+    return scan_layers(layer, x, self.num_layers, remat=self.remat)
+
+
+def embedded(x: Float[Array, "B M C"]) -> Float[Array, "B M C"]:
+  """What BERT's layers are given: its embeddings, normalised."""
+  return layer_norm(x, "norm_embeddings")
+
+
+def masked_token_features(
+    x: Float[Array, "B M C"],
+) -> Float[Array, "B M C"]:
+  """What BERT compares with the embeddings of tokens: a linear map of x.
+
+  Source: Devlin et al., 2019; their released code.
+  """
+  x = hk.Linear(x.shape[-1], name="features")(x)
+  return layer_norm(jax.nn.gelu(x, approximate=True), "norm_features")

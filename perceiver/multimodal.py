@@ -1,0 +1,85 @@
+"""Several arrays as one input array or one query array, and back."""
+
+from collections.abc import Mapping
+import dataclasses
+import itertools
+
+import haiku as hk
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool
+from jaxtyping import Float
+
+from perceiver.learned import LearnedArray
+
+
+@dataclasses.dataclass
+class Pack(hk.Module):
+  """Makes several arrays equally wide and puts them one after the other.
+
+  Each is widened by a learned vector of its own, which tells the modalities
+  apart: an element's channels, then its modality's.
+
+  Source: Perceiver IO, appendix I; official multimodal model.
+  """
+
+  # Channels that the widest array gets; the others get more.
+  min_padding: int
+  name: str | None = None
+
+  def __call__(
+      self,
+      arrays: Mapping[str, Float[Array, "B _ _"]],
+      hidden: Mapping[str, Bool[Array, "B _"]] | None = None,
+  ) -> Float[Array, "B M C"]:
+    """All elements, in the order of the mapping.
+
+    Args:
+      arrays: modality -> its elements with their positions.
+      hidden: modality -> True at the elements that a learned vector replaces,
+        position and modality included. Modalities that are not named here have
+        no such vector.
+
+    Raises:
+      KeyError: if `hidden` names a modality that `arrays` has not.
+    """
+    hidden = hidden or {}
+    for name in hidden:
+      if name not in arrays:
+        raise KeyError(
+            f"{self.module_name}: {name!r} is hidden, but the arrays are"
+            f" {list(arrays)}"
+        )
+    width = max(x.shape[-1] for x in arrays.values()) + self.min_padding
+    packed = []
+    for name, x in arrays.items():
+      batch_size, num_elements, channels = x.shape
+      padding = LearnedArray(1, width - channels, name=f"{name}_padding")(1)
+      padding = jnp.broadcast_to(
+          padding, (batch_size, num_elements, width - channels)
+      )
+      x = jnp.concatenate([x, padding.astype(x.dtype)], axis=-1)
+      if name in hidden:
+        token = LearnedArray(1, width, name=f"{name}_mask")(1)
+        x = jnp.where(hidden[name][:, :, None], token.astype(x.dtype), x)
+      packed.append(x)
+    return jnp.concatenate(packed, axis=1)
+
+
+def unpack(
+    y: Float[Array, "B O E"], sizes: Mapping[str, int]
+) -> dict[str, Float[Array, "B _ E"]]:
+  """The parts of an array that was packed.
+
+  Args:
+    y: what `Pack` put together, or what the decoder made of such queries.
+    sizes: modality -> number of its elements, in the order they were packed.
+
+  Raises:
+    ValueError: if the sizes do not add up to the elements of y.
+  """
+  if sum(sizes.values()) != y.shape[1]:
+    raise ValueError(f"{y.shape[1]} elements do not split into {dict(sizes)}")
+  ends = list(itertools.accumulate(sizes.values()))
+  parts = jnp.split(y, ends[:-1], axis=1)
+  return dict(zip(sizes, parts, strict=True))
