@@ -26,6 +26,7 @@ setuptools.setup(
     install_requires=[
         "absl-py>=2.1",
         "array_record>=0.8",
+        "av>=15",
         "dm-haiku>=0.0.16",
         "einops>=0.8",
         "grain>=0.2.18",
@@ -42,6 +43,7 @@ setuptools.setup(
         "orbax-checkpoint>=0.11.30",
         "pillow>=11",
         "rich>=13",
+        "safetensors>=0.5",
         "tensorboard>=2.18",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",
@@ -49,6 +51,8 @@ setuptools.setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # Reads pytorch_model.bin; with it, exports are tried in transformers.
+        "huggingface": ["torch>=2.6", "transformers>=5"],
         # Only for data that TFDS has written as TFRecord and must write so.
         "tensorflow": ["tensorflow-cpu>=2.20"],
         "test": TEST,

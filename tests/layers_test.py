@@ -12,10 +12,12 @@ ROOT = pathlib.Path(__file__).parents[1]
 # A folder, and what may be imported below it besides the standard library.
 RULES = {
     "configs": "configs ml_collections",
-    "perceiver": "perceiver einops haiku jax jaxtyping numpy optax",
+    "perceiver": (
+        "perceiver einops haiku jax jaxtyping numpy optax safetensors torch"
+    ),
     "experiments/data": (
         "experiments.data"
-        " array_record cv2 etils grain mlxtend numpy tensorflow_datasets"
+        " array_record av cv2 etils grain mlxtend numpy tensorflow_datasets"
     ),
     "experiments/training": (
         "experiments.training experiments.task perceiver PIL grain haiku jax"

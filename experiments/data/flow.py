@@ -1,0 +1,155 @@
+"""Optical flow: its files, its colours, and images larger than the model's."""
+
+from collections.abc import Callable
+import math
+import os
+import pathlib
+
+import cv2
+import numpy as np
+
+# Where a file means that it does not know the flow, it is larger than this.
+UNKNOWN = 1e9
+_MAGIC = b"PIEH"  # As a float32 it is 202021.25.
+
+
+def read_flo(path: str | os.PathLike[str]) -> np.ndarray:
+  """A Middlebury file's flow (x, y) in pixels, float32 [Y, X, 2].
+
+  Raises:
+    ValueError: if the file is something else, or is cut off.
+  """
+  content = pathlib.Path(path).read_bytes()
+  if content[:4] != _MAGIC:
+    raise ValueError(
+        f"{path} is no .flo file: begins with {content[:4]}, not {_MAGIC}"
+    )
+  if len(content) < 12:
+    raise ValueError(f"{path} ends in its header: {len(content)} of 12 bytes")
+  width, height = np.frombuffer(content, "<i4", 2, offset=4).tolist()
+  if width < 1 or height < 1:
+    raise ValueError(f"{path} claims to be {width} wide and {height} high")
+  expected = 12 + 8 * width * height
+  if len(content) != expected:
+    raise ValueError(
+        f"{path} has {len(content)} bytes; {width} wide and {height} high, it"
+        f" would have {expected}"
+    )
+  values = np.frombuffer(content, "<f4", offset=12).astype(np.float32)
+  return values.reshape(height, width, 2)
+
+
+def write_flo(path: str | os.PathLike[str], flow: np.ndarray) -> None:
+  """Writes flow (x, y), [Y, X, 2], as a Middlebury file."""
+  height, width, components = flow.shape
+  if components != 2:
+    raise ValueError(f"flow has 2 components, not {components}")
+  size = np.array([width, height], "<i4").tobytes()
+  pathlib.Path(path).write_bytes(_MAGIC + size + flow.astype("<f4").tobytes())
+
+
+def colors(flow: np.ndarray, max_length: float | None = None) -> np.ndarray:
+  """A picture of flow: its direction is the hue, its length the saturation.
+
+  Args:
+    flow: [Y, X, 2]; what is unknown, infinite or no number becomes black.
+    max_length: of what has the fullest colour; the longest's by default.
+
+  Returns:
+    RGB, uint8 [Y, X, 3], white where nothing moves.
+  """
+  with np.errstate(invalid="ignore"):  # Older NumPy warns about NaN.
+    known = np.all(np.abs(flow) <= UNKNOWN, axis=-1)
+  x, y = np.where(known, np.moveaxis(flow, -1, 0), 0.0)
+  length = np.hypot(x, y)
+  if max_length is None:
+    max_length = max(length.max(), 1e-6)
+  hue = np.degrees(np.arctan2(y, x)) % 360.0
+  saturation = np.minimum(length / max_length, 1.0)
+  hsv = np.stack([hue, saturation, known], axis=-1).astype(np.float32)
+  rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
+  return np.round(255.0 * rgb).astype(np.uint8)
+
+
+def tile_starts(size: int, tile: int, min_overlap: int = 20) -> list[int]:
+  """Where tiles begin along an axis.
+
+  They are as far apart as the overlap allows; the last one is moved back until
+  it ends with the image.
+
+  Raises:
+    ValueError: if the tile is longer than the axis, or all overlap.
+  """
+  if size < tile:
+    raise ValueError(f"a tile of {tile} does not fit into {size} pixels")
+  step = tile - min_overlap
+  if step < 1:
+    raise ValueError(f"tiles of {tile} cannot overlap by {min_overlap}")
+  before_last = math.ceil((size - tile) / step)
+  return [step * i for i in range(before_last)] + [size - tile]
+
+
+def tiles(
+    height: int,
+    width: int,
+    tile_height: int,
+    tile_width: int,
+    min_overlap: int = 20,
+) -> list[tuple[int, int]]:
+  """The top left corners (y, x) of the tiles of an image, row by row.
+
+  Raises:
+    ValueError: if the image is smaller than a tile.
+  """
+  if height < tile_height or width < tile_width:
+    raise ValueError(
+        f"an image of {height} x {width} pixels is smaller than a tile of"
+        f" {tile_height} x {tile_width}"
+    )
+  ys = tile_starts(height, tile_height, min_overlap)
+  xs = tile_starts(width, tile_width, min_overlap)
+  return [(y, x) for y in ys for x in xs]
+
+
+def tile_weights(tile_height: int, tile_width: int) -> np.ndarray:
+  """How far each pixel is from the outside, float32 [tile_height, tile_width].
+
+  A tile knows least at its edge: what moves out of it is unseen.
+  """
+  y, x = (
+      np.minimum(np.arange(size) + 1, size - np.arange(size))
+      for size in (tile_height, tile_width)
+  )
+  return np.minimum(y[:, None], x[None, :]).astype(np.float32)
+
+
+def tiled(
+    predict: Callable[[int, int], np.ndarray],
+    height: int,
+    width: int,
+    tile: tuple[int, int] = (368, 496),
+    min_overlap: int = 20,
+) -> np.ndarray:
+  """The flow of a whole image from that of its tiles.
+
+  Args:
+    predict: from a tile's top left corner y, x to its flow, [*tile, 2].
+    height: of the image.
+    width: of the image.
+    tile: height and width of what the model sees.
+    min_overlap: pixels that neighbours share.
+
+  Returns:
+    the tiles' mean, weighted by `tile_weights`, float32 [height, width, 2].
+
+  Raises:
+    ValueError: if the image is smaller than a tile.
+  """
+  weights = tile_weights(*tile)[..., None]
+  flow = np.zeros([height, width, 2], np.float32)
+  total = np.zeros([height, width, 1], np.float32)
+  for y, x in tiles(height, width, *tile, min_overlap):
+    inside = slice(y, y + tile[0]), slice(x, x + tile[1])
+    flow[inside] += weights * predict(y, x)
+    total[inside] += weights
+  return flow / total

@@ -1,0 +1,252 @@
+"""Video and its sound, from and to files.
+
+Times are in seconds and start with the first frame, or in a file that has none,
+with the sound.
+"""
+
+from collections.abc import Iterator
+import fractions
+import os
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+# Some containers round times to milliseconds, so a frame may be this late.
+_JITTER = 1e-3
+# Where times and numbers of samples differ by more, the sound has a gap.
+_MAX_DRIFT = 0.05
+# Decoding begins so much earlier: sound depends on the sound before.
+_WARM_UP = 1.0
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    num_frames: int | None = None,
+    fps: float = 25.0,
+    start: float = 0.0,
+) -> np.ndarray:
+  """What is on the screen at times that are 1/fps apart.
+
+  Args:
+    path: the file.
+    num_frames: how many; by default all to the end.
+    fps: frames per second, whatever the file has, even if it varies.
+    start: of the first one, in seconds.
+
+  Returns:
+    RGB, uint8 [T, Y, X, 3].
+
+  Raises:
+    ValueError: if there are not so many, or none.
+  """
+  images = []
+  for frame, until in _shown(path, start):
+    image = None
+    while len(images) != num_frames and (
+        start + len(images) / fps < until - _JITTER
+    ):
+      image = _upright(frame) if image is None else image
+      images.append(image)
+    if len(images) == num_frames:
+      break
+  if len(images) < (num_frames or 1):
+    raise ValueError(
+        f"{path} has {len(images)} frames from {start} s on at {fps} fps,"
+        f" {num_frames or 1} are needed"
+    )
+  return np.stack(images)
+
+
+def read_audio(
+    path: str | os.PathLike[str],
+    num_samples: int | None = None,
+    rate: int = 48000,
+    start: float = 0.0,
+) -> np.ndarray:
+  """The first channel of the sound.
+
+  Args:
+    path: the file.
+    num_samples: how many; by default all to the end. Where the file has no
+      sound, there is silence.
+    rate: samples per second, whatever the file has.
+    start: of the first one, in seconds.
+
+  Returns:
+    float32 [S, 1] in [-1, 1], of 16 bits.
+
+  Raises:
+    ValueError: if there is no sound and the number of samples is not given.
+  """
+  pieces, end = [], None
+  for piece, time in _heard(path, rate, start):
+    begin = round((time - start) * rate)
+    # Only a real gap is one: rounded times must not cut the sound to pieces.
+    if end is None or abs(begin - end) > _MAX_DRIFT * rate:
+      end = begin
+    pieces.append((end, piece))
+    end += len(piece)
+    if num_samples is not None and end >= num_samples:
+      break
+  if num_samples is None:
+    if end is None or end < 1:
+      raise ValueError(f"{path} has no sound from {start} s on")
+    num_samples = end
+  audio = np.zeros([num_samples, 1], np.float32)
+  for begin, piece in pieces:
+    piece = piece[max(-begin, 0) : max(num_samples - begin, 0)]
+    begin = max(begin, 0)
+    audio[begin : begin + len(piece), 0] = piece / 32768.0
+  return audio
+
+
+def read_clip(
+    path: str | os.PathLike[str],
+    num_frames: int = 16,
+    size: int = 224,
+    fps: float = 25.0,
+    samples_per_frame: int = 1920,
+    start: float = 0.0,
+) -> dict[str, np.ndarray]:
+  """Video and sound as the published autoencoder sees them.
+
+  Args:
+    path: the file.
+    num_frames: how many frames.
+    size: of the central square of each, after it is resized.
+    fps: frames per second.
+    samples_per_frame: of sound, so many are heard while one is seen.
+    start: of the clip, in seconds.
+
+  Returns:
+    video: RGB, float32 [T, size, size, 3] in [0, 1].
+    audio: float32 [T * samples_per_frame, 1] in [-1, 1]; silence if there is
+      none.
+
+  Raises:
+    ValueError: if the video is too short.
+  """
+  frames = read_frames(path, num_frames, fps, start)
+  height, width = frames.shape[1:3]
+  side = min(height, width)
+  top, left = height // 2 - side // 2, width // 2 - side // 2
+  frames = frames[:, top : top + side, left : left + side]
+  video = np.stack([cv2.resize(frame, (size, size)) for frame in frames])
+  rate = round(fps * samples_per_frame)
+  return {
+      "video": video.astype(np.float32) / 255.0,
+      "audio": read_audio(path, num_frames * samples_per_frame, rate, start),
+  }
+
+
+def write(
+    path: str | os.PathLike[str],
+    frames: np.ndarray,
+    fps: float = 25.0,
+    audio: np.ndarray | None = None,
+    rate: int = 48000,
+) -> None:
+  """Writes a video as H.264, with its sound as AAC.
+
+  Args:
+    path: the file; its ending says the container, such as MP4.
+    frames: RGB, uint8 [T, Y, X, 3]. H.264 has even sizes only: the last row and
+      column are doubled where needed.
+    fps: frames per second.
+    audio: float32 [S, 1] in [-1, 1], if there is any.
+    rate: its samples per second.
+  """
+  _, height, width, _ = frames.shape
+  even = [(0, 0), (0, height % 2), (0, width % 2), (0, 0)]
+  frames = np.pad(frames, even, mode="edge")
+  with av.open(os.fspath(path), "w") as container:
+    # All streams have to be there before anything is written.
+    exact_fps = fractions.Fraction(fps).limit_denominator(1001)
+    video: Any = container.add_stream("h264", rate=exact_fps)
+    video.height, video.width = frames.shape[1:3]
+    video.pix_fmt = "yuv420p"
+    sound: Any = None
+    if audio is not None:
+      sound = container.add_stream("aac", rate=rate, layout="mono")
+    for image in frames:
+      frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+      container.mux(video.encode(frame))
+    container.mux(video.encode())
+    if audio is not None:
+      channels = np.ascontiguousarray(audio.T, np.float32)
+      heard = av.AudioFrame.from_ndarray(channels, "fltp", "mono")
+      heard.sample_rate = rate
+      heard.pts, heard.time_base = 0, fractions.Fraction(1, rate)
+      container.mux(sound.encode(heard))
+      container.mux(sound.encode())
+
+
+def _shown(path, start: float) -> Iterator[tuple[Any, float]]:
+  """Every frame, and when the next one comes."""
+  last, end = None, 0.0
+  for frame, origin in _decoded(path, "video", start):
+    begin = frame.time - origin
+    if last is not None:
+      yield last, begin
+    duration = (frame.duration or 0) * float(frame.time_base)
+    # Even a frame whose duration is unknown is seen when it comes.
+    last, end = frame, begin + max(duration, 2.0 * _JITTER)
+  if last is not None:
+    yield last, end
+
+
+def _upright(frame) -> np.ndarray:
+  """RGB of a frame, turned as its file says."""
+  return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+
+
+def _heard(path, rate: int, start: float) -> Iterator[tuple[np.ndarray, float]]:
+  """Pieces of the first channel, int16, and when they begin."""
+  # Every channel is kept until then: a mix of them is another sound.
+  resampler: Any = av.AudioResampler(format="s16p", rate=rate)
+  origin = 0.0
+  for frame, origin in _decoded(path, "audio", start):
+    for piece in resampler.resample(frame):
+      yield piece.to_ndarray()[0], piece.time - origin
+  for piece in resampler.resample(None):
+    yield piece.to_ndarray()[0], piece.time - origin
+
+
+def _decoded(
+    path, kind: str, start: float, seek: bool = True
+) -> Iterator[tuple[Any, float]]:
+  """Frames from before `start` on, none if the file has none of this kind.
+
+  Args:
+    path: the file.
+    kind: "video" or "audio".
+    start: in seconds.
+    seek: whether to skip most of what is before.
+
+  Yields:
+    a frame, and what its clock says at time zero.
+  """
+  # Its types are those of all that can be opened.
+  opened: Any = av.open(os.fspath(path))
+  with opened as container:
+    streams = container.streams
+    stream = streams.best(kind)
+    if stream is None:
+      return
+    first = streams.best("video") or stream
+    origin = float((first.start_time or 0) * first.time_base)
+    begin = origin + start - _WARM_UP
+    seek = seek and begin > origin
+    if seek:
+      container.seek(int(begin / stream.time_base), stream=stream)
+    for frame in container.decode(stream):
+      if frame.time is None:
+        raise ValueError(f"{path} does not say when its {kind} is")
+      if seek and frame.time > begin:
+        break  # The file's index is missing or wrong.
+      seek = False
+      yield frame, origin
+  if seek:
+    yield from _decoded(path, kind, start, seek=False)

@@ -1,0 +1,180 @@
+"""Flow: files, colours, and tiles against the official ones."""
+
+import pathlib
+
+from absl.testing import absltest
+from absl.testing import parameterized
+import numpy as np
+import pytest
+
+from experiments.data import flow
+
+GOLDEN = pathlib.Path(__file__).parent / "golden"
+
+
+class TestFiles:
+
+  def test_a_file_is_laid_out_as_middlebury_says(self, tmp_path):
+    file = tmp_path / "a.flo"
+    content = np.array([202021.25], "<f4").tobytes()
+    content += np.array([3, 2], "<i4").tobytes()
+    content += np.arange(12, dtype="<f4").tobytes()
+    file.write_bytes(content)
+    read = flow.read_flo(file)
+    assert read.dtype == np.float32
+    np.testing.assert_array_equal(read, np.arange(12).reshape(2, 3, 2))
+    flow.write_flo(tmp_path / "b.flo", read.astype(np.float64))
+    assert (tmp_path / "b.flo").read_bytes() == content
+
+  def test_what_is_read_can_be_changed(self, tmp_path):
+    flow.write_flo(tmp_path / "a.flo", np.ones([5, 7, 2]))
+    flow.read_flo(tmp_path / "a.flo")[0] = 0.0
+
+  @pytest.mark.parametrize(
+      ("content", "message"),
+      [
+          (b"\x89PNG and more than that", "a.flo is no .flo .*PNG.*PIEH"),
+          (b"", "a.flo is no .flo file"),
+          (b"PIEH" + bytes(7), "a.flo ends in its header: 11 of 12"),
+          (b"PIEH" + bytes(8), "a.flo claims to be 0 wide and 0 high"),
+          (b"PIEH\3\0\0\0\2\0\0\0" + bytes(47), "59 bytes.* have 60"),
+          (b"PIEH\3\0\0\0\2\0\0\0" + bytes(49), "61 bytes.* have 60"),
+      ],
+  )
+  def test_a_broken_file_is_refused_by_name(self, tmp_path, content, message):
+    (tmp_path / "a.flo").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+      flow.read_flo(tmp_path / "a.flo")
+
+  def test_flow_of_three_components_is_not_written(self, tmp_path):
+    with pytest.raises(ValueError, match="2 components, not 3"):
+      flow.write_flo(tmp_path / "a.flo", np.ones([5, 7, 3]))
+
+
+class ColorsTest(parameterized.TestCase):
+
+  def test_direction_is_hue_and_length_is_saturation(self):
+    moves = np.array([[2, 0], [-2, 0], [1, 0], [0, 2], [0, -2], [0, 0]])
+    expected = [
+        [255, 0, 0],
+        [0, 255, 255],
+        [255, 128, 128],
+        [128, 255, 0],
+        [128, 0, 255],
+        [255, 255, 255],
+    ]
+    picture = flow.colors(moves[None])
+    np.testing.assert_allclose(picture[0], expected, atol=1)
+
+  def test_the_longest_can_be_given_and_exceeded(self):
+    moves = np.array([[[1.0, 0.0], [3.0, 0.0], [7.0, 0.0]]])
+    picture = flow.colors(moves, max_length=3.0)
+    self.assertEqual(
+        picture[0].tolist(), [[255, 170, 170], [255, 0, 0], [255, 0, 0]]
+    )
+
+  def test_what_is_unknown_is_black_and_changes_nothing_else(self):
+    moves = np.full([5, 3, 2], 2.0, np.float32)
+    expected = flow.colors(moves)
+    moves[0, 0, 0], moves[1, 1, 1], moves[2, 2, 0] = np.nan, -np.inf, 1.7e9
+    picture = flow.colors(moves)
+    for i in range(3):
+      self.assertEqual(picture[i, i].tolist(), [0, 0, 0])
+      expected[i, i] = 0
+    np.testing.assert_array_equal(picture, expected)
+
+  def test_no_motion_at_all_is_white(self):
+    picture = flow.colors(np.zeros([5, 3, 2], np.float32))
+    self.assertEqual(picture.dtype, np.uint8)
+    self.assertEqual(picture.shape, (5, 3, 3))
+    self.assertTrue((picture == 255).all())
+
+
+class TilesTest(parameterized.TestCase):
+
+  @parameterized.parameters((37, 5), (53, 20), (11, 0))
+  def test_tiles_of_any_size_cover_it_and_are_no_more_than_needed(
+      self, tile, min_overlap
+  ):
+    for size in range(tile, 4 * tile + 1):
+      starts = flow.tile_starts(size, tile, min_overlap)
+      self.assertEqual((starts[0], starts[-1]), (0, size - tile))
+      steps = np.diff(starts)
+      self.assertTrue((steps > 0).all(), size)
+      self.assertTrue((tile - steps >= min_overlap).all(), size)
+      # One tile less could not reach the end.
+      reached = tile + (len(starts) - 2) * (tile - min_overlap)
+      self.assertTrue(len(starts) == 1 or reached < size, size)
+
+  @parameterized.parameters(368, 496)
+  def test_tiles_are_the_official_ones_where_those_are_right(self, tile):
+    step, wrong = tile - 20, set()
+    for size in range(tile, 4 * step + 1):
+      official = list(range(0, size, step))
+      official[-1] = size - tile
+      if official[-2:-1] >= official[-1:]:
+        wrong.add(size)  # The last but one sticks out, or is the last.
+      else:
+        self.assertEqual(flow.tile_starts(size, tile), official)
+    expected = {tile}.union(
+        *(range(k * step + 1, k * step + 21) for k in (2, 3))
+    )
+    self.assertEqual(wrong, expected)
+
+  def test_grids_of_the_release_are_ours(self):
+    official = {
+        (436, 1024): [(y, x) for y in (0, 68) for x in (0, 476, 528)],
+        (375, 1242): [(y, x) for y in (0, 7) for x in (0, 476, 746)],
+        (720, 1280): [(y, x) for y in (0, 348, 352) for x in (0, 476, 784)],
+        # Where the release's tiles are four times the same, or stick out.
+        (368, 496): [(0, 0)],
+        (540, 960): [(y, x) for y in (0, 172) for x in (0, 464)],
+    }
+    for size, grid in official.items():
+      with self.subTest(size):
+        self.assertEqual(flow.tiles(*size, 368, 496), grid)
+
+  def test_blending_is_the_official_one(self):
+    golden = np.load(GOLDEN / "comp_flow_tiling.npz")
+    grid = [tuple(corner) for corner in golden["in:grid"].tolist()]
+    self.assertEqual(flow.tiles(11, 22, 6, 8, 2), grid)
+    flows = dict(zip(grid, golden["in:patch_flows"][:, 0], strict=True))
+    whole = flow.tiled(lambda y, x: flows[y, x], 11, 22, (6, 8), 2)
+    self.assertEqual(whole.dtype, np.float32)
+    np.testing.assert_allclose(
+        whole, golden["out:flow"][0], rtol=1e-5, atol=1e-6
+    )
+    total = np.zeros([11, 22])
+    for y, x in grid:
+      total[y : y + 6, x : x + 8] += flow.tile_weights(6, 8)
+    np.testing.assert_array_equal(total, golden["out:weight_sum"][0, ..., 0])
+
+  @parameterized.parameters((13, 17), (29, 17), (23, 67), (26, 34))
+  def test_tiles_of_one_flow_make_that_flow(self, height, width):
+    rng = np.random.default_rng(3)
+    whole = rng.normal(size=[height, width, 2]).astype(np.float32)
+    asked = []
+
+    def predict(y, x):
+      asked.append((y, x))
+      return whole[y : y + 13, x : x + 17]
+
+    again = flow.tiled(predict, height, width, (13, 17), 5)
+    np.testing.assert_allclose(again, whole, rtol=1e-5)
+    self.assertEqual(asked, flow.tiles(height, width, 13, 17, 5))
+
+  def test_an_image_smaller_than_a_tile_is_refused_with_the_sizes(self):
+    for height, width in ((367, 496), (368, 495)):
+      message = f"{height} x {width} pixels is smaller .* 368 x 496"
+      with self.assertRaisesRegex(ValueError, message):
+        flow.tiled(lambda y, x: np.zeros([368, 496, 2]), height, width)
+    with self.assertRaisesRegex(ValueError, "367 pixels"):
+      flow.tile_starts(367, 368)
+
+  def test_an_overlap_of_whole_tiles_is_refused(self):
+    with self.assertRaisesRegex(ValueError, "tiles of 20 cannot overlap by 20"):
+      flow.tile_starts(31, 20)
+
+
+if __name__ == "__main__":
+  absltest.main()
