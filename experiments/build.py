@@ -29,7 +29,8 @@ class BuiltNetwork:
 
   example: Mapping[str, jax.ShapeDtypeStruct]
   net: hk.TransformedWithState
-  like: Model  # Shapes of its parameters and its state.
+  start: Callable[[], Model]  # Draws its parameters; for jit.
+  like: Model  # Their shapes, and those of its state.
 
   def parameters(self) -> int:
     """Numbers that are learned."""
@@ -66,7 +67,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       state_lib.initial_model, net, network.example, config.seed
   )
   with plain("the model"):
-    return BuiltNetwork(network.example, net, jax.eval_shape(start))
+    return BuiltNetwork(network.example, net, start, jax.eval_shape(start))
 
 
 @dataclasses.dataclass(frozen=True)

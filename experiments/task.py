@@ -130,7 +130,8 @@ def load_network(config: Config) -> Network:
   """
   module = _module(config)
   with plain(f"the config of task {config.task!r}"):
-    return getattr(module, "network", getattr(module, "task", None))(config)
+    make = module.network if hasattr(module, "network") else module.task
+    return make(config)
 
 
 def _module(config: Config) -> Any:

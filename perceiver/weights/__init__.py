@@ -1,0 +1,1 @@
+"""Published weights as ours, and ours as others read them."""

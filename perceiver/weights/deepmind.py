@@ -1,0 +1,253 @@
+"""The official release's checkpoints: pickled Haiku trees.
+
+https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
+"""
+
+from collections.abc import Mapping
+import importlib
+import io
+import pathlib
+import pickle
+from typing import Any
+
+import numpy as np
+
+from perceiver.weights.tensors import Layout
+from perceiver.weights.tensors import Place
+from perceiver.weights.tensors import Places
+from perceiver.weights.tensors import STATE
+from perceiver.weights.tensors import WeightsError
+
+# Ours, and what the release calls it: modules of an attention block.
+_BLOCK = {
+    "attention/q": "attention/linear",
+    "attention/k": "attention/linear_1",
+    "attention/v": "attention/linear_2",
+    "attention/output": "attention/linear_3",
+    "mlp/hidden": "mlp/linear",
+    "mlp/output": "mlp/linear_1",
+}
+_CROSS = {
+    **_BLOCK,
+    "norm_query": "layer_norm",
+    "norm_x": "layer_norm_1",
+    "norm_mlp": "layer_norm_2",
+}
+_SELF = {**_BLOCK, "norm_z": "layer_norm", "norm_mlp": "layer_norm_1"}
+
+
+def _modules(encoder: str, decoder: str) -> dict[str, str]:
+  """The modules that all models have."""
+  blocks = (
+      ("encoder/cross_attention", f"{encoder}/~/cross_attention", _CROSS),
+      (
+          "processor/layers/self_attention",
+          f"{encoder}/~/self_attention{{}}",
+          _SELF,
+      ),
+      ("decoder/cross_attention", f"{decoder}/cross_attention", _CROSS),
+  )
+  return {
+      "encoder/latents": f"{encoder}/~/trainable_position_encoding",
+      **{
+          f"{ours}/{inner}": f"{theirs}/{name}"
+          for ours, theirs, block in blocks
+          for inner, name in block.items()
+      },
+  }
+
+
+_CLASSES = "classification_decoder/~/basic_decoder"
+_STEM = "image_preprocessor/~/conv2_d_downsample/~"
+# Task: our modules and the release's.
+_MODULES = {
+    "mlm": {
+        **_modules("perceiver_encoder", "basic_decoder"),
+        "tokens": "embed",
+        "positions": "trainable_position_encoding",
+        "queries": "basic_decoder/~/trainable_position_encoding",
+        "logits": "embedding_decoder",
+    },
+    "flow": {
+        **_modules("perceiver_encoder", "flow_decoder/~/basic_decoder"),
+        "patches": "image_preprocessor/patches_linear",
+        "flow": "flow_decoder/~/basic_decoder/output",
+    },
+    "imagenet": {
+        **_modules("perceiver_encoder", _CLASSES),
+        "pixels": "image_preprocessor/~/conv2_d",
+        "positions": (
+            "image_preprocessor/~_build_network_inputs"
+            "/trainable_position_encoding"
+        ),
+        "project_positions": (
+            "image_preprocessor/~_build_network_inputs"
+            "/position_encoding_projector/linear"
+        ),
+        "conv_stem/conv": f"{_STEM}/conv",
+        "conv_stem/norm": f"{_STEM}/batchnorm",
+        "conv_stem/norm/~/mean_ema": f"{_STEM}/batchnorm/~/mean_ema",
+        "conv_stem/norm/~/var_ema": f"{_STEM}/batchnorm/~/var_ema",
+        "query": f"{_CLASSES}/~/trainable_position_encoding",
+        "logits": f"{_CLASSES}/output",
+    },
+    "kinetics": {
+        **_modules("encoder", "multimodal_decoder/~/basic_decoder"),
+        "inputs/audio_padding": "multimodal_preprocessor/audio_padding",
+        "inputs/video_padding": "multimodal_preprocessor/image_padding",
+        "inputs/label_padding": "multimodal_preprocessor/label_padding",
+        "inputs/label_mask": "multimodal_preprocessor/label_mask_token",
+        "queries/audio_padding": (
+            "multimodal_decoder/~decoder_query/audio_padding"
+        ),
+        "queries/video_padding": (
+            "multimodal_decoder/~decoder_query/image_padding"
+        ),
+        "queries/label_padding": (
+            "multimodal_decoder/~decoder_query/label_padding"
+        ),
+        "label_query": f"{_CLASSES}/~/trainable_position_encoding",
+        "output": "multimodal_decoder/~/basic_decoder/output",
+        "audio": "audio_postprocessor/linear",
+        "video": "projection_postprocessor/linear",
+        "label": "classification_postprocessor/linear",
+    },
+}
+# Allocated by the release and never used: neither sound nor image is masked.
+UNUSED = (
+    "multimodal_preprocessor/audio_mask_token|pos_embs",
+    "multimodal_preprocessor/image_mask_token|pos_embs",
+)
+# A convolution by one pixel is a linear map.
+_PIXEL = Layout(lambda x: x[0, 0], lambda x: x[None, None])
+_SAME = Layout(lambda x: x, lambda x: x)
+
+
+def places(task: str) -> Places:
+  """Where the release keeps our arrays, `PATH|NAME`; state begins `state:`.
+
+  Raises:
+    WeightsError: if the release has no model of that task.
+  """
+  if task not in _MODULES:
+    raise WeightsError(
+        f"the official release has no {task!r}; it has {sorted(_MODULES)}"
+    )
+  modules = _MODULES[task]
+
+  def place(key):
+    module, name = key.removeprefix(STATE).rsplit("/", 1)
+    if module not in modules:
+      return None
+    layout = _PIXEL if (module, name) == ("pixels", "w") else _SAME
+    if name == "array":
+      name = "pos_embs"
+    elif (task, module) == ("mlm", "logits"):
+      name = "bias"
+    prefix = "state:" if key.startswith(STATE) else ""
+    number = lambda i: f"_{i}" if i else ""
+    return Place(f"{prefix}{modules[module]}|{name}", layout, number)
+
+  return place
+
+
+def load(file: pathlib.Path) -> dict[str, np.ndarray]:
+  """The tensors of a checkpoint, `PATH|NAME` -> array.
+
+  Reads what the official notebooks read: a pickled tree of parameters, or
+  {"params": ..., "state": ...}, alone or inside of a `.npy`. Nothing in the
+  file is run: numpy arrays and plain containers are built, all else is refused.
+
+  Raises:
+    WeightsError: if the file is something else; it names what.
+  """
+  data = file.read_bytes()
+  try:
+    tree = _unpickle(data)
+  except WeightsError as error:
+    raise WeightsError(f"{file}: {error}") from error
+  except Exception as error:  # Damaged pickles raise errors of many kinds.
+    message = f"{file} is no pickle that can be read: {error!r}"
+    raise WeightsError(message) from error
+  if not isinstance(tree, Mapping):
+    raise WeightsError(f"{file} holds a {type(tree).__name__}, not a tree")
+  if "params" in tree:
+    state = tree.get("state") or {}
+    return {
+        **_flat(tree["params"], file),
+        **{f"state:{k}": v for k, v in _flat(state, file).items()},
+    }
+  return _flat(tree, file)
+
+
+def _flat(tree: Mapping[str, Any], file: pathlib.Path) -> dict[str, np.ndarray]:
+  flat = {}
+  for module, arrays in tree.items():
+    if not isinstance(arrays, Mapping):
+      raise WeightsError(
+          f"{file}: {module!r} is a {type(arrays).__name__}, not a module"
+      )
+    for name, array in arrays.items():
+      if not isinstance(array, np.ndarray | np.generic | int | float):
+        raise WeightsError(
+            f"{file}: {module}|{name} is a {type(array).__name__}, not an array"
+        )
+      flat[f"{module}|{name}"] = np.asarray(array)
+  return flat
+
+
+def _unpickle(data: bytes) -> Any:
+  file = io.BytesIO(data)
+  if not data.startswith(np.lib.format.MAGIC_PREFIX):
+    return _Unpickler(file).load()
+  version = np.lib.format.read_magic(file)
+  read_header = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+  }[version]
+  _, _, dtype = read_header(file)
+  if not dtype.hasobject:
+    raise WeightsError(f"an array of {dtype}, not a tree of them")
+  return _Unpickler(file).load().item()
+
+
+def _mapping(*args) -> dict[str, Any]:
+  """Stands in for Haiku's own mappings."""
+  return dict(*args)
+
+
+# What a pickle may build: (module, name) -> by what.
+_multiarray = importlib.import_module("numpy._core.multiarray")
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    **{
+        (f"{package}.multiarray", function.__name__): function
+        for package in ("numpy.core", "numpy._core")
+        for function in (_multiarray._reconstruct, _multiarray.scalar)
+    },
+    ("collections", "OrderedDict"): dict,
+    **{
+        (f"haiku._src.{module}", name): _mapping
+        for module in ("data_structures", "base")
+        for name in (
+            "FlatMapping",
+            "FlatMap",
+            "frozendict",
+            "to_immutable_dict",
+        )
+    },
+    # How protocol 2 writes bytes.
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+}
+
+
+class _Unpickler(pickle.Unpickler):
+
+  def find_class(self, module_name: str, global_name: str) -> Any:
+    if (module_name, global_name) not in _ALLOWED:
+      raise WeightsError(
+          f"refused: the pickle asks for {module_name}.{global_name}, which is"
+          " neither an array nor a plain container"
+      )
+    return _ALLOWED[module_name, global_name]
