@@ -28,14 +28,14 @@ _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[[], None], needs_config: bool = True) -> None:
   """Runs a command: parses its flags, joins the other processes, calls it."""
 
   def guarded(argv):
     if len(argv) > 1:
       fail(f"unexpected arguments: {' '.join(argv[1:])}")
     with plain_errors():
-      if CONFIG.value is None:
+      if needs_config and CONFIG.value is None:
         raise PlainError("--config=configs/FILE.py[:variant] is missing")
       join_processes()
       main()

@@ -17,6 +17,8 @@ from experiments import build
 from experiments import export
 from experiments.task import Config
 from experiments.task import PlainError
+from experiments.training import sharding
+from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
@@ -67,22 +69,26 @@ def load(
     path: str | pathlib.Path,
     config: Config | None = None,
     swap_kernel: bool = False,
+    checkpoint: str = "latest",
 ) -> Weights:
   """Reads weights; what file it is shows from its name and its content.
 
   Args:
     path: our `.npz`; an official checkpoint, `.pickle`, `.pystate` or `.npy`;
       transformers' `model.safetensors`, `pytorch_model.bin`, or a folder with
-      one of them.
+      one of them; the folder of a training run.
     config: the model; our own files know theirs.
     swap_kernel: whether the kernel of a convolutional transformers checkpoint
       has height and width swapped, as the published one has.
+    checkpoint: of a training run: "latest", "best" or a step.
 
   Raises:
     PlainError: if there is no such file, it does not fit, or no config is given
       and the file has none.
   """
   path = pathlib.Path(path).expanduser()
+  if (path / "checkpoints").is_dir():
+    return _load_run(path, config, checkpoint)
   if path.is_dir():
     path = _file_in(path)
   if not path.is_file():
@@ -129,6 +135,23 @@ def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
   with partial.open("wb") as stream:
     np.savez(stream, **arrays)
   partial.rename(file)
+
+
+def _load_run(
+    workdir: pathlib.Path, config: Config | None, checkpoint: str
+) -> Weights:
+  if config is None:
+    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+  network = build.build_network(config)
+  like = sharding.with_shardings(network.like, sharding.make_mesh(1))
+  checkpoints = Checkpoints(
+      workdir,
+      best=config.best or None,
+      best_is_largest=config.best_is_largest,
+      read_only=True,
+  )
+  model, _ = checkpoints.restore_model(like, checkpoint)
+  return Weights(config, network, model, [])
 
 
 def _file_in(folder: pathlib.Path) -> pathlib.Path:

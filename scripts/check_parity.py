@@ -218,7 +218,7 @@ def compare_gradients(
 ) -> float:
   """The largest difference over the largest gradient."""
 
-  def objective(params):
+  def objective(params, batch):
     outputs, _ = network.net.apply(params, model.net_state, None, batch, False)
     return sum(
         jnp.sum(cotangent * outputs[name].reshape(cotangent.shape))
@@ -229,7 +229,7 @@ def compare_gradients(
   gradients = jax.jit(
       jax.grad(objective),
       compiler_options={"xla_backend_optimization_level": 0},
-  )(model.params)
+  )(model.params, batch)
   # Of one tensor they may vanish: no output depends on the bias of keys.
   largest = max(np.abs(x).max() for x in expected.values())
   ours = tensors.flatten(gradients, {})

@@ -4,7 +4,6 @@ The arrays under `golden/` are float32. Two correct implementations differ by
 about 5e-6 of an output's deviation; a GELU without its tanh differs by 2e-4.
 """
 
-import functools
 import pathlib
 import re
 
@@ -19,13 +18,12 @@ from perceiver import attend
 from perceiver import Attention
 from perceiver import AverageDecoder
 from perceiver import CrossAttention
-from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
-from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import metrics
 from perceiver import MLP
+from perceiver import multimodal
 from perceiver import position
 from perceiver import Processor
 from perceiver import SelfAttention
@@ -54,12 +52,9 @@ RENAMES = (
     (r"^decoder/output", "logits"),
     (r"^projection_decoder/~", "average_decoder"),
     (r"^image_preprocessor/~/conv2_d", "pixels"),
-    (r"^.*/position_encoding_projector/linear", "project_positions"),
-    (r"^.*_inputs/trainable_position_encoding", "positions"),
+    (r"_mask_token$", "_mask"),
 )
 LAYER = re.compile(r"(processor/layers/self_attention)(?:_(\d+))?(/.*)")
-
-IMAGENET = ("imagenet_fourier", "imagenet_learned")
 
 
 def load(name, case=""):
@@ -102,37 +97,6 @@ def apply(function, golden, *args):
   net = hk.without_apply_rng(hk.transform(function))
   args = [None if x is None else jnp.asarray(x) for x in args]
   return jax.jit(net.apply)(to_ours(golden), *args)
-
-
-def imagenet(model, image):
-  """The small models of `imagenet_*.npz`: every step, as the release names it.
-
-  The published model has one width where the small "learned" one has three, so
-  that `inputs.learned_positions` is written out here.
-  """
-  if model == "imagenet_fourier":
-    x = inputs.pixels(image, 4)
-  else:
-    pos = LearnedArray(80, 12, name="positions")(1)
-    x = inputs.with_positions(
-        hk.Linear(16, name="pixels")(inputs.flatten(image)),
-        hk.Linear(14, name="project_positions")(pos),
-    )
-  z = Encoder(num_latents=6, latent_channels=32)(x)
-  processor = Processor(layers_per_block=2, num_blocks=3, num_heads=4)
-  processed = processor(z)
-  query = LearnedArray(1, 32, name="query")(len(x))
-  decoder = Decoder(use_query_residual=model == "imagenet_fourier")
-  y = decoder(query, processed)
-  basic_decoder = "classification_decoder/~/basic_decoder"
-  return {
-      "preprocessed[image_preprocessor]": x,
-      "perceiver_encoder/~/cross_attention#0": z,
-      "perceiver_encoder#0": processed,
-      "decoder_query[classification_decoder]": query,
-      f"{basic_decoder}/cross_attention#0": y,
-      f"{basic_decoder}#0": hk.Linear(11, name="logits")(y),
-  }
 
 
 class GoldenTest(parameterized.TestCase):
@@ -333,42 +297,48 @@ class GoldenTest(parameterized.TestCase):
       percent = metrics.top_k(logits, labels, k)
       np.testing.assert_array_equal(percent, 100 * golden[f"out:top{k}"])
 
-  @parameterized.product(model=IMAGENET, case=["", "2"])
-  def test_imagenet(self, model, case):
-    golden = load(model)
-    forward = lambda image: imagenet(model, image)
-    steps = apply(forward, golden, golden[f"in{case}:images"])
-    logits = steps["classification_decoder/~/basic_decoder#0"]
-    self.assert_parity(logits[:, 0], golden[f"out{case}:logits"])
-    if not case:  # The release's steps are of the first alone.
-      for name, array in steps.items():
-        self.assert_parity(array, golden[f"mid:{name}"])
+  @parameterized.parameters(
+      ("in:video", "out:s2d_video_t2_s4", (2, 4, 4)),
+      ("in:video", "out:s2d_video_t1_s2", (1, 2, 2)),
+  )
+  def test_video_patches(self, given, key, size):
+    golden = load("comp_patches")
+    patches = inputs.video_patches(jnp.asarray(golden[given]), size)
+    np.testing.assert_array_equal(patches, golden[key])
 
-  @parameterized.parameters(*IMAGENET)
-  def test_gradients(self, model):
-    golden, official = load(model), load(f"{model}_grads")
-    net = hk.without_apply_rng(hk.transform(lambda x: imagenet(model, x)))
+  def test_patches_around_each_pixel(self):
+    golden = load("comp_patches")
+    patches = inputs.frame_patches(jnp.asarray(golden["in:flow"]))
+    np.testing.assert_array_equal(patches, golden["out:patches_for_flow"])
 
-    # It runs once: to compile it well takes longer than it saves.
-    @functools.partial(
-        jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-    )
-    @jax.grad
-    def gradients(params):
-      steps = net.apply(params, jnp.asarray(golden["in:images"]))
-      logits = steps["classification_decoder/~/basic_decoder#0"][:, 0]
-      return jnp.sum(official["cot:logits"] * logits)
+  def test_sound(self):
+    golden = load("comp_audio_preprocessor")
+    patches = inputs.audio_patches(jnp.asarray(golden["in:audio"]), 4)
+    np.testing.assert_array_equal(patches, golden["out:without_pos"])
+    self.assert_parity(inputs.pixels(patches, 5, [24]), golden["out:out"])
 
-    ours, official = gradients(to_ours(golden)), to_ours(official)
-    largest = max(jnp.abs(x).max() for x in jax.tree.leaves(official))
-    # Of one tensor they may vanish: no output depends on the bias of keys.
-    jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(
-            x / largest, y / largest, rtol=0, atol=2e-5
-        ),
-        ours,
-        official,
-    )
+  # In the one case the image and the label are hidden, in the other nothing is.
+  @parameterized.parameters(("allmask_image", True), ("nomask", False))
+  def test_modalities_side_by_side(self, case, is_hidden):
+    golden = load(f"comp_multimodal_preprocessor_{case}")
+
+    def packed(images, audio, label):
+      image = inputs.video_patches(images, (1, 4, 4))
+      arrays = {
+          "audio": inputs.pixels(inputs.audio_patches(audio, 4), 5, [24]),
+          "image": inputs.pixels(image, 2),
+          "label": label[:, None],
+      }
+      hidden = {
+          name: jnp.full(x.shape[:2], is_hidden)
+          for name, x in arrays.items()
+          if name != "audio" and is_hidden
+      }
+      return multimodal.Pack(4, name="multimodal_preprocessor")(arrays, hidden)
+
+    names = ("images", "audio", "label")
+    x = apply(packed, golden, *(golden[f"in:{name}"] for name in names))
+    self.assert_parity(x, golden["out:out"])
 
 
 if __name__ == "__main__":

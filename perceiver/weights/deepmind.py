@@ -217,6 +217,7 @@ def _mapping(*args) -> dict[str, Any]:
 
 
 # What a pickle may build: (module, name) -> by what.
+_numeric = importlib.import_module("numpy._core.numeric")
 _multiarray = importlib.import_module("numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
@@ -225,6 +226,11 @@ _ALLOWED: dict[tuple[str, str], Any] = {
         (f"{package}.multiarray", function.__name__): function
         for package in ("numpy.core", "numpy._core")
         for function in (_multiarray._reconstruct, _multiarray.scalar)
+    },
+    # How protocol 5 writes arrays.
+    **{
+        (f"{package}.numeric", "_frombuffer"): _numeric._frombuffer
+        for package in ("numpy.core", "numpy._core")
     },
     ("collections", "OrderedDict"): dict,
     **{

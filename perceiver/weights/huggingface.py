@@ -189,7 +189,7 @@ def is_derived(key: str) -> bool:
   )
 
 
-def derived(ours: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+def derived(ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The arrays that are not kept there: batch norm's sums and second counter.
 
   Averages without a count are taken for those of many batches, so that training

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Arrays = Mapping[str, np.ndarray]
+Arrays = Mapping[str, Any]  # Of NumPy or JAX.
 STATE = "state/"
 
 
@@ -111,7 +111,7 @@ def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
     names, place = _names(key, places, array.shape)
     rows = array if "{}" in place.name else [array]
     for name, row in zip(names, rows, strict=True):
-      theirs[name] = np.ascontiguousarray(place.layout.write(np.asarray(row)))
+      theirs[name] = np.array(place.layout.write(np.asarray(row)), order="C")
   return theirs
 
 

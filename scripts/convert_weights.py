@@ -1,0 +1,108 @@
+"""Published weights to ours, and ours to what others read.
+
+python -m scripts.convert_weights --download=language --output=language.npz
+python -m scripts.convert_weights --weights=model.safetensors
+    --config=configs/mlm.py:bytes --output=language.npz
+python -m scripts.convert_weights --weights=language.npz
+    --format=huggingface --output=FOLDER
+
+`--weights` is a file of the official release or of transformers, one of ours,
+or the folder of a training run. Nothing is written unless all of it fits.
+"""
+
+import importlib
+import pathlib
+import sys
+
+from absl import flags
+
+from experiments import command
+from experiments import export
+from experiments import weights
+from experiments.task import PlainError
+from perceiver.weights import download
+from perceiver.weights.tensors import WeightsError
+
+WEIGHTS = flags.DEFINE_string("weights", None, "a file or folder of weights")
+DOWNLOAD = flags.DEFINE_string(
+    "download", None, f"fetches one of {sorted(download.PUBLISHED)}"
+)
+CACHE = flags.DEFINE_string(
+    "cache", "~/.cache/perceiver", "where downloads are kept"
+)
+CHECKPOINT = flags.DEFINE_string(
+    "checkpoint", "latest", 'of a training run: "latest", "best" or a step'
+)
+SWAP_KERNEL = flags.DEFINE_bool(
+    "swap_kernel",
+    False,
+    "the published convolutional checkpoint of transformers: put height and"
+    " width of its kernel back",
+)
+OUTPUT = flags.DEFINE_string("output", None, "FILE.npz, or a folder")
+FORMAT = flags.DEFINE_enum(
+    "format",
+    "npz",
+    ["npz", "huggingface"],
+    "ours, or model.safetensors and config.json for transformers",
+)
+
+
+def main() -> None:
+  """Converts."""
+  if not OUTPUT.value:
+    raise PlainError("--output=FILE.npz or --output=FOLDER is missing")
+  if bool(WEIGHTS.value) == bool(DOWNLOAD.value):
+    raise PlainError("one of --weights=FILE and --download=NAME is needed")
+  path, config = WEIGHTS.value or "", command.config()
+  swap_kernel = SWAP_KERNEL.value
+  if DOWNLOAD.value:
+    if DOWNLOAD.value not in download.PUBLISHED:
+      raise PlainError(
+          f"--download={DOWNLOAD.value} is not one of"
+          f" {sorted(download.PUBLISHED)}"
+      )
+    published = download.PUBLISHED[DOWNLOAD.value]
+    path = fetch(published, pathlib.Path(CACHE.value).expanduser())
+    config = config or config_of(published.config)
+    swap_kernel = swap_kernel or published.swap_kernel
+  read = weights.load(
+      path, config, swap_kernel=swap_kernel, checkpoint=CHECKPOINT.value
+  )
+  notes = read.notes
+  if FORMAT.value == "huggingface":
+    notes = export.to_huggingface(OUTPUT.value, read.config, read.model)
+  else:
+    weights.save(OUTPUT.value, read.config, read.model)
+  for note in notes:
+    print(f"note: {note}", file=sys.stderr)
+  print(f"{OUTPUT.value}: {read.network.parameters():,} parameters")
+
+
+def config_of(name: str):
+  """The config NAME:VARIANT."""
+  file, _, variant = name.partition(":")
+  return importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:
+  """The published file, on this machine."""
+  parts = published.url.split("/")
+  # All of Hugging Face's files have the same name.
+  folder = parts[-4] if "huggingface.co" in published.url else "deepmind"
+  file = cache / folder / parts[-1]
+
+  def progress(done, size):
+    percent = f"{100 * done / size:.0f} %" if size else f"{done >> 20} MiB"
+    print(f"\r{file.name}: {percent}", end="", file=sys.stderr)
+
+  try:
+    download.fetch(published.url, file, progress)
+  except WeightsError as error:
+    raise PlainError(str(error)) from error
+  print(file=sys.stderr)
+  return file
+
+
+if __name__ == "__main__":
+  command.run(main, needs_config=False)

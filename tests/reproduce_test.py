@@ -1,0 +1,178 @@
+"""The papers' numbers beside ours."""
+
+import dataclasses
+import importlib
+import io
+import json
+
+from conftest import Command
+import pytest
+import rich.console
+
+from configs import tables
+from configs.tables import Reason
+from configs.tables import Row
+from configs.tables import Table
+from experiments.task import PlainError
+from scripts import reproduce
+
+MINI = "imagenet:mini"  # 7,266 parameters.
+
+
+def only(monkeypatch, *rows):
+  """The one table that there is, "X"."""
+  monkeypatch.setattr(tables, "TABLES", {"X": Table("A table", rows)})
+  monkeypatch.setattr(reproduce, "TABLES", tables.TABLES)
+
+
+def page(*columns):
+  (only_page,) = reproduce.pages_of(reproduce.chosen(["X"], columns))
+  return only_page
+
+
+@pytest.mark.parametrize(
+    "printed, value",
+    [("20M", 20e6), ("20.0M", 20e6), ("407B", 407e9), ("6.85T", 6.85e12)],
+)
+def test_the_value_of_what_is_printed(printed, value):
+  assert reproduce.value_of(printed) == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "number, text",
+    [
+        (48_440_627, "48.44M"),
+        (406.12e9, "406.1B"),
+        (7.47e12, "7.470T"),
+        (7266, "7,266"),
+        (None, "–"),
+    ],
+)
+def test_numbers_are_shown_with_four_digits(number, text):
+  assert reproduce.shown(number) == text
+
+
+@pytest.mark.parametrize(
+    "printed, ours, close",
+    [
+        ("20M", 20.4e6, True),  # It rounds to it.
+        ("20.0M", 20.4e6, False),
+        ("20.0M", 20.1e6, True),  # Within one percent.
+        ("20.0M", 19.81e6, True),
+        ("20.0M", 19.7e6, False),
+        ("407B", 478e9, False),
+    ],
+)
+def test_numbers_that_round_to_what_is_printed_or_almost_agree(
+    printed, ours, close
+):
+  assert reproduce.is_close(printed, ours) == close
+
+
+@pytest.mark.parametrize(
+    "fraction, text",
+    [(0.178, "+17.8 %"), (-0.018, "-1.8 %"), (-1e-5, "0.0 %"), (None, "–")],
+)
+def test_differences_have_a_sign(fraction, text):
+  assert reproduce.percentage(fraction) == text
+
+
+def test_a_difference_has_a_note_with_what_would_agree(monkeypatch):
+  changes = {"model.encoder.num_latents": 9}
+  reason = Reason("There were more latents.", fits=changes)
+  row = Row("tiny", MINI, {"params": "0.01M"}, reasons={"params": reason})
+  only(monkeypatch, row)
+  printed = page("params")
+  assert printed.headings == ["", "params, paper", "ours", "off by", "as noted"]
+  # Two more latents of 16 channels.
+  assert printed.lines == [["tiny", "0.01M", "7,266", "-27.3 % [1]", "7,298"]]
+  assert printed.notes == [
+      "There were more latents. As noted: model.encoder.num_latents=9."
+  ]
+
+
+def test_a_difference_without_a_reason_is_marked(monkeypatch):
+  only(monkeypatch, Row("tiny", MINI, {"params": "9.00M"}))
+  (figure,) = reproduce.chosen(["X"], ["params"])
+  assert not figure.agrees and figure.reason is None
+  assert page("params").lines == [["tiny", "9.00M", "7,266", "-99.9 % !"]]
+
+
+def test_notes_that_are_the_same_are_one(monkeypatch):
+  reasons = {"params": Reason("Nobody knows.")}
+  row = Row("one", MINI, {"params": "1M"}, reasons=reasons)
+  only(monkeypatch, row, dataclasses.replace(row, label="two"))
+  printed = page("params")
+  assert [line[-1][-4:] for line in printed.lines] == [" [1]", " [1]"]
+  assert printed.notes == ["Nobody knows."]
+  console = rich.console.Console(file=io.StringIO(), width=80)
+  printed.print(console)
+  text = console.file.getvalue()
+  assert text.count("-99.3 % [1]") == 2 and "[1] Nobody knows." in text
+  markdown = printed.markdown().splitlines()
+  assert markdown[0] == "**A table**"
+  assert "| two | 1M | 7,266 | -99.3 % [1] |" in markdown
+  assert markdown[-1] == "1. Nobody knows."
+
+
+def test_what_training_would_tell_comes_with_its_command(monkeypatch):
+  row = Row("tiny", MINI, {"top1": "79.0"}, {"model.input.num_bands": 2})
+  only(monkeypatch, row)
+  module = importlib.import_module("experiments.imagenet")
+  monkeypatch.delattr(module, "task", raising=False)
+  assert page("top1").lines == [["tiny", "79.0", "–"]]
+  monkeypatch.setattr(module, "task", None, raising=False)
+  printed = page("top1")
+  assert printed.lines == [["tiny", "79.0", "– [1]"]]
+  assert printed.notes == [
+      "`python -m experiments.train --config=configs/imagenet.py:mini"
+      " --workdir=runs/imagenet-mini-num_bands=2"
+      " --config.model.input.num_bands=2`"
+  ]
+
+
+def test_sections_become_single_settings():
+  changes = {"a": {"b": {"c": 1}, "d": 2}, "e.f": 3}
+  assert reproduce.flat(changes) == {"a.b.c": 1, "a.d": 2, "e.f": 3}
+
+
+def test_columns_are_those_of_the_tables():
+  with pytest.raises(PlainError, match="'map'; there are params, flops, top1"):
+    reproduce.chosen(["7"], ["map"])
+  found = reproduce.chosen(["8", "P7"], ["steps_per_second", "train_top1"])
+  assert {(f.table, f.column) for f in found} == {
+      ("8", "steps_per_second"),
+      ("P7", "train_top1"),
+  }
+
+
+def test_the_command_prints_json():
+  args = ["--table=P7,17", "--table=P7", "--columns=params", "--json=-"]
+  code, out, err = Command("scripts.reproduce", *args).wait()
+  assert code == 0, err
+  figures = json.loads(out)
+  assert [f["table"] for f in figures] == ["P7", "P7", "17", "17"]
+  assert figures[0]["paper"] == 326.2e6 and figures[0]["ours"] == 326_241_856
+  assert figures[0]["agrees"] and figures[3]["paper"] is None
+
+
+def test_the_command_prints_a_table(tmp_path):
+  args = ["--table=10", "--markdown", f"--json={tmp_path / 'figures.json'}"]
+  code, out, err = Command("scripts.reproduce", *args).wait()
+  assert code == 0, err
+  assert "| 88.2M | 86.57M | -1.8 % [1] | 88.19M |" in out
+  assert len(json.loads((tmp_path / "figures.json").read_text())) == 8
+
+
+@pytest.mark.parametrize(
+    "args, message",
+    [
+        ([], "--table=... or --all; the tables are 1, 2, 3"),
+        (["--table=77"], "there is no table '77'; there are 1, 2, 3"),
+        (["--colums=top1"], "Unknown command line flag 'colums'"),
+    ],
+)
+def test_one_line_says_what_is_wrong(args, message):
+  code, out, err = Command("scripts.reproduce", *args).wait()
+  assert (code, out) == (2, "")
+  assert message in err and len(err.splitlines()) == 1
