@@ -26,7 +26,11 @@ def get_config(variant: str = "raw") -> ConfigDict:
           # widened to those of the video in any case.
           "audio": {"patch": 1 if is_mel else 128, "num_bands": 64},
           "min_padding": 4,
-          "encoder": {"num_latents": 512, "latent_channels": channels},
+          "encoder": {
+              "num_latents": 512,
+              "latent_channels": channels,
+              "qk_channels": None,  # as many as the input array has
+          },
           "processor": {"layers_per_block": 12, "num_heads": 8},
           "output": {
               "name": "class_query",

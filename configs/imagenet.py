@@ -37,7 +37,12 @@ def get_config(variant: str = "fourier") -> ConfigDict:
       {
           "input": INPUTS.get(name, INPUTS["fourier"]),
           "encoder": {"num_latents": 512, "latent_channels": 1024},
-          "processor": {"layers_per_block": 6, "num_blocks": 8, "num_heads": 8},
+          "processor": {
+              "layers_per_block": 6,
+              "num_blocks": 8,
+              "share_blocks": True,
+              "num_heads": 8,
+          },
           "reads": {"num_reads": 1},
           "output": {
               "name": "class_query",

@@ -44,8 +44,10 @@ from perceiver import record_weights
 from perceiver import SelfAttention
 from perceiver.weights import deepmind
 from perceiver.weights import tensors
-from scripts import recorded
-from scripts.recorded import Recorded
+from scripts import recordings
+from scripts.recordings import official
+from scripts.recordings import Recorded
+from scripts.recordings import transformers
 
 TOLERANCE = flags.DEFINE_float("tolerance", 2e-5, "deviation that is accepted")
 # Modules whose results are compared.
@@ -99,10 +101,10 @@ def check(folder: pathlib.Path) -> Iterator[Deviation]:
     name = file.stem
     if (folder / f"{name}_grads.npz").exists():
       found = True
-      yield from compare(recorded.official(folder, name))
+      yield from compare(official.load(folder, name))
     elif (folder / f"{name}.dm.npz").exists():
       found = True
-      yield from compare(recorded.transformers(folder, name))
+      yield from compare(transformers.load(folder, name))
   if (folder / BATCH_NORM).exists():
     yield from compare_batch_norm(folder / BATCH_NORM)
   if not found:
@@ -212,9 +214,9 @@ def exact_gelu(wanted: bool) -> Iterator[None]:
 def compare_gradients(
     network: BuiltNetwork,
     model: Model,
-    batch: recorded.Arrays,
-    cotangents: recorded.Arrays,
-    expected: recorded.Arrays,
+    batch: recordings.Arrays,
+    cotangents: recordings.Arrays,
+    expected: recordings.Arrays,
 ) -> float:
   """The largest difference over the largest gradient."""
 
@@ -312,7 +314,7 @@ def _part(packed: Any, name: str, shape: tuple[int, ...]) -> Any:
 
 def compare_batch_norm(file: pathlib.Path) -> Iterator[Deviation]:
   """The convolutional stem in training: its features, and its new averages."""
-  arrays = recorded.load_arrays(file)
+  arrays = recordings.load_arrays(file)
   images, features = arrays["in:images"], arrays["out:out"]
   place = deepmind.places("imagenet")
   channels = arrays["image_preprocessor/~/conv2_d_downsample/~/conv|w"].shape[

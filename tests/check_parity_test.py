@@ -10,7 +10,9 @@ import pytest
 
 from experiments.task import PlainError
 from scripts import check_parity
-from scripts import recorded
+from scripts import recordings
+from scripts.recordings import official
+from scripts.recordings import transformers
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TOLERANCE = 2e-5
@@ -32,13 +34,13 @@ def test_all_models_are_there():
 # Outputs of two cases, gradients, and each layer on the way.
 @pytest.mark.parametrize("name", OFFICIAL)
 def test_a_model_of_the_official_release_is_ours(name):
-  model = recorded.official(GOLDEN / "official", name)
+  model = official.load(GOLDEN / "official", name)
   assert_equal(check_parity.compare(model), at_least=9)
 
 
 @pytest.mark.parametrize("name", TRANSFORMERS)
 def test_a_model_of_transformers_is_ours(name):
-  model = recorded.transformers(GOLDEN / "transformers", name)
+  model = transformers.load(GOLDEN / "transformers", name)
   assert_equal(check_parity.compare(model), at_least=1)
 
 
@@ -48,7 +50,7 @@ def test_batch_norm_remembers_what_the_official_one_does():
 
 
 def test_one_changed_weight_shows_everywhere():
-  model = recorded.official(GOLDEN / "official", "imagenet_fourier")
+  model = official.load(GOLDEN / "official", "imagenet_fourier")
   name = "perceiver_encoder/~/self_attention_1/mlp/linear|w"
   changed = np.array(model.tensors[name])
   changed[3, 5] += 0.01
@@ -69,7 +71,7 @@ def test_the_exit_code_says_whether_all_agree(tmp_path, is_right):
   for file in (GOLDEN / "official").glob("imagenet_fourier*"):
     shutil.copy(file, tmp_path)
   if not is_right:
-    arrays = recorded.load_arrays(tmp_path / "imagenet_fourier.npz")
+    arrays = recordings.load_arrays(tmp_path / "imagenet_fourier.npz")
     arrays["out2:logits"] += 1e-3
     np.savez(tmp_path / "imagenet_fourier.npz", **arrays)
   done = subprocess.run(

@@ -21,7 +21,9 @@ from experiments.task import PlainError
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
 from perceiver.weights import tensors
-from scripts import recorded
+from scripts import recordings
+from scripts.recordings import official
+from scripts.recordings import transformers
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Names and shapes of the published models' tensors.
@@ -41,12 +43,12 @@ def config_of(name):
   return importlib.import_module(f"configs.{file}").get_config(variant)
 
 
-def official(name="imagenet_fourier"):
-  return recorded.official(GOLDEN / "official", name)
+def official_model(name="imagenet_fourier"):
+  return official.load(GOLDEN / "official", name)
 
 
-def transformers(name):
-  return recorded.transformers(GOLDEN / "transformers", name)
+def transformers_model(name):
+  return transformers.load(GOLDEN / "transformers", name)
 
 
 def as_tree(flat):
@@ -95,7 +97,7 @@ def test_published_sizes_have_the_published_tensors(model, release):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_official_tensors_come_back_bit_for_bit(name):
-  model = official(name)
+  model = official_model(name)
   read = weights.fill(model.config, model.tensors, weights.OFFICIAL)
   place = deepmind.places(model.config.task)
   back = tensors.to_theirs(tensors.flatten(*read.model), place)
@@ -105,7 +107,7 @@ def test_official_tensors_come_back_bit_for_bit(name):
 
 @pytest.mark.parametrize("name", [*CONFIGS, "text_classification"])
 def test_transformers_tensors_come_back_bit_for_bit(name):
-  model = transformers(name)
+  model = transformers_model(name)
   read = weights.fill(model.config, model.tensors, weights.TRANSFORMERS)
   place = huggingface.places(model.config.task)
   ours = tensors.flatten(*read.model)
@@ -115,7 +117,7 @@ def test_transformers_tensors_come_back_bit_for_bit(name):
 
 
 def test_averages_of_transformers_go_on_where_they_were():
-  model = transformers("imagenet_conv")
+  model = transformers_model("imagenet_conv")
   name = "perceiver.input_preprocessor.convnet.batchnorm."
   given = {**model.tensors, f"{name}num_batches_tracked": np.int64(3)}
   read = weights.fill(model.config, given, weights.TRANSFORMERS)
@@ -127,7 +129,7 @@ def test_averages_of_transformers_go_on_where_they_were():
 
 
 def test_the_published_kernel_is_put_back():
-  model = transformers("imagenet_conv")
+  model = transformers_model("imagenet_conv")
   name = "perceiver.input_preprocessor.convnet.conv.weight"
   # The published file was made by reversing all axes of the official kernel.
   plain = weights.fill(model.config, model.tensors, weights.TRANSFORMERS)
@@ -157,7 +159,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("what", DAMAGE)
 def test_the_first_ten_that_do_not_fit_are_named(what):
-  model = official()
+  model = official_model()
   given = dict(model.tensors)
   names = sorted(given)
   DAMAGE[what](given)
@@ -172,15 +174,15 @@ def test_the_first_ten_that_do_not_fit_are_named(what):
 
 
 def test_another_models_weights_are_refused():
-  given = official("mlm").tensors
+  given = official_model("mlm").tensors
   with pytest.raises(tensors.WeightsError, match="tensors are missing"):
-    weights.fill(official().config, given, weights.OFFICIAL)
+    weights.fill(official_model().config, given, weights.OFFICIAL)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 @pytest.mark.parametrize("mapping", ["dict", "ordered", "flat"])
 def test_pickled_trees_are_read(tmp_path, protocol, mapping):
-  model = official()
+  model = official_model()
   tree = as_tree(model.tensors)
   if mapping == "ordered":
     tree = collections.OrderedDict(tree)
@@ -196,13 +198,13 @@ def test_pickled_trees_are_read(tmp_path, protocol, mapping):
 
 @pytest.mark.parametrize("suffix", [".pystate", ".npy"])
 def test_parameters_and_state_are_read(tmp_path, suffix):
-  model = official("imagenet_conv")
+  model = official_model("imagenet_conv")
   is_state = lambda k: k.startswith("state:")
   tree = {
       "params": as_tree(
           {k: x for k, x in model.tensors.items() if not is_state(k)}
       ),
-      "state": as_tree(recorded.part(model.tensors, "state:")),
+      "state": as_tree(recordings.part(model.tensors, "state:")),
   }
   file = tmp_path / f"model{suffix}"
   if suffix == ".npy":
@@ -256,7 +258,7 @@ def test_files_that_are_no_trees_are_refused(tmp_path, what):
 
 
 def test_safetensors_are_read_from_file_and_folder(tmp_path):
-  model = transformers("flow")
+  model = transformers_model("flow")
   safetensors.numpy.save_file(model.tensors, tmp_path / "model.safetensors")
   read = weights.load(tmp_path, model.config)
   same = weights.load(tmp_path / "model.safetensors", model.config)
@@ -269,7 +271,7 @@ def test_safetensors_are_read_from_file_and_folder(tmp_path):
 def test_damaged_safetensors_are_refused(tmp_path):
   (tmp_path / "model.safetensors").write_bytes(b"no such thing")
   with pytest.raises(PlainError, match="no safetensors file"):
-    weights.load(tmp_path, transformers("flow").config)
+    weights.load(tmp_path, transformers_model("flow").config)
 
 
 def test_ours_know_their_config(tmp_path):
@@ -502,7 +504,7 @@ def test_transformers_reconstructs_video_as_we_do(tmp_path):
 
 def test_pytorch_files_are_read(tmp_path):
   torch = pytest.importorskip("torch")
-  model = transformers("flow")
+  model = transformers_model("flow")
   torch.save(
       {k: torch.from_numpy(x) for k, x in model.tensors.items()},
       tmp_path / "pytorch_model.bin",

@@ -1,0 +1,503 @@
+"""The papers' tables: the config of each row, and what is printed there.
+
+Rows are the models of this project; those that the papers cite from others are
+left out. `scripts/reproduce.py` compares.
+"""
+
+from collections.abc import Mapping
+import dataclasses
+import importlib
+from typing import Any
+
+from ml_collections import ConfigDict
+
+# A column's name in `Row.paper`, and its heading.
+COLUMNS = {
+    "params": "params",
+    "flops": "FLOPs",
+    "steps_per_second": "steps/s",
+    "top1": "top-1",
+    "train_top1": "top-1, training set",
+    "map": "mAP",
+    "avg": "GLUE average",
+    "cola": "CoLA",
+    "mnli_m": "MNLI-m",
+    "mnli_mm": "MNLI-mm",
+    "mrpc": "MRPC",
+    "qnli": "QNLI",
+    "qqp": "QQP",
+    "rte": "RTE",
+    "sst2": "SST-2",
+    "stsb": "STS-B",
+    "clean": "Sintel clean, EPE",
+    "final": "Sintel final, EPE",
+    "kitti": "KITTI, EPE",
+    "audio_psnr": "audio PSNR",
+    "video_psnr": "video PSNR",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Reason:
+  """Why a printed number is not that of the model it stands beside."""
+
+  text: str
+  # Further changes to the config with which the number comes out.
+  fits: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  # Or the function of scripts/reproduce.py that counts as the paper did.
+  count: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One model in one table."""
+
+  label: str
+  config: str  # NAME:VARIANT, a file of this folder.
+  paper: Mapping[str, str]  # By column, with the digits that are printed.
+  changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  reasons: Mapping[str, Reason] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """What the rows have in common."""
+
+  title: str
+  rows: tuple[Row, ...]
+
+
+def table(title: str, columns: str, *rows: tuple) -> Table:
+  """A table from its printed lines.
+
+  Args:
+    title: what it shows.
+    columns: names from `COLUMNS`.
+    *rows: each the label, the config and the numbers, "-" where there is none;
+      and, if there are any, the changes and the reasons of `Row`.
+  """
+  names = columns.split()
+
+  def row(label, config, numbers, *rest):
+    paper = dict(zip(names, numbers.split(), strict=True))
+    paper = {name: number for name, number in paper.items() if number != "-"}
+    return Row(label, config, paper, *rest)
+
+  return Table(title, tuple(row(*line) for line in rows))
+
+
+def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> ConfigDict:
+  """The config of a row, with more changes if there are any.
+
+  Raises:
+    KeyError: if a change is to something that the config does not have.
+  """
+  name, variant = row.config.split(":")
+  config = importlib.import_module(f"configs.{name}").get_config(variant).lock()
+  config.update_from_flattened_dict({**row.changes, **(changes or {})})
+  return config
+
+
+FLOW_SIZE = Reason(
+    "The size in appendix H is that of 16 layers and 1024 latents; the paper's"
+    " text, its table and the published weights have 24 and 2048.",
+    fits={
+        "model.processor.layers_per_block": 16,
+        "model.encoder.num_latents": 1024,
+    },
+)
+LEARNED_FLOPS = Reason(
+    "The figure of the Fourier model, repeated. Learned positions make the"
+    " input array 512 wide instead of 261."
+)
+LARGE_FLOPS = {
+    "conv": Reason(
+        "That of 12 layers, while the parameters are those of 16.",
+        fits={"model.processor.layers_per_block": 12},
+    ),
+    "fourier": Reason(
+        "That of 12 layers that read the pixels' own three channels; the paper"
+        " describes 16 layers, which its parameters have, and pixels projected"
+        " to 256 channels.",
+        fits={
+            "model.processor.layers_per_block": 12,
+            "model.input.channels": None,
+        },
+    ),
+}
+MASKED_FLOPS = Reason(
+    "All positions are counted here. The figure comes out if, of what follows"
+    " the processor, only the masked 15 % of the positions count, except for"
+    " the product with the embeddings: it counts at all positions, with one"
+    " FLOP for each multiply-accumulate.",
+    count="masked_positions",
+)
+
+MEL_PARAMETERS = Reason(
+    "That of an encoder whose queries, keys and values are as wide as the"
+    " latents; the FLOPs are those of one where they are as wide as the input"
+    " array.",
+    fits={"model.encoder.qk_channels": 1024},
+)
+KINETICS_TRAINING_FLOPS = Reason(
+    "That of 1024 latents; the paper's models have 784 or fewer.",
+    fits={"model.encoder.num_latents": 1024},
+)
+KINETICS_EVALUATION_FLOPS = Reason(
+    "Not explained: neither the text's 784 latents nor the 1024 of the training"
+    " figure give it."
+)
+ONE_READ_PARAMETERS = Reason(
+    "A misprint: with one cross-attend the two places are the same model, which"
+    " the next row gives 42.1M."
+)
+
+MASKED = {"flops": MASKED_FLOPS}
+FLOW = {"params": FLOW_SIZE, "flops": FLOW_SIZE}
+
+
+def _reads(num_reads, interleave):
+  return {
+      "model.reads.num_reads": num_reads,
+      "model.reads.interleave": interleave,
+  }
+
+
+def _stack(num_reads):
+  return {
+      "model.processor.num_blocks": 0,
+      "model.reads.num_reads": num_reads,
+      "model.reads.share_reads": False,
+  }
+
+
+NOTHING_SHARED = {
+    "model.reads.share_reads": False,
+    "model.processor.share_blocks": False,
+}
+# Chunks would count the latents' keys, and the label, once each.
+ALL_OUTPUTS = {"num_points": 0, "num_chunks": 1}
+
+# By number; those of the original Perceiver begin with P.
+TABLES = {
+    "1": table(
+        "Perceiver IO, Table 1: language models",
+        "params flops steps_per_second avg",
+        (
+            "BERT Base, SentencePiece, as first published",
+            "mlm:bert_base",
+            "110M 109B - 81.0",
+            {},
+            MASKED,
+        ),
+        (
+            "BERT Base, SentencePiece, trained anew",
+            "mlm:bert_base",
+            "110M 109B 7.3 81.1",
+            {},
+            MASKED,
+        ),
+        (
+            "Perceiver IO Base, SentencePiece",
+            "mlm:sentencepiece",
+            "223M 119B 7.4 81.2",
+            {},
+            MASKED,
+        ),
+        ("BERT, bytes, as many FLOPs", "mlm:bert_bytes", "20M 130B 2.9 71.5"),
+        ("Perceiver IO, bytes", "mlm:bytes", "201M 113B 7.6 81.0", {}, MASKED),
+        ("Perceiver IO++, bytes", "mlm:bytes_plus_plus", "425M 241B 4.2 81.8"),
+    ),
+    "2": table(
+        "Perceiver IO, Table 2: all GLUE tasks with one model",
+        "avg",
+        ("one task, one query", "glue:bytes", "81.0"),
+        ("shared input token", "glue:multitask_shared_token", "81.5"),
+        ("an input token per task", "glue:multitask_task_tokens", "81.8"),
+        ("a query per task", "glue:multitask_queries", "81.8"),
+    ),
+    "3": table(
+        "Perceiver IO, Table 3: optical flow; sizes from appendix H",
+        "params flops clean final kitti",
+        ("Perceiver IO", "flow:patches", "27.9M 987B 1.81 2.42 4.98", {}, FLOW),
+    ),
+    "4": table(
+        "Perceiver IO, Table 4: autoencoding of Kinetics",
+        "audio_psnr video_psnr top1",
+        ("compressed 88 times", "kinetics:latents_784", "26.97 24.37 10.2"),
+        ("compressed 176 times", "kinetics:latents_392", "25.33 24.27 8.6"),
+        ("compressed 352 times", "kinetics:latents_196", "14.15 23.21 11.5"),
+    ),
+    "7": table(
+        "Perceiver IO, Table 7: ImageNet",
+        "top1 flops params",
+        (
+            "Perceiver, Fourier features",
+            "imagenet:perceiver_fourier",
+            "78.6 404B 42.1M",
+        ),
+        (
+            "Perceiver IO, config A, Fourier features",
+            "imagenet:fourier",
+            "79.0 407B 48.4M",
+        ),
+        (
+            "Perceiver IO, config B, Fourier features, pretrained",
+            "imagenet:large_fourier",
+            "84.5 213B 212M",
+            {},
+            {"flops": LARGE_FLOPS["fourier"]},
+        ),
+        (
+            "Perceiver, learned positions",
+            "imagenet:perceiver_learned",
+            "67.6 404B 55.9M",
+            {},
+            {"flops": LEARNED_FLOPS},
+        ),
+        (
+            "Perceiver IO, config A, learned positions",
+            "imagenet:learned",
+            "72.7 407B 62.3M",
+            {},
+            {"flops": LEARNED_FLOPS},
+        ),
+        (
+            "Perceiver, convolution",
+            "imagenet:perceiver_conv",
+            "77.4 367B 42.1M",
+        ),
+        (
+            "Perceiver IO, config A, convolution",
+            "imagenet:conv",
+            "82.1 369B 48.6M",
+        ),
+        (
+            "Perceiver IO, config B, convolution, pretrained",
+            "imagenet:large_conv",
+            "86.4 176B 212M",
+            {},
+            {"flops": LARGE_FLOPS["conv"]},
+        ),
+    ),
+    "8": table(
+        "Perceiver IO, Table 8: speed of ImageNet training on 64 TPU v3",
+        "steps_per_second",
+        ("Perceiver, Fourier features", "imagenet:perceiver_fourier", "4.73"),
+        ("Perceiver IO, Fourier features", "imagenet:fourier", "4.85"),
+        ("Perceiver, learned positions", "imagenet:perceiver_learned", "4.16"),
+        ("Perceiver IO, learned positions", "imagenet:learned", "4.14"),
+        ("Perceiver, convolution", "imagenet:perceiver_conv", "4.73"),
+        ("Perceiver IO, convolution", "imagenet:conv", "5.58"),
+        # Of which input, the paper does not say.
+        (
+            "Perceiver IO, config B, pretrained",
+            "imagenet:large_fourier",
+            "6.41",
+        ),
+    ),
+    "10": table(
+        "Perceiver IO, Table 10: AudioSet",
+        "map params flops steps_per_second",
+        (
+            "Perceiver, raw audio and video",
+            "audioset:perceiver_raw",
+            "42.4 21.0M 52.3B 3.8",
+        ),
+        (
+            "Perceiver IO, raw audio and video",
+            "audioset:raw",
+            "43.3 25.0M 52.9B 3.8",
+        ),
+        (
+            "Perceiver, mel-spectrogram and video",
+            "audioset:perceiver_mel",
+            "43.6 21.0M 60.7B 3.8",
+        ),
+        (
+            "Perceiver IO, mel-spectrogram and video",
+            "audioset:mel",
+            "44.9 88.2M 129.5B 3.8",
+            {},
+            {"params": MEL_PARAMETERS},
+        ),
+    ),
+    "14": table(
+        "Perceiver IO, Table 14: GLUE, task by task",
+        "cola mnli_m mnli_mm mrpc qnli qqp rte sst2 stsb avg",
+        (
+            "BERT Base, as first published",
+            "glue:bert_base",
+            "52.10 84.60 83.40 84.80 90.50 89.20 66.40 93.50 87.10 80.95",
+        ),
+        (
+            "BERT Base, trained anew",
+            "glue:bert_base",
+            "50.28 85.56 85.68 85.75 92.67 91.05 61.72 93.98 88.04 81.14",
+        ),
+        (
+            "Perceiver IO Base, SentencePiece",
+            "glue:sentencepiece",
+            "47.11 84.53 85.03 87.25 92.12 90.22 65.23 94.38 88.18 81.16",
+        ),
+        (
+            "BERT, bytes",
+            "glue:bert_bytes",
+            "20.06 74.11 75.55 77.00 85.75 88.23 53.91 89.00 82.84 71.45",
+        ),
+        (
+            "Perceiver IO, bytes",
+            "glue:bytes",
+            "50.19 83.22 83.89 87.24 91.71 90.12 64.84 93.17 86.81 80.95",
+        ),
+        (
+            "Perceiver IO++, bytes",
+            "glue:bytes_plus_plus",
+            "52.54 84.13 84.91 86.03 92.06 90.46 66.54 93.98 87.93 81.76",
+        ),
+        (
+            "all tasks, shared input token",
+            "glue:multitask_shared_token",
+            "47.43 82.03 82.65 89.58 90.18 89.20 82.03 93.17 77.95 81.49",
+        ),
+        (
+            "all tasks, an input token each",
+            "glue:multitask_task_tokens",
+            "49.06 82.14 82.64 89.84 90.53 89.40 79.69 93.17 80.02 81.76",
+        ),
+        (
+            "all tasks, a query each",
+            "glue:multitask_queries",
+            "47.88 82.05 82.77 90.36 90.37 89.49 80.08 93.75 79.95 81.79",
+        ),
+    ),
+    "15": table(
+        "Perceiver IO, Table 15: latents and their width, bytes",
+        "flops avg",
+        ("128 latents × 1920", "mlm:bytes_128", "120B 75.84", {}, MASKED),
+        ("256 latents × 1280", "mlm:bytes", "113B 80.95", {}, MASKED),
+        ("512 latents × 896", "mlm:bytes_512", "125B 80.92", {}, MASKED),
+    ),
+    "16": table(
+        "Perceiver IO, Table 16: optical flow from different inputs",
+        "clean final kitti",
+        ("3 × 3 patches", "flow:patches", "1.81 2.42 4.98"),
+        (
+            "3 × 3 patches, frames apart",
+            "flow:patches_separate",
+            "1.78 2.70 6.19",
+        ),
+        ("pixels", "flow:pixels", "1.91 2.56 5.39"),
+        ("pixels, frames apart", "flow:pixels_separate", "1.72 2.63 5.93"),
+        ("convolution", "flow:conv", "1.84 2.52 4.83"),
+        ("convolution, frames apart", "flow:conv_separate", "1.90 2.53 6.66"),
+        (
+            "convolution, 16 layers, 1024 latents",
+            "flow:conv_small",
+            "2.06 2.67 6.12",
+        ),
+    ),
+    "17": table(
+        "Perceiver IO, Table 17: size of the Kinetics autoencoder",
+        "params flops steps_per_second",
+        (
+            "training: 1,025 outputs",
+            "kinetics:latents_784",
+            "20.0M 310B 4.4",
+            {},
+            {"flops": KINETICS_TRAINING_FLOPS},
+        ),
+        (
+            "evaluation: all outputs",
+            "kinetics:latents_784",
+            "- 6.85T -",
+            ALL_OUTPUTS,
+            {"flops": KINETICS_EVALUATION_FLOPS},
+        ),
+    ),
+    "P5": table(
+        "Perceiver, Table 5: ImageNet, cross-attends alone",
+        "top1 flops params",
+        (
+            "4 cross-attends",
+            "imagenet:repeated",
+            "39.4 173.1B 12.7M",
+            _stack(4),
+        ),
+        (
+            "8 cross-attends",
+            "imagenet:repeated",
+            "45.3 346.1B 23.8M",
+            _stack(8),
+        ),
+        ("12 cross-attends", "imagenet:repeated", "- 519.2B 34.9M", _stack(12)),
+    ),
+    "P6": table(
+        "Perceiver, Table 6: ImageNet, number and place of cross-attends",
+        "top1 flops params",
+        (
+            "1 at start",
+            "imagenet:repeated",
+            "76.7 404.3B 41.1M",
+            _reads(1, False),
+            {"params": ONE_READ_PARAMETERS},
+        ),
+        (
+            "1 interleaved",
+            "imagenet:repeated",
+            "76.7 404.3B 42.1M",
+            _reads(1, True),
+        ),
+        (
+            "2 at start",
+            "imagenet:repeated",
+            "76.7 447.6B 44.9M",
+            _reads(2, False),
+        ),
+        (
+            "2 interleaved",
+            "imagenet:repeated",
+            "76.5 447.6B 44.9M",
+            _reads(2, True),
+        ),
+        (
+            "4 at start",
+            "imagenet:repeated",
+            "75.9 534.1B 44.9M",
+            _reads(4, False),
+        ),
+        (
+            "4 interleaved",
+            "imagenet:repeated",
+            "76.5 534.1B 44.9M",
+            _reads(4, True),
+        ),
+        (
+            "8 at start",
+            "imagenet:repeated",
+            "73.7 707.2B 44.9M",
+            _reads(8, False),
+        ),
+        (
+            "8 interleaved",
+            "imagenet:repeated",
+            "78.0 707.2B 44.9M",
+            _reads(8, True),
+        ),
+    ),
+    "P7": table(
+        "Perceiver, Table 7: ImageNet, shared weights or not",
+        "train_top1 top1 flops params",
+        (
+            "8 cross-attends, nothing shared",
+            "imagenet:repeated",
+            "87.7 72.9 707.2B 326.2M",
+            NOTHING_SHARED,
+        ),
+        (
+            "8 cross-attends, shared weights",
+            "imagenet:repeated",
+            "79.5 78.0 707.2B 44.9M",
+        ),
+    ),
+}

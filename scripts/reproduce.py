@@ -1,0 +1,371 @@
+"""Prints what the papers' tables say beside what the models here have.
+
+    python -m scripts.reproduce --table=7 [--columns=params,flops,top1]
+        [--markdown] [--json=FILE]
+    python -m scripts.reproduce --all
+
+Parameters and FLOPs are counted, without any memory or data; for numbers that
+come out of a training run, the command is printed. Exit code 1 if a count
+differs and configs/tables.py has no reason for it.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import dataclasses
+import importlib
+import json
+import pathlib
+import shlex
+import sys
+from typing import Any
+
+from absl import app
+from absl import flags
+import rich.box
+import rich.console
+import rich.table
+import rich.text
+
+from configs.tables import COLUMNS
+from configs.tables import config_of
+from configs.tables import Row
+from configs.tables import TABLES
+from experiments import command
+from experiments.build import build_network
+from experiments.task import PlainError
+
+COUNTED = ("params", "flops")
+TOLERANCE = 0.01  # Of the printed number.
+NOTHING = "–"
+
+
+@dataclasses.dataclass(frozen=True)
+class Figure:
+  """One number of a table, and ours."""
+
+  table: str
+  row: Row
+  column: str
+  paper: str | None  # As printed.
+  ours: float | None  # None: training would tell.
+  fit: float | None  # Ours by the reason: counted or changed as it says.
+
+  @property
+  def difference(self) -> float | None:
+    """Relative to the paper's number."""
+    if self.paper is None or self.ours is None:
+      return None
+    return self.ours / value_of(self.paper) - 1
+
+  @property
+  def agrees(self) -> bool:
+    """Whether ours would be printed so, or is as good as what is printed."""
+    return self.ours is None or is_close(self.paper, self.ours)
+
+  @property
+  def reason(self) -> str | None:
+    """Why they differ."""
+    reason = self.row.reasons.get(self.column)
+    if reason is None:
+      return None
+    changes = ", ".join(f"{k}={v}" for k, v in flat(reason.fits).items())
+    return f"{reason.text} As noted: {changes}." if changes else reason.text
+
+
+def value_of(printed: str) -> float:
+  """407e9 of "407B"."""
+  scale = {"M": 1e6, "B": 1e9, "T": 1e12}.get(printed[-1], 1.0)
+  return float(printed.rstrip("MBT")) * scale
+
+
+def shown(number: float | None) -> str:
+  """Four digits: "406.1B" of 406.12e9."""
+  if number is None:
+    return NOTHING
+  for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6)):
+    if number >= scale:
+      return f"{number / scale:#.4g}".rstrip(".") + unit
+  return f"{number:,.0f}"
+
+
+def is_close(paper: str | None, ours: float) -> bool:
+  """Whether a number rounds to what is printed, or is within the tolerance."""
+  if paper is None:
+    return True
+  number = value_of(paper)
+  digits = paper.rstrip("MBT")
+  unit = number / float(digits) * 10.0 ** -len(digits.partition(".")[2])
+  return abs(ours - number) <= max(unit / 2, TOLERANCE * number)
+
+
+def counts(config: Any) -> Mapping[str, float]:
+  """What can be known of a model without training it."""
+  network = build_network(config)
+  return {
+      "params": network.parameters(),
+      "flops": network.flops_per_example(),
+  }
+
+
+def masked_positions(config: Any, fraction: float = 0.15) -> float:
+  """FLOPs of a language model that predicts masked positions alone.
+
+  But the product with the embeddings is one of all positions, at one FLOP for
+  each multiply-accumulate. This is what the FLOPs of most language models of
+  Perceiver IO's Tables 1 and 15 agree with.
+  """
+  parts = build_network(config).flops_by_part()
+  tokens = config.model.tokens
+  product = 2 * tokens.max_length * tokens.channels * tokens.vocabulary_size
+  latents = 0  # Their keys and values are computed once, not per position.
+  if config.model.name == "perceiver_io":
+    encoder, decoder = config.model.encoder, config.model.decoder
+    width = decoder.qk_channels + decoder.v_channels
+    latents = 2 * encoder.num_latents * encoder.latent_channels * width
+  each = parts["decode"] + parts["head"] - latents - product
+  before = parts["input"] + parts["encode"] + parts["process"]
+  return before + latents + fraction * each + product / 2
+
+
+def fit_of(row: Row, column: str) -> float | None:
+  """Our number counted as the paper did, where that is known."""
+  reason = row.reasons.get(column)
+  if reason is None:
+    return None
+  if reason.count:
+    count = {"masked_positions": masked_positions}[reason.count]
+    return count(config_of(row))
+  if reason.fits:
+    return counts(config_of(row, reason.fits))[column]
+  return None
+
+
+def figures(key: str, columns: Iterable[str]) -> list[Figure]:
+  """The numbers of a table, row by row; what is counted, in any table."""
+  rows = TABLES[key].rows
+  printed = {column for row in rows for column in row.paper}
+  found = []
+  for row in rows:
+    ours = counts(config_of(row))
+    for column in columns:
+      if column in printed or column in COUNTED:
+        figure = Figure(
+            table=key,
+            row=row,
+            column=column,
+            paper=row.paper.get(column),
+            ours=ours.get(column),
+            fit=fit_of(row, column),
+        )
+        found.append(figure)
+  return found
+
+
+def flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Changes to single settings, of those to whole sections as well."""
+  settings = {}
+  for key, value in changes.items():
+    if isinstance(value, Mapping):
+      settings |= flat(value, f"{prefix}{key}.")
+    else:
+      settings[prefix + key] = value
+  return settings
+
+
+def train_command(row: Row) -> str | None:
+  """What trains the model of a row; None if its task cannot be trained."""
+  task = importlib.import_module(f"experiments.{config_of(row).task}")
+  if not hasattr(task, "task"):
+    return None
+  name, variant = row.config.split(":")
+  changes = flat(row.changes)
+  folder = "-".join(
+      [name, variant]
+      + [f"{key.rsplit('.', 1)[-1]}={v}" for key, v in changes.items()]
+  )
+  args = [
+      f"--config=configs/{name}.py:{variant}",
+      f"--workdir=runs/{folder}",
+      *(f"--config.{key}={value}" for key, value in changes.items()),
+  ]
+  return shlex.join(["python", "-m", "experiments.train", *args])
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+  """A table as text: its title, headings, lines of cells, and notes."""
+
+  title: str
+  headings: list[str]
+  lines: list[list[str]]
+  notes: list[str]
+
+  def markdown(self) -> str:
+    """As Markdown."""
+    dashes = ["---"] + ["---:"] * (len(self.headings) - 1)
+    lines = [f"**{self.title}**", ""]
+    for cells in (self.headings, dashes, *self.lines):
+      lines.append(f"| {' | '.join(cells)} |")
+    lines += [""] * bool(self.notes)
+    lines += [f"{i}. {note}" for i, note in enumerate(self.notes, start=1)]
+    return "\n".join(lines)
+
+  def print(self, console: rich.console.Console) -> None:
+    """To a terminal."""
+    table = rich.table.Table(
+        title=self.title,
+        title_justify="left",
+        box=rich.box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    for i, heading in enumerate(self.headings):
+      heading = heading.replace(", ", ",\n")
+      table.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+    for cells in self.lines:
+      # What looks like markup is none.
+      table.add_row(*map(rich.text.Text, cells))
+    console.print(table)
+    for i, note in enumerate(self.notes, start=1):
+      console.print(f"[{i}] {note}", markup=False, highlight=False)
+    console.print()
+
+
+def pages_of(found: list[Figure]) -> list[Page]:
+  """Figures, table by table."""
+  keys = dict.fromkeys(figure.table for figure in found)
+  return [page_of(key, [f for f in found if f.table == key]) for key in keys]
+
+
+def page_of(key: str, found: list[Figure]) -> Page:
+  """The figures of a table; one that differs refers to its reason."""
+  columns = list(dict.fromkeys(figure.column for figure in found))
+  fitted = {figure.column for figure in found if figure.fit is not None}
+  headings = [""]
+  for column in columns:
+    headings += [f"{COLUMNS[column]}, paper", "ours"]
+    headings += ["off by"] * (column in COUNTED)
+    headings += ["as noted"] * (column in fitted)
+  notes: list[str] = []
+
+  def note(text: str | None) -> str:
+    if text is None:
+      return ""
+    if text not in notes:
+      notes.append(text)
+    return f" [{notes.index(text) + 1}]"
+
+  lines = []
+  for row in TABLES[key].rows:
+    line = [row.label]
+    for figure in (f for f in found if f.row is row):
+      line.append(figure.paper or NOTHING)
+      if figure.column in COUNTED:
+        mark = note(figure.reason) or ("" if figure.agrees else " !")
+        line += [shown(figure.ours), percentage(figure.difference) + mark]
+      else:
+        how = train_command(row) if figure.paper else None
+        line.append(NOTHING + note(how and f"`{how}`"))
+      if figure.column in fitted:
+        line.append(shown(figure.fit))
+    lines.append(line)
+  return Page(TABLES[key].title, headings, lines, notes)
+
+
+def percentage(fraction: float | None) -> str:
+  """With its sign, but for zero."""
+  if fraction is None:
+    return NOTHING
+  text = f"{100 * fraction:+.1f} %"
+  return "0.0 %" if float(text[:-2]) == 0 else text
+
+
+def as_json(figure: Figure) -> dict[str, Any]:
+  """A figure as a line of numbers."""
+  return {
+      "table": figure.table,
+      "row": figure.row.label,
+      "config": figure.row.config,
+      "changes": flat(figure.row.changes),
+      "column": figure.column,
+      "paper": figure.paper and value_of(figure.paper),
+      "ours": figure.ours,
+      "difference": figure.difference,
+      "agrees": figure.agrees,
+      "reason": figure.reason,
+      "fit": figure.fit,
+  }
+
+
+def chosen(keys: Iterable[str], columns: Iterable[str]) -> list[Figure]:
+  """The figures of some tables.
+
+  Raises:
+    PlainError: if there is no such table, or none of them has such a column.
+  """
+  keys, columns = list(keys), list(columns)
+  for key in keys:
+    if key not in TABLES:
+      raise PlainError(
+          f"there is no table {key!r}; there are {', '.join(TABLES)}"
+      )
+  names = {c for key in keys for row in TABLES[key].rows for c in row.paper}
+  known = [name for name in COLUMNS if name in names or name in COUNTED]
+  for column in columns:
+    if column not in known:
+      raise PlainError(
+          f"there is no column {column!r}; there are {', '.join(known)}"
+      )
+  return [figure for key in keys for figure in figures(key, columns)]
+
+
+def main(argv: list[str]) -> None:
+  """Prints the tables that the flags name."""
+  if len(argv) > 1:
+    command.fail(f"unexpected arguments: {' '.join(argv[1:])}")
+  named = [key for text in _TABLE.value for key in text.split(",")]
+  keys = list(TABLES) if _ALL.value else list(dict.fromkeys(named))
+  if not keys:
+    command.fail(f"--table=... or --all; the tables are {', '.join(TABLES)}")
+  with command.plain_errors():
+    found = chosen(keys, _COLUMNS.value)
+  if _JSON.value:
+    text = json.dumps([as_json(f) for f in found], indent=2) + "\n"
+    if _JSON.value == "-":
+      sys.stdout.write(text)
+    else:
+      with command.plain_errors():
+        pathlib.Path(_JSON.value).write_text(text)
+  if _JSON.value != "-":
+    pages = pages_of(found)
+    if _MARKDOWN.value:
+      print("\n\n".join(page.markdown() for page in pages))
+    else:
+      console = rich.console.Console()
+      for page in pages:
+        page.print(console)
+  unexplained = [f for f in found if not f.agrees and f.reason is None]
+  for figure in unexplained:
+    print(
+        f"table {figure.table}, {figure.row.label}: {figure.column} differs"
+        " without a reason",
+        file=sys.stderr,
+    )
+  sys.exit(1 if unexplained else 0)
+
+
+def _parse(argv: list[str]) -> list[str]:
+  app.define_help_flags()
+  try:
+    return flags.FLAGS(argv)
+  except flags.Error as error:
+    command.fail(str(error))
+
+
+if __name__ == "__main__":
+  _TABLE = flags.DEFINE_multi_string("table", [], "7, or 7,8, or P5; repeat it")
+  _ALL = flags.DEFINE_bool("all", False, "every table")
+  _COLUMNS = flags.DEFINE_list("columns", list(COUNTED), "what to compare")
+  _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
+  _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
+  app.run(main, flags_parser=_parse)
