@@ -6,7 +6,7 @@ x           ──Encoder──────────▶ z  latent array    [B
 z           ──Processor────────▶ z  latent array    [B, N, D]   │ device,
 batch       ──learned/position─▶ q  output queries  [B, O, E]   │ one jit
 q, z        ──Decoder──────────▶ y  output array    [B, O, E]   │
-y           ──a linear map─────▶ prediction                     ┘
+y           ──outputs──────────▶ prediction                     ┘
 prediction  ──losses───────────▶ scalar
 prediction  ──metrics──────────▶ per example [B, ...]
 """

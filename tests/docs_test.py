@@ -65,12 +65,12 @@ def run(args: list[str], folder: pathlib.Path) -> None:
 
 def test_every_command_of_the_readme_runs(copy):
   commands = readme_commands()
-  assert len(commands) >= 7
+  assert len(commands) >= 11
   (copy / "runs").mkdir()
   for command in commands:
     args = shlex.split(command)[1:]
     extra = {}
-    if any(arg.startswith("--config=") for arg in args):
+    if any(arg.startswith("--config=configs/quickstart") for arg in args):
       channels = {"--config.model.query_channels": "16"}
       extra = MINI | channels
     run(in_order(args, extra), copy)
