@@ -54,6 +54,11 @@ TOLERANCE = flags.DEFINE_float("tolerance", 2e-5, "deviation that is accepted")
 SEEN = ("encoder", "processor", "decoder", "output", "flow", "logits")
 BATCH_NORM = "comp_conv_preproc_training.npz"
 
+# What runs once or twice takes longer to compile well than that saves.
+jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
+)
+
 
 class Deviation(NamedTuple):
   """How far an array of ours is from the recorded one."""
@@ -160,7 +165,7 @@ def compare(recording: Recorded) -> Iterator[Deviation]:
         for key, array in recording.cases[0].batch.items()
         if not key.endswith("_points")
     }
-    outputs, _ = jax.jit(network.net.apply, static_argnums=4)(
+    outputs, _ = jit(network.net.apply, static_argnums=4)(
         *model, None, batch, False
     )
     for key, expected in recording.whole.items():
@@ -197,7 +202,7 @@ def make_run(network: BuiltNetwork):
     seen["cross_attention"] = attention["encoder/cross_attention/attention"]
     return outputs, seen
 
-  return jax.jit(forward)
+  return jit(forward)
 
 
 @contextlib.contextmanager
@@ -227,11 +232,7 @@ def compare_gradients(
         for name, cotangent in cotangents.items()
     )
 
-  # It runs once: to compile it well takes longer than it saves.
-  gradients = jax.jit(
-      jax.grad(objective),
-      compiler_options={"xla_backend_optimization_level": 0},
-  )(model.params, batch)
+  gradients = jit(jax.grad(objective))(model.params, batch)
   # Of one tensor they may vanish: no output depends on the bias of keys.
   largest = max(np.abs(x).max() for x in expected.values())
   ours = tensors.flatten(gradients, {})
@@ -259,11 +260,12 @@ def layers(config, model: Model, seen: Mapping[str, Any]) -> dict[str, Any]:
       for module, arrays in model.params.items()
       if module.startswith(prefix)
   }
+  apply = jit(layer.apply)
   z, after = seen["encoder"], {}
   for block in range(num_blocks):
     for i in range(num_layers):
       params = jax.tree.map(lambda x, i=i: x[i], stacked)
-      z = jax.jit(layer.apply)(params, None, z)
+      z = apply(params, None, z)
       name = "self_attention" + (f"_{i}" if i else "")
       after[f"{name}#{block}"] = z
   return after
@@ -329,7 +331,7 @@ def compare_batch_norm(file: pathlib.Path) -> Iterator[Deviation]:
   like = tensors.flatten(*jax.eval_shape(net.init, jax.random.key(0), images))
   before = {k: x for k, x in arrays.items() if "|" in k and "_out:" not in k}
   model = tensors.unflatten(tensors.to_ours(before, place, like))
-  out, state = jax.jit(net.apply)(*model, None, images)
+  out, state = jit(net.apply)(*model, None, images)
   value = deviation(out, features[:, :, :channels])
   yield Deviation(file.stem, "features", value)
   after = tensors.to_theirs(tensors.flatten({}, state), place)
