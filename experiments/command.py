@@ -31,14 +31,25 @@ _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
 def run(main: Callable[[], None], needs_config: bool = True) -> None:
   """Runs a command: parses its flags, joins the other processes, calls it."""
 
+  def without_arguments(arguments):
+    if arguments:
+      fail(f"unexpected arguments: {' '.join(arguments)}")
+    main()
+
+  run_with_arguments(without_arguments, needs_config)
+
+
+def run_with_arguments(
+    main: Callable[[list[str]], None], needs_config: bool = False
+) -> None:
+  """Runs a command that takes words besides flags."""
+
   def guarded(argv):
-    if len(argv) > 1:
-      fail(f"unexpected arguments: {' '.join(argv[1:])}")
     with plain_errors():
       if needs_config and CONFIG.value is None:
         raise PlainError("--config=configs/FILE.py[:variant] is missing")
       join_processes()
-      main()
+      main(argv[1:])
 
   logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
   app.run(guarded, flags_parser=_parse)

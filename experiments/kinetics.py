@@ -15,6 +15,7 @@ from perceiver import LearnedArray
 from perceiver import multimodal
 from perceiver import position
 from perceiver import Processor
+from perceiver import record_weights
 
 
 def network(config) -> Network:
@@ -130,7 +131,12 @@ def decode_all(decode, batch_size, video_dims, audio_dims, patch, num_chunks):
   points = chunks(num_voxels), chunks(num_patches)
   if hk.running_init():  # A loop's body may not make parameters.
     decode(*(x[0] for x in points))
-  decoded = hk.map(lambda points: decode(*points), points)
+
+  def decode_chunk(points):
+    with record_weights():  # A loop's body cannot hand any out.
+      return decode(*points)
+
+  decoded = hk.map(decode_chunk, points)
   video = rearrange(decoded["video"], "n b p c -> b (n p) c")[:, :num_voxels]
   audio = rearrange(decoded["audio"], "n b p c -> b (n p) c")[:, :num_patches]
   return {

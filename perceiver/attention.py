@@ -39,15 +39,25 @@ def layer_norm(x: Float[Array, "*B C"], name: str) -> Float[Array, "*B C"]:
   return norm(x.astype(jnp.float32)).astype(x.dtype)
 
 
+def attention_scores(
+    q: Float[Array, "B N H F"],
+    k: Float[Array, "B M H F"],
+    mask: Bool[Array, "#B #N #M"] | None = None,
+) -> Float[Array, "B H N M"]:
+  """q kᵀ / √F in float32; -∞ where a query may not see a key."""
+  scores = jnp.einsum(
+      "bnhf,bmhf->bhnm", q, k, preferred_element_type=jnp.float32
+  ) / jnp.sqrt(q.shape[-1])
+  return scores if mask is None else jnp.where(mask[:, None], scores, -jnp.inf)
+
+
 def attention_weights(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     mask: Bool[Array, "#B #N #M"] | None = None,
 ) -> Float[Array, "B H N M"]:
   """softmax(q kᵀ / √F) in float32; a query that may see no key gets zeros."""
-  scores = jnp.einsum(
-      "bnhf,bmhf->bhnm", q, k, preferred_element_type=jnp.float32
-  ) / jnp.sqrt(q.shape[-1])
+  scores = attention_scores(q, k)
   if mask is None:
     return jax.nn.softmax(scores)
   mask = mask[:, None]  # The same for every head.
@@ -81,14 +91,21 @@ def attend(
 _recorded: contextvars.ContextVar[dict[str, Array] | None] = (
     contextvars.ContextVar("recorded", default=None)
 )
+_of_scores: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "of_scores", default=False
+)
 
 
 @contextlib.contextmanager
-def record_weights() -> Iterator[dict[str, Array]]:
+def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
   """Collects the attention weights of every module called inside.
 
   Open it inside the function that JAX transforms, and return what it collects:
   a compiled function does not run Python again.
+
+  Args:
+    scores: whether to collect what the softmax is taken of instead, -∞ where a
+      key is masked; None: as in the recording that this one is inside of.
 
   Yields:
     a dict, filled as modules are called: module path -> weights [B, H, N, M];
@@ -98,9 +115,11 @@ def record_weights() -> Iterator[dict[str, Array]]:
   """
   weights: dict[str, Array] = {}
   token = _recorded.set(weights)
+  of_scores = _of_scores.set(_of_scores.get() if scores is None else scores)
   try:
     yield weights
   finally:
+    _of_scores.reset(of_scores)
     _recorded.reset(token)
 
 
@@ -154,7 +173,8 @@ class Attention(hk.Module):
     k = project(x, qk_channels, "k")
     v = project(x, v_channels, "v")
     if is_recording():
-      record(self.module_name, attention_weights(q, k, mask))
+      seen = attention_scores if _of_scores.get() else attention_weights
+      record(self.module_name, seen(q, k, mask))
     y = rearrange(attend(q, k, v, mask), "b n h v -> b n (h v)")
     return linear(self.output_channels or v_channels, "output")(y)
 

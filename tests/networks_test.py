@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import weights
+from perceiver import record_weights
 
 
 def config_of(name, **changes):
@@ -166,6 +167,22 @@ def test_videos_decoded_whole_are_those_decoded_at_points():
       some["audio"].reshape(2, -1, 1), whole["audio"], atol=1e-4
   )
   np.testing.assert_allclose(some["label"], whole["label"], atol=1e-4)
+
+
+def test_attention_is_recorded_of_all_that_is_not_decoded_in_chunks():
+  config = config_of("kinetics:mini")
+  network = weights.build.build_network(config)
+  batch = jax.tree.map(jnp.asarray, clip(config))
+
+  def record(model):
+    with record_weights() as recorded:
+      network.net.apply(*model, None, batch, False)
+    return recorded
+
+  assert set(jax.eval_shape(record, network.like)) == {
+      "encoder/cross_attention/attention",
+      "processor/layers/self_attention/attention",
+  }
 
 
 def test_the_label_is_never_seen_in_evaluation():

@@ -1,0 +1,1 @@
+"""Attention maps: of which input, which queries, and how they are drawn."""

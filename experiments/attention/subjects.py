@@ -1,0 +1,157 @@
+"""Inputs that attention is shown over, prepared for the models."""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import pathlib
+from typing import Any
+
+import cv2
+import numpy as np
+
+from experiments.data import image
+from experiments.data import text
+from experiments.data import video
+from experiments.task import plain
+from experiments.task import PlainError
+
+FPS = 25.0  # Of the published models' videos.
+
+
+Layout = Mapping[str, tuple[int, ...]]  # Parts in their order -> their grids.
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """An input, and how its elements and the output queries lie."""
+
+  name: str
+  batch: Mapping[str, np.ndarray]  # One example, without the batch's axis.
+  inputs: Layout
+  outputs: Layout
+  frames: np.ndarray | None = None  # RGB in [0, 1], [T, Y, X, 3].
+  wave: np.ndarray | None = None  # [S]
+  ids: np.ndarray | None = None  # Of a text, without padding.
+
+
+def text_subjects(config, inputs) -> Iterator[Subject]:
+  """Texts, for masked language models and for GLUE."""
+  tokens = config.model.tokens
+  if tokens.vocabulary_size != text.BYTES_VOCABULARY:
+    raise PlainError("only models that read bytes are shown, not SentencePiece")
+  length = config.get("max_length") or tokens.max_length
+  for given in inputs:
+    is_file = len(given) < 256 and pathlib.Path(given).is_file()
+    with plain(given):
+      words = pathlib.Path(given).read_text("utf-8") if is_file else given
+    parts = [text.encode(part) for part in words.split("[MASK]")]
+    ids = np.concatenate([np.append(part, text.MASK) for part in parts])[:-1]
+    if not ids.size:
+      raise PlainError("the text is empty")
+    with plain(f"the text {given!r:.60}"):
+      padded, mask = text.padded(ids, length)
+    batch: dict[str, Any] = {"tokens": padded, "mask": mask}
+    layout, outputs = {"text": (length,)}, {"text": (len(ids),)}
+    if config.task == "glue":
+      batch["task"] = np.int32(0)
+      outputs = {"task": (len(config.tasks),)}
+      if config.model.get("task_token"):
+        layout, outputs = {"task": (), **layout}, {"query": ()}
+    name = pathlib.Path(given).stem if is_file else "text"
+    yield Subject(name, batch, layout, outputs, ids=ids)
+
+
+def image_subjects(config, inputs) -> Iterator[Subject]:
+  """Images, as ImageNet's classifiers see them."""
+  dims = tuple(config.image_size)
+  for path in inputs:
+    with plain("the input"):
+      square = image.for_classification(image.read(path), max(dims))
+    pixels = _centre(square, dims)
+    grid = _features(dims) if config.model.input.name == "conv" else dims
+    frames = np.clip((pixels * image.STD + image.MEAN) / 255.0, 0, 1)[None]
+    name = pathlib.Path(path).stem
+    batch = {"image": pixels}
+    yield Subject(name, batch, {"image": grid}, {"class": ()}, frames=frames)
+
+
+def flow_subjects(config, inputs) -> Iterator[Subject]:
+  """Pairs of frames; each is resized until the model's just fits into it."""
+  if len(inputs) % 2:
+    raise PlainError("optical flow needs two images: the frames")
+  dims = tuple(config.frame_size)
+  grid = dims if config.model.upsample == 1 else _features(dims)
+  inside = grid if config.model.input.concat_frames else (2, *grid)
+  for first, second in zip(inputs[::2], inputs[1::2], strict=True):
+    frames = []
+    for path in (first, second):
+      with plain("the input"):
+        frame = image.read(path)
+      height, width, _ = frame.shape
+      scale = max(dims[0] / height, dims[1] / width)
+      if scale != 1:
+        size = round(scale * width), round(scale * height)
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+      frames.append(_centre(frame, dims).astype(np.float32))
+    frames = np.stack(frames)
+    batch = {"frames": frames / 255.0 * 2.0 - 1.0}
+    name = pathlib.Path(first).stem
+    layouts = {"frames": inside}, {"flow": grid}
+    yield Subject(name, batch, *layouts, frames=frames / 255.0)
+
+
+def clip_subjects(config, inputs) -> Iterator[Subject]:
+  """Videos with their sound, for Kinetics and AudioSet."""
+  num_frames, *dims = config.video
+  model = config.model
+  if config.task == "kinetics":
+    per_frame = config.samples_per_frame
+  else:
+    per_frame = config.num_audio // num_frames
+    if model.audio.patch == 1:
+      raise PlainError("spectrograms are not read from files; take raw sound")
+  samples = num_frames * per_frame
+  sizes = zip(config.video, model.video.patch, strict=True)
+  layout = {
+      "audio": (samples // model.audio.patch,),
+      "video": tuple(n // size for n, size in sizes),
+  }
+  outputs: dict[str, tuple[int, ...]] = {"class": ()}
+  if config.task == "kinetics":
+    layout["label"] = ()
+    outputs = {**layout, "video": tuple(config.video)}
+  for path in inputs:
+    with plain("the input"):
+      clip = video.read_clip(path, num_frames, max(dims), FPS, per_frame)
+    frames = np.stack([_centre(frame, dims) for frame in clip["video"]])
+    batch: dict[str, Any] = {"video": frames, "audio": clip["audio"]}
+    if config.task == "kinetics":
+      batch["label"] = np.int32(0)  # It is hidden.
+    wave = clip["audio"][:, 0]
+    name = pathlib.Path(path).stem
+    yield Subject(name, batch, layout, outputs, frames=frames, wave=wave)
+
+
+SUBJECTS: Mapping[str, Callable[[Any, Sequence[str]], Iterator[Subject]]] = {
+    "mlm": text_subjects,
+    "glue": text_subjects,
+    "imagenet": image_subjects,
+    "flow": flow_subjects,
+    "kinetics": clip_subjects,
+    "audioset": clip_subjects,
+}
+
+
+def _features(dims) -> tuple[int, ...]:
+  """The grid of the convolutional features of an image."""
+  return tuple(-(-n // 4) for n in dims)
+
+
+def _centre(picture: np.ndarray, dims) -> np.ndarray:
+  """The central part of a picture [Y, X, 3]."""
+  height, width = dims
+  top = (picture.shape[0] - height) // 2
+  left = (picture.shape[1] - width) // 2
+  return picture[top : top + height, left : left + width]
