@@ -15,6 +15,7 @@ from perceiver import Processor
 from perceiver import RepeatedEncoder
 from perceiver.flops import count_flops
 from perceiver.flops import count_parameters
+from perceiver.flops import flops_by_part
 
 
 def floats(*shape):
@@ -82,6 +83,41 @@ class CountFlopsTest(parameterized.TestCase):
 
     flops = count_flops(choose, floats(3, 5), floats(5, 5))
     self.assertEqual(flops, 2 * (2 * 3 * 5 * 5))
+
+  def test_a_loop_of_unknown_length_does_not_count(self):
+    def until_large(x, w):
+      return jax.lax.while_loop(lambda x: x.sum() < 9, lambda x: x @ w, x) @ w
+
+    flops = count_flops(until_large, floats(3, 5), floats(5, 5))
+    self.assertEqual(flops, 2 * 3 * 5 * 5)
+
+  def test_parts_are_what_is_written_out_by_hand(self):
+    # M = 6 pixels of C = 2 and 2 × 3 positions' channels, N = 5, D = 7, O = 1.
+    def forward(image):
+      x = inputs.pixels(image, num_bands=1, channels=2)
+      z = Encoder(num_latents=5, latent_channels=7)(x)
+      z = Processor(layers_per_block=3, num_blocks=2, num_heads=1)(z)
+      query = LearnedArray(1, 11, name="query")(len(x))
+      y = Decoder()(query, z)
+      return hk.Linear(13)(y[:, 0])
+
+    net = hk.without_apply_rng(hk.transform(forward))
+    image = floats(1, 2, 3, 3)
+    params = jax.eval_shape(net.init, jax.random.key(0), image)
+    m, c, n, d, e = 6, 8, 5, 7, 11
+    read = n * d * c + 2 * m * c * c + n * c * d + 2 * n * m * c
+    layer = 4 * n * d * d + 2 * n * n * d + 2 * n * d * d
+    write = e * d + 2 * n * d * d + d * e + 2 * n * d + 2 * e * e
+    self.assertEqual(
+        flops_by_part(net.apply, params, image),
+        {
+            "input": 2 * m * 3 * 2,
+            "encode": 2 * (read + 2 * n * d * d),
+            "process": 2 * 6 * layer,
+            "decode": 2 * write,
+            "head": 2 * e * 13,
+        },
+    )
 
   @parameterized.parameters(jax.jit, jax.checkpoint, jax.vmap)
   def test_what_is_wrapped(self, wrap):
