@@ -15,7 +15,7 @@ from perceiver import LearnedArray
 from perceiver import multimodal
 from perceiver import position
 from perceiver import Processor
-from perceiver import record_weights
+from perceiver.attention import no_recording
 
 
 def network(config) -> Network:
@@ -133,7 +133,7 @@ def decode_all(decode, batch_size, video_dims, audio_dims, patch, num_chunks):
     decode(*(x[0] for x in points))
 
   def decode_chunk(points):
-    with record_weights():  # A loop's body cannot hand any out.
+    with no_recording():  # A loop's body cannot hand any weights out.
       return decode(*points)
 
   decoded = hk.map(decode_chunk, points)

@@ -123,6 +123,16 @@ def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
     _recorded.reset(token)
 
 
+@contextlib.contextmanager
+def no_recording() -> Iterator[None]:
+  """Lets modules called inside record nothing, as a loop's body must."""
+  token = _recorded.set(None)
+  try:
+    yield
+  finally:
+    _recorded.reset(token)
+
+
 def is_recording() -> bool:
   """Whether this runs inside `record_weights`."""
   return _recorded.get() is not None

@@ -126,7 +126,7 @@ def scan_layers(
   """
   pure = hk.transform(layer)
   initialise = jax.vmap(pure.init, in_axes=(0, None))
-  with attention.record_weights():  # What is drawn at first is no read.
+  with attention.no_recording():  # What is drawn at first is no read.
     stacked = hk.lift(
         lambda z: initialise(hk.next_rng_keys(num_layers), z),
         allow_reuse=True,
