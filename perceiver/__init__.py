@@ -11,7 +11,6 @@ prediction  ──losses───────────▶ scalar
 prediction  ──metrics──────────▶ per example [B, ...]
 """
 
-from perceiver.attention import attend
 from perceiver.attention import Attention
 from perceiver.attention import CrossAttention
 from perceiver.attention import MLP
@@ -24,6 +23,8 @@ from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
 from perceiver.precision import compute_in
+from perceiver.softmax import attend
+from perceiver.softmax import attend_by
 
 __all__ = [
     "Attention",
@@ -37,6 +38,7 @@ __all__ = [
     "RepeatedEncoder",
     "SelfAttention",
     "attend",
+    "attend_by",
     "compute_in",
     "record_weights",
 ]

@@ -39,6 +39,7 @@ from experiments.build import BuiltNetwork
 from experiments.command import fail
 from experiments.task import PlainError
 from experiments.training.state import Model
+from perceiver import attention
 from perceiver import inputs
 from perceiver import record_weights
 from perceiver import SelfAttention
@@ -212,7 +213,7 @@ def exact_gelu(wanted: bool) -> Iterator[None]:
     yield
     return
   exact = functools.partial(jax.nn.gelu, approximate=False)
-  with mock.patch.object(jax.nn, "gelu", lambda x, approximate: exact(x)):
+  with mock.patch.object(attention, "_gelu", exact):
     yield
 
 

@@ -8,8 +8,6 @@ import numpy as np
 
 from perceiver import attention
 
-attend = jax.jit(attention.attend)
-
 
 def normal(*shape):
   """Numbers that depend on the shape alone."""
@@ -23,75 +21,6 @@ def transform(function, *args):
   shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
   params = jax.tree.map(lambda x: 0.5 * normal(*x.shape), shapes)
   return net.apply, params
-
-
-class AttendTest(parameterized.TestCase):
-
-  def test_is_a_softmax_of_scaled_products(self):
-    q = normal(2, 3, 5, 7)  # [B, N, H, F]
-    k = normal(2, 11, 5, 7)
-    v = normal(2, 11, 5, 13)
-    q64, k64, v64 = (np.asarray(x, np.float64) for x in (q, k, v))
-    expected = np.zeros([2, 3, 5, 13])
-    for b, n, h in np.ndindex(2, 3, 5):
-      weights = np.exp(k64[b, :, h] @ q64[b, n, h] / 7**0.5)
-      expected[b, n, h] = weights @ v64[b, :, h] / weights.sum()
-    np.testing.assert_allclose(attend(q, k, v), expected, atol=1e-6)
-
-  @parameterized.product(heads=[1, 5], queries=[1, 3])
-  def test_what_is_masked_does_not_matter(self, heads, queries):
-    q = normal(2, queries, heads, 7)
-    k = normal(2, 11, heads, 7)
-    v = normal(2, 11, heads, 13)
-    mask = np.arange(11) < np.array([4, 9])[:, None, None]
-    y = attend(q, k, v, mask)
-    hidden = ~mask[:, 0, :, None, None]
-    other = attend(q, k + 9.0 * hidden, v - 1e9 * hidden, mask)
-    np.testing.assert_array_equal(y, other)
-    for b, count in enumerate((4, 9)):
-      one = slice(b, b + 1)
-      short = attend(q[one], k[one, :count], v[one, :count])
-      np.testing.assert_allclose(y[one], short, atol=1e-6)
-
-  def test_a_query_that_may_see_no_key_reads_zero(self):
-    q, k, v = normal(1, 3, 2, 5), normal(1, 7, 2, 5), normal(1, 7, 2, 11)
-    mask = np.array([True, False, True])[None, :, None]
-    y = attend(q, k, v, mask)
-    np.testing.assert_array_equal(y[:, 1], 0.0)
-    seen = attend(q, k, v)
-    np.testing.assert_allclose(y[:, ::2], seen[:, ::2], atol=1e-6)
-
-  def test_gradients_are_finite_where_no_key_may_be_seen(self):
-    q, k, v = normal(1, 3, 2, 5), normal(1, 7, 2, 5), normal(1, 7, 2, 11)
-    mask = np.array([True, False, True])[None, :, None]
-    loss = lambda *qkv: jnp.square(attend(*qkv, mask)).sum()
-    gradients = jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
-    to_q, to_k, to_v = map(np.asarray, gradients)
-    np.testing.assert_array_equal(to_q[:, 1], 0.0)
-    for gradient in (to_q[:, ::2], to_k, to_v):
-      self.assertTrue(np.isfinite(gradient).all())
-      self.assertTrue((gradient != 0).all())
-
-  def test_keys_are_a_set(self):
-    q, k, v = normal(2, 3, 5, 7), normal(2, 11, 5, 7), normal(2, 11, 5, 13)
-    mask = normal(2, 3, 11) < 0.5
-    order = np.random.default_rng(0).permutation(11)
-    y = attend(q, k, v, mask)
-    permuted = attend(q, k[:, order], v[:, order], mask[:, :, order])
-    np.testing.assert_allclose(y, permuted, atol=1e-6)
-
-  def test_queries_do_not_see_each_other(self):
-    q, k, v = normal(2, 3, 5, 7), normal(2, 11, 5, 7), normal(2, 11, 5, 13)
-    y = attend(q, k, v)
-    moved = np.array([0.0, 1.0, 0.0], np.float32)[:, None, None]
-    change = np.asarray(attend(q + moved, k, v) - y)
-    np.testing.assert_array_equal(change[:, ::2], 0.0)
-    self.assertTrue((change[:, 1] != 0.0).all())
-
-  def test_scores_too_large_for_an_exponential_do_not_overflow(self):
-    q = k = 1e3 * np.eye(3, dtype=np.float32)[None, :, None, :]
-    v = normal(1, 3, 1, 5)
-    np.testing.assert_allclose(attend(q, k, v), v, atol=1e-6)
 
 
 class AttentionTest(parameterized.TestCase):
@@ -208,6 +137,34 @@ class RecordWeightsTest(parameterized.TestCase):
     self.assertEmpty(outer)
     self.assertLen(inner, 1)
     self.assertFalse(attention.is_recording())
+
+
+class LayerNormTest(parameterized.TestCase):
+
+  def test_derivatives_are_those_of_the_formula(self):
+    def formula(x, scale, offset):
+      centred = x - x.mean(-1, keepdims=True)
+      deviation = jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1e-5)
+      return centred / deviation * scale + offset
+
+    args = normal(2, 3, 7), normal(7), normal(1, 7)[0]
+    loss = lambda function: (
+        lambda *args: (function(*args) * normal(2, 3, 7)).sum()
+    )
+    found = jax.grad(loss(attention._layer_norm), (0, 1, 2))(*args)
+    expected = jax.grad(loss(formula), (0, 1, 2))(*args)
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5),
+        found,
+        expected,
+    )
+
+  def test_derivatives_have_the_dtypes_of_what_they_are_of(self):
+    x = jnp.asarray(normal(2, 3, 7), jnp.bfloat16)
+    scale = jnp.ones([7], jnp.bfloat16)
+    loss = lambda *args: attention._layer_norm(*args).sum()
+    found = jax.grad(loss, (0, 1, 2))(x, scale, scale)
+    self.assertEqual([d.dtype for d in found], [jnp.bfloat16] * 3)
 
 
 class InitialiserTest(parameterized.TestCase):

@@ -2,9 +2,12 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import haiku as hk
 import jax
+from jax.extend import core
 import jax.numpy as jnp
 import numpy as np
 
+import perceiver
+from perceiver import attend_by
 from perceiver import attention
 from perceiver import compute_in
 from perceiver import Decoder
@@ -110,6 +113,15 @@ class ComputeInTest(parameterized.TestCase):
         self.fail("It was accepted.")
 
 
+def product_dtypes(program):
+  """What each matrix product of a program gives."""
+  for equation in program.eqns:
+    if equation.primitive.name == "dot_general":
+      yield equation.outvars[0].aval.dtype
+    for inner in core.jaxprs_in_params(equation.params):
+      yield from product_dtypes(inner)
+
+
 class Float32Test(parameterized.TestCase):
   """What is taken in float32 of arrays in bfloat16, which has no 257."""
 
@@ -122,17 +134,22 @@ class Float32Test(parameterized.TestCase):
     expected = [1 / (1 + odds), odds / (1 + odds)]
     np.testing.assert_allclose(weights[0, 0, 0], expected, rtol=1e-4)
 
-  def test_sums_of_attention(self):
+  @parameterized.parameters(("plain", 2), ("blocked", 2 + 5))
+  def test_sums_of_attention(self, implementation, number):
     q = jnp.zeros([2, 3, 5, 7], jnp.bfloat16)
-    program = jax.make_jaxpr(attention.attend)(q, q, q)
-    self.assertEqual(program.out_avals[0].dtype, jnp.bfloat16)
+
+    def attend(q):
+      with attend_by(implementation):
+        y, derivative = jax.vjp(lambda q: perceiver.attend(q, q, q), q)
+        return y, derivative(y)
+
+    program = jax.make_jaxpr(attend)(q)
+    self.assertEqual([x.dtype for x in program.out_avals], [jnp.bfloat16] * 2)
     # Of the program, since a CPU sums in float32 whatever it is told.
-    products = [
-        equation.outvars[0].aval.dtype
-        for equation in program.eqns
-        if equation.primitive.name == "dot_general"
-    ]
-    self.assertEqual(products, [jnp.float32, jnp.float32])
+    products = list(product_dtypes(program.jaxpr))
+    if implementation == "plain":  # Its derivative is JAX's own.
+      products = products[:number]
+    self.assertEqual(products, [jnp.float32] * number)
 
   def test_layer_norm(self):
     x = jnp.asarray([[256, 258, 256, 258]], jnp.bfloat16)  # The mean is 257.

@@ -1,0 +1,182 @@
+"""Attention that never holds its scores: exact, a block of them at a time.
+
+Keys are read a block after the other with a softmax that is corrected as larger
+scores appear; the backward pass computes the scores again. So memory grows with
+N + M, not with N · M, for any widths and any mask.
+
+Axes: B examples, N queries, M keys, H heads, F query and key features of a
+head, V value features of a head.
+
+Source: Milakov and Gimelshein 2018 (online softmax); Rabe and Staats 2021
+(attention in O(√N) memory); Dao et al. 2022 (the backward pass).
+"""
+
+from collections.abc import Callable
+import functools
+from typing import Any
+
+import jax
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Bool
+from jaxtyping import Float
+
+# A body (carry, first row, number of rows) -> (carry, rows of the results).
+Body = Callable[[Any, Any, int], tuple[Any, Any]]
+
+
+def attend(
+    q: Float[Array, "B N H F"],
+    k: Float[Array, "B M H F"],
+    v: Float[Array, "B M H V"],
+    mask: Bool[Array, "#B #N #M"] | None = None,
+    *,
+    queries: int = 1024,
+    keys: int = 1024,
+) -> Float[Array, "B N H V"]:
+  """softmax(q kᵀ / √F) v for each head; a query that may see no key reads 0.
+
+  Args:
+    q: queries.
+    k: keys.
+    v: values.
+    mask: True where a query may see a key.
+    queries: of which scores exist at a time, at most.
+    keys: of which scores exist at a time, at most.
+
+  Returns:
+    what the queries read, in the dtype of v; sums are taken in float32.
+  """
+  sizes = block_size(q.shape[1], queries), block_size(k.shape[1], keys)
+  mask = None if mask is None else mask[:, None]
+  by_head = [jnp.swapaxes(x, 1, 2) for x in (q, k, v)]
+  return jnp.swapaxes(_attend(sizes, *by_head, mask), 1, 2)
+
+
+def block_size(length: int, most: int) -> int:
+  """Rows of a block: all blocks are equal if that does not halve them."""
+  even = next(n for n in range(min(length, most), 0, -1) if length % n == 0)
+  return even if 2 * even > min(length, most) else most
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _attend(sizes, q, k, v, mask):
+  return _forward(sizes, q, k, v, mask)[0]
+
+
+def _forward(sizes, q, k, v, mask):
+  """What is read, and what the backward pass needs."""
+
+  def tile(carry, row, size):
+    read = functools.partial(_read, q=_rows(q, row, size), k=k, v=v)
+    return carry, read(mask=_rows(mask, row, size), keys=sizes[1])
+
+  _, (y, normaliser) = _over_blocks(tile, None, q.shape[2], sizes[0])
+  return y, (q, k, v, mask, y, normaliser)
+
+
+def _read(q, k, v, mask, keys):
+  """What some queries read of all keys, and the log of Σ exp(scores)."""
+
+  def block(carry, row, size):
+    y, top, total = carry
+    scores = _scores(q, _rows(k, row, size), _columns(mask, row, size))
+    new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
+    shift = jnp.maximum(new_top, jnp.finfo(jnp.float32).min)  # Not -∞.
+    weights, correction = jnp.exp(scores - shift), jnp.exp(top - shift)
+    total = total * correction + weights.sum(-1, keepdims=True)
+    y = y * correction + _product(weights.astype(v.dtype), _rows(v, row, size))
+    return (y, new_top, total), None
+
+  # Like q, so that they are split over devices as it is.
+  column = jnp.zeros_like(q[..., :1], jnp.float32)
+  start = column + jnp.zeros(v.shape[3]), column - jnp.inf, column
+  (y, top, total), _ = _over_blocks(block, start, k.shape[2], keys)
+  total = jnp.where(total == 0, 1, total)  # Nothing was there to see.
+  normaliser = jnp.where(jnp.isfinite(top), top, 0) + jnp.log(total)
+  return (y / total).astype(v.dtype), normaliser
+
+
+def _backward(sizes, residuals, dy):
+  q, k, v, mask, y, normaliser = residuals
+  zeros_like = functools.partial(jnp.zeros_like, dtype=jnp.float32)
+  dot = (dy.astype(jnp.float32) * y).sum(-1, keepdims=True)
+
+  def block(dq, row, size):
+    keys, values = _rows(k, row, size), _rows(v, row, size)
+    visible = _columns(mask, row, size)
+
+    def tile(carry, row, size):
+      dq, dk, dv = carry
+      part = functools.partial(_rows, row=row, size=size)
+      scores = _scores(part(q), keys, part(visible))
+      weights = jnp.exp(scores - part(normaliser))
+      dv += _product_t(weights.astype(dy.dtype), part(dy))
+      dweights = _product(part(dy), values.swapaxes(2, 3))
+      dscores = weights * (dweights - part(dot)) / jnp.sqrt(q.shape[3])
+      dscores = dscores.astype(k.dtype)
+      dk += _product_t(dscores, part(q))
+      new = part(dq) + _product(dscores, keys)
+      dq = jax.lax.dynamic_update_slice_in_dim(dq, new, row, axis=2)
+      return (dq, dk, dv), None
+
+    start = dq, zeros_like(keys), zeros_like(values)
+    (dq, dk, dv), _ = _over_blocks(tile, start, q.shape[2], sizes[0])
+    return dq, (dk.astype(k.dtype), dv.astype(v.dtype))
+
+  dq, (dk, dv) = _over_blocks(block, zeros_like(q), k.shape[2], sizes[1])
+  return dq.astype(q.dtype), dk, dv, None
+
+
+_attend.defvjp(_forward, _backward)
+
+
+def _scores(q, k, mask):
+  scores = _product(q, k.swapaxes(2, 3)) / jnp.sqrt(q.shape[3])
+  return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
+
+
+def _product(x, y):
+  return jnp.matmul(x, y, preferred_element_type=jnp.float32)
+
+
+def _product_t(x, y):
+  return jnp.einsum("bhnm,bhnv->bhmv", x, y, preferred_element_type=jnp.float32)
+
+
+def _over_blocks(body: Body, carry: Any, length: int, size: int):
+  """Calls the body for each block; joins the rows of its results."""
+
+  def join(stacked):
+    return jax.tree.map(
+        lambda x: jnp.moveaxis(x, 0, 2).reshape(
+            *x.shape[1:3], -1, *x.shape[4:]
+        ),
+        stacked,
+    )
+
+  count, rest = divmod(length, size)
+  if count == 1:
+    carry, rows = body(carry, 0, size)
+  else:
+    carry, stacked = jax.lax.scan(
+        lambda carry, row: body(carry, row, size),
+        carry,
+        size * jnp.arange(count),
+    )
+    rows = join(stacked)
+  if rest:
+    carry, last = body(carry, count * size, rest)
+    rows = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), rows, last)
+  return carry, rows
+
+
+def _rows(x, row, size, axis=2) -> Any:
+  """Part of x; all of it where it is the same for every row, or not there."""
+  if x is None or x.shape[axis] == 1:
+    return x
+  return jax.lax.dynamic_slice_in_dim(x, row, size, axis)
+
+
+def _columns(x, row, size) -> Any:
+  return _rows(x, row, size, axis=3)
