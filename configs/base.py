@@ -15,6 +15,7 @@ def get_config() -> ConfigDict:
           "accumulate": 1,  # parts that a batch is computed in, one by one
           "train_examples": 64,  # examples seen in all: epochs × examples
           "compute_dtype": "float32",  # or "bfloat16"; parameters stay float32
+          "attention": "auto",  # or "plain", "blocked", "cudnn", "tpu"
           "max_grad_norm": 10.0,  # of all gradients together
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept

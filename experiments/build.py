@@ -20,7 +20,9 @@ from experiments.training import state as state_lib
 from experiments.training import step as step_lib
 from experiments.training.state import Model
 from experiments.training.state import TrainState
+from perceiver import attend_by
 from perceiver import flops
+from perceiver.softmax import attended_by
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +40,28 @@ class BuiltNetwork:
 
   def flops_by_part(self) -> Mapping[str, int]:
     """FLOPs of the forward pass of one example: part -> FLOPs."""
-    batch = {
-        name: jax.ShapeDtypeStruct((1, *x.shape), x.dtype)
-        for name, x in self.example.items()
-    }
-    forward = lambda model, batch: self.net.apply(
-        *model, jax.random.key(0), batch, False
-    )
-    return flops.flops_by_part(forward, self.like, batch)
+    with attend_by("plain"):  # What an accelerator's kernel does, none sees.
+      return flops.flops_by_part(self._forward, self.like, self.batch_like(1))
 
   def flops_per_example(self) -> int:
     """FLOPs of the forward pass of one example."""
     return sum(self.flops_by_part().values())
+
+  def attention(self, batch_size: int) -> Mapping[str, str]:
+    """What computes attention here: module -> implementation, N × M."""
+    with attended_by() as taken:
+      jax.eval_shape(self._forward, self.like, self.batch_like(batch_size))
+    return taken
+
+  def batch_like(self, batch_size: int) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch."""
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype)
+        for name, x in self.example.items()
+    }
+
+  def _forward(self, model, batch):
+    return self.net.apply(*model, jax.random.key(0), batch, False)
 
 
 def build_network(config: task_lib.Config) -> BuiltNetwork:
@@ -62,7 +74,9 @@ def build_network(config: task_lib.Config) -> BuiltNetwork:
 
 
 def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
-  net = state_lib.make_net(network.forward, config.compute_dtype)
+  net = state_lib.make_net(
+      network.forward, config.compute_dtype, config.attention
+  )
   start = functools.partial(
       state_lib.initial_model, net, network.example, config.seed
   )

@@ -25,6 +25,11 @@ _COORDINATOR = flags.DEFINE_string(
     "coordinator", None, "HOST:PORT of process 0, to run in several processes"
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    "~/.cache/perceiver/compiled",
+    "where compiled programs are kept for the next run; empty: nowhere",
+)
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
 
 
@@ -48,6 +53,7 @@ def run_with_arguments(
     with plain_errors():
       if needs_config and CONFIG.value is None:
         raise PlainError("--config=configs/FILE.py[:variant] is missing")
+      _keep_compiled()
       join_processes()
       main(argv[1:])
 
@@ -104,6 +110,14 @@ def join_processes() -> None:
       or "," in env("TPU_WORKER_HOSTNAMES", "")
   ):
     _join()
+
+
+def _keep_compiled() -> None:
+  """Lets JAX keep what it compiles; its own variable says where before us."""
+  if _CACHE.value and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = os.path.expanduser(_CACHE.value)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
 def _join(*how) -> None:

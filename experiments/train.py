@@ -107,6 +107,9 @@ class _Run:
         f" processes, mesh {dict(built.mesh.shape)}; batch {config.batch_size},"
         f" {built.steps} steps, {config.compute_dtype}"
     )
+    taken = built.network.attention(config.batch_size // config.accumulate)
+    for module, how in taken.items():
+      self.recorder.note(f"{module}: {how}")
     peak = record.peak_flops(device, config.compute_dtype)
     self.peak = peak and peak * built.mesh.size
 

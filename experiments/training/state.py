@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from perceiver.precision import compute_in
+from perceiver import attend_by
+from perceiver import compute_in
 
 
 class Model(NamedTuple):
@@ -29,12 +30,14 @@ class TrainState(NamedTuple):
 
 
 def make_net(
-    forward: Callable[[Mapping[str, Any], bool], Any], compute_dtype: str
+    forward: Callable[[Mapping[str, Any], bool], Any],
+    compute_dtype: str,
+    attention: str = "auto",
 ) -> hk.TransformedWithState:
   """A task's forward function as a pair (init, apply)."""
 
   def apply(batch, is_training):
-    with compute_in(compute_dtype):
+    with compute_in(compute_dtype), attend_by(attention):
       return forward(batch, is_training)
 
   return hk.transform_with_state(apply)
