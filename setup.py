@@ -51,6 +51,9 @@ setuptools.setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # What `scripts.benchmark --peers` compares with, in an environment of
+        # its own.
+        "bench": ["torch>=2.6", "transformers>=5"],
         # Reads pytorch_model.bin; with it, exports are tried in transformers.
         "huggingface": ["torch>=2.6", "transformers>=5"],
         # Only for data that TFDS has written as TFRecord and must write so.

@@ -2,10 +2,17 @@
 
     python -m scripts.benchmark --config=configs/X.py [--devices=N]
         [--json=FILE]
+    python -m scripts.benchmark --peers [--models=mlm,flow] [--rounds=3]
+    python -m scripts.benchmark --costs=FILE.png
+    python -m scripts.benchmark --published [--models=mlm,flow]
 
-No data is read: the batch is noise of the task's shapes. Rates are fractions of
-what this machine reached in a plain matrix product in the same run, so that
-they can be compared between machines.
+The first measures a task's training step and forward pass. No data is read: the
+batch is noise of the task's shapes. --peers compares the published models with
+Hugging Face's; --costs draws time against M, O, N and the number of layers;
+--published measures training steps of the published models in bfloat16 on an
+accelerator, at the best batch. Rates are fractions of what this machine reached
+in a plain matrix product in the same run, so that they can be compared between
+machines.
 """
 
 from collections.abc import Callable
@@ -26,9 +33,14 @@ import rich.table
 from experiments import command
 from experiments import task as task_lib
 from experiments.build import build
+from experiments.task import PlainError
 from experiments.training import record
 from experiments.training import sharding
 from experiments.training import step as step_lib
+from scripts.benchmarks import cases
+from scripts.benchmarks import costs
+from scripts.benchmarks import peers
+from scripts.benchmarks import published
 
 ROUNDS = 10
 WARM_UP = 2
@@ -119,20 +131,85 @@ def peak_bytes(device: Any) -> int:
 
 
 def main() -> None:
-  """Prints the row, and writes it where --json says."""
-  row = measure(command.config(), _DEVICES.value)
+  """Prints what is asked for, and writes it where --json says."""
+  models = _MODELS.value and _MODELS.value.split(",")
+  console = rich.console.Console()
+  environment = pathlib.Path(_ENVIRONMENT.value)
+  if _PEERS.value:
+    models = models or [work.model for work in peers.WORK]
+    check(models, {work.model for work in peers.WORK})
+    found: Any = peers.measure(
+        models,
+        _ROUNDS.value,
+        environment,
+        _OPTIONS.value.split(),
+        console.print,
+    )
+    console.print(peers.table(found))
+  elif _PUBLISHED.value:
+    models = models or list(cases.CONFIGS)
+    check(models, set(cases.CONFIGS))
+    found = published.measure(
+        models,
+        _MOST.value,
+        environment if _BESIDE.value else None,
+        console.print,
+    )
+    console.print(published.table(found))
+  elif _COSTS.value is not None:
+    curves = costs.measure()
+    compiling = costs.compile_seconds()
+    costs.draw(curves, compiling, pathlib.Path(_COSTS.value))
+    found = {name: curve._asdict() for name, curve in curves.items()}
+    found["compile_seconds"] = compiling
+    console.print_json(data=found)
+  elif command.CONFIG.value is None:
+    raise PlainError(
+        "--config=configs/FILE.py[:variant], --peers, --costs=FILE or"
+        " --published is missing"
+    )
+  else:
+    found = measure(command.config(), _DEVICES.value)
+    console.print(table_of(found))
+  if _JSON.value is not None:
+    if "environment" not in found:
+      found = {"environment": record.environment(), "results": found}
+    text = json.dumps(found, indent=2) + "\n"
+    pathlib.Path(_JSON.value).write_text(text)
+
+
+def table_of(row: dict[str, Any]) -> rich.table.Table:
+  """What is measured of one config."""
   table = rich.table.Table("measured", "")
   for name, value in row.items():
     if name != "environment":
       style = {float: ",.4g", int: ","}.get(type(value), "")
       table.add_row(name, format(value, style))
-  rich.console.Console().print(table)
-  if _JSON.value is not None:
-    text = json.dumps(row, indent=2) + "\n"
-    pathlib.Path(_JSON.value).write_text(text)
+  return table
+
+
+def check(models: list[str], known: set[str]) -> None:
+  """Refuses models that are not known."""
+  if unknown := set(models) - known:
+    raise PlainError(f"--models={','.join(unknown)}: not in {sorted(known)}")
 
 
 if __name__ == "__main__":
   _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
-  _JSON = flags.DEFINE_string("json", None, "a file for the row")
-  command.run(main)
+  _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
+  _PEERS = flags.DEFINE_bool("peers", False, "beside transformers")
+  _ROUNDS = flags.DEFINE_integer("rounds", 3, "of --peers: how often each runs")
+  _OPTIONS = flags.DEFINE_string("options", "", "of --peers: '--compile'")
+  _COSTS = flags.DEFINE_string("costs", None, "a file for the picture of costs")
+  _PUBLISHED = flags.DEFINE_bool("published", False, "on an accelerator")
+  _MOST = flags.DEFINE_integer("most", 4096, "of --published: largest batch")
+  _BESIDE = flags.DEFINE_bool(
+      "beside", True, "of --published: transformers too"
+  )
+  _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
+  _ENVIRONMENT = flags.DEFINE_string(
+      "peers_environment",
+      "~/.cache/perceiver/peers",
+      "a virtual environment with PyTorch and transformers; made if missing",
+  )
+  command.run(main, needs_config=False)

@@ -1,0 +1,147 @@
+"""The published models, as work to be measured."""
+
+from collections.abc import Mapping
+import dataclasses
+import importlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from experiments.build import build_network
+from experiments.build import BuiltNetwork
+from experiments.training import step as step_lib
+from experiments.training.state import Model
+from experiments.training.state import TrainState
+from perceiver import attend_by
+from perceiver import flops
+
+# Name: config, and the points that are decoded where it is not all of them.
+CONFIGS = {
+    "mlm": ("mlm:bytes", None),
+    "imagenet": ("imagenet:fourier", None),
+    "imagenet_learned": ("imagenet:learned", None),
+    "imagenet_conv": ("imagenet:conv", None),
+    # A chunk: 1 / 128 of 16 × 224 × 224 voxels and of 1,920 audio patches.
+    "kinetics": ("kinetics:published", {"video": 6272, "audio": 15}),
+    "flow": ("flow:patches", None),
+}
+LEARNING_RATE = 1e-4  # Of AdamW, after clipping at a norm of 1.
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A model with numbers in it and a batch of noise."""
+
+  config: Any
+  network: BuiltNetwork
+  model: Model
+  batch: Mapping[str, Any]
+
+  def forward(self, model: Model, batch: Mapping[str, Any]) -> Any:
+    """Evaluation's outputs."""
+    return self.network.net.apply(*model, jax.random.key(0), batch, False)[0]
+
+  def gradient(self, model: Model, batch: Mapping[str, Any]) -> Any:
+    """Of the loss, with respect to the parameters."""
+
+    def objective(params):
+      rng = jax.random.key(0)
+      outputs, _ = self.network.net.apply(
+          params, model.net_state, rng, batch, True
+      )
+      return loss(outputs, batch)[0]
+
+    return jax.grad(objective)(model.params)
+
+  def train_step(self):
+    """A step of training, (state, batch) -> (state, scalars), to compile."""
+    return step_lib.make_train_step(
+        self.network.net, loss, self._optimizer(), seed=0
+    )
+
+  def state(self) -> TrainState:
+    """What the first step starts from."""
+    return TrainState(
+        step=jnp.zeros([], jnp.int32),
+        model=self.model,
+        opt_state=self._optimizer().init(self.model.params),
+        skipped=jnp.zeros([], jnp.int32),
+    )
+
+  def flops(self) -> int:
+    """FLOPs of the forward pass of this batch."""
+    with attend_by("plain"):
+      return flops.count_flops(self.forward, self.network.like, self.batch)
+
+  def _optimizer(self):
+    return optax.chain(
+        optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE)
+    )
+
+
+def config_of(name: str) -> Any:
+  """The config of a published model."""
+  file, _, variant = CONFIGS[name][0].partition(":")
+  return importlib.import_module(f"configs.{file}").get_config(variant)
+
+
+def make(
+    name: str, batch_size: int = 1, changes: Mapping[str, Any] | None = None
+) -> Case:
+  """A published model of random numbers, and a batch."""
+  config = config_of(name)
+  config.update_from_flattened_dict(changes or {})
+  network = build_network(config)
+  rng = np.random.default_rng(0)
+
+  def draw(x):
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+      return jnp.zeros(x.shape, x.dtype)
+    # Faster than normal numbers; of layers with so many inputs, as at the start
+    # of training.
+    scale = (3 / max(x.shape[-2:-1], default=1)) ** 0.5
+    return jnp.asarray(scale * (2 * rng.random(x.shape, np.float32) - 1))
+
+  return Case(
+      config,
+      network,
+      jax.tree.map(draw, network.like),
+      batch_of(network, CONFIGS[name][1], batch_size),
+  )
+
+
+def batch_of(
+    network: BuiltNetwork,
+    points: Mapping[str, int] | None,
+    batch_size: int,
+) -> dict[str, jax.Array]:
+  """Uniform numbers, bytes, the first points; nothing is masked."""
+  rng = np.random.default_rng(1)
+
+  def draw(name, x):
+    if points and name.endswith("_points"):
+      count = points[name.removesuffix("_points")]
+      return np.tile(np.arange(count, dtype=x.dtype), (batch_size, 1))
+    if jnp.issubdtype(x.dtype, jnp.floating):
+      return rng.random(x.shape, np.float32)
+    if x.dtype == jnp.bool_:
+      return np.ones(x.shape, bool)
+    return rng.integers(256, size=x.shape)
+
+  like = network.batch_like(batch_size)
+  return {name: jnp.asarray(draw(name, x), x.dtype) for name, x in like.items()}
+
+
+def loss(outputs: Any, batch: Mapping[str, Any]):
+  """Cross-entropy with class 0 for logits, mean squares for the rest."""
+  del batch
+  if set(outputs) == {"logits"}:
+    logits = outputs["logits"]
+    labels = jnp.zeros(logits.shape[:-1], jnp.int32)
+    value = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+    return value.mean(), {}
+  squares = [jnp.square(x).mean() for x in jax.tree.leaves(outputs)]
+  return jnp.stack(squares).sum(), {}

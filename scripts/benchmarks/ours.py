@@ -1,0 +1,55 @@
+"""One measurement of this project's code, in a process of its own.
+
+    python -m scripts.benchmarks.ours MODEL forward|train CALLS
+
+Prints a JSON object: seconds of each call after the first, the highest memory
+of the process, the rate of a large matrix product, FLOPs, seconds of compiling.
+"""
+
+import json
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+
+from scripts.benchmarks import cases
+from scripts.benchmarks import theirs
+
+
+def measure(name: str, what: str, calls: int) -> dict[str, object]:
+  """What is printed."""
+  case = cases.make(name)
+  batch, flops = case.batch, case.flops()
+  start = time.perf_counter()
+  if what == "forward":
+    compiled = jax.jit(case.forward).lower(case.model, batch).compile()
+    call = lambda: compiled(case.model, batch)
+  else:
+    flops *= 3  # The backward pass has two products for each one.
+    held = [case.state()]
+    step = jax.jit(case.train_step(), donate_argnums=0)
+    compiled = step.lower(held[0], batch).compile()
+    del case  # Its parameters are the state's, which each step overwrites.
+
+    def call():
+      held[0], scalars = compiled(held[0], batch)
+      return scalars
+
+  compile_seconds = time.perf_counter() - start
+  seconds = theirs.timed(lambda: jax.block_until_ready(call()), calls)
+  peak = theirs.peak_bytes()
+  x = jnp.ones([theirs.MATRIX, theirs.MATRIX])
+  product = jax.jit(jnp.dot)
+  rate = theirs.product_rate(lambda: product(x, x).block_until_ready())
+  return {
+      "seconds": seconds,
+      "peak_bytes": peak,
+      "product_flops_per_second": rate,
+      "flops": flops,
+      "compile_seconds": compile_seconds,
+  }
+
+
+if __name__ == "__main__":
+  print(json.dumps(measure(sys.argv[1], sys.argv[2], int(sys.argv[3]))))

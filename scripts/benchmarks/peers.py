@@ -1,0 +1,212 @@
+"""This project beside Hugging Face's transformers, in turns on one machine."""
+
+from collections.abc import Callable
+import dataclasses
+import importlib.metadata
+import json
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+import venv
+
+import jax
+import rich.table
+
+from experiments import export
+from experiments.task import PlainError
+from scripts.benchmarks import cases
+
+THEIRS = pathlib.Path(__file__).with_name("theirs.py")
+# PyTorch for CPUs, a tenth of what it is with CUDA.
+CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+  """What is measured, and what is aimed at."""
+
+  model: str
+  what: str  # "forward" or "train"
+  calls: int  # timed, in each process
+  ratio: float | None = None  # their time / ours, at least
+  of_products: float | None = None  # of the rate of large products, at least
+  memory: float | None = None  # our highest memory / theirs, at most
+
+
+WORK = (
+    Work("mlm", "forward", 7, 1.25, 0.8),
+    Work("mlm", "train", 4, 1.15, 0.65),
+    Work("imagenet", "forward", 3, 1.25, 0.8),
+    Work("imagenet", "train", 2, 1.15, 0.65),
+    Work("kinetics", "forward", 4, 1.6),
+    Work("flow", "forward", 1, 2.2, memory=0.5),
+    Work("flow", "train", 1, memory=0.5),
+)
+
+
+def measure(
+    models: list[str],
+    rounds: int,
+    environment: pathlib.Path,
+    options: list[str],
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+  """Runs ours and theirs after each other, each in a process of its own.
+
+  Args:
+    models: of `WORK`.
+    rounds: how often both run.
+    environment: a virtual environment for theirs, made if it is not there.
+    options: of theirs.py, such as "--compile".
+    say: told of each result.
+
+  Returns:
+    a row for each kind of work: all times, memory and rates of both.
+
+  Raises:
+    PlainError: if theirs cannot be installed, or a process fails.
+  """
+  python = prepare(environment, say)
+  rows = []
+  with tempfile.TemporaryDirectory() as folder:
+    for work in WORK:
+      if work.model not in models:
+        continue
+      file = pathlib.Path(folder) / f"{work.model}.json"
+      file.write_text(json.dumps(their_config(work.model)))
+      ask = [work.what, str(work.calls)]
+      ours = [sys.executable, "-m", "scripts.benchmarks.ours", work.model]
+      theirs = [str(python), str(THEIRS), str(file)]
+      runs = []
+      for _ in range(rounds):
+        runs.append((run([*ours, *ask]), run([*theirs, *ask, *options])))
+        a, b = (statistics.median(run["seconds"]) for run in runs[-1])
+        say(f"{work.model} {work.what}: ours {a:.3f} s, theirs {b:.3f} s")
+      rows.append(summary(work, runs))
+  return rows
+
+
+def prepare(
+    environment: pathlib.Path, say: Callable[[str], None]
+) -> pathlib.Path:
+  """The Python of an environment with PyTorch and transformers."""
+  environment = environment.expanduser()
+  python = environment / "bin" / "python"
+  if not python.exists():
+    wanted = requirements()
+    say(f"installs {', '.join(wanted)} in {environment}")
+    venv.create(environment, with_pip=True)
+    command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    if jax.default_backend() == "cpu":
+      command += ["--extra-index-url", CPU_WHEELS]
+    if subprocess.run(command).returncode:
+      shutil.rmtree(environment)
+      raise PlainError(
+          f"{' '.join(wanted)} cannot be installed in {environment};"
+          " --peers_environment=DIR names another that has them"
+      )
+  return python
+
+
+def requirements() -> list[str]:
+  """What the extra `bench` of this project asks for."""
+  try:
+    found = importlib.metadata.requires("perceiver-io-jax") or []
+  except importlib.metadata.PackageNotFoundError as error:
+    raise PlainError("install the project first: pip install -e .") from error
+  return [r.split(";")[0].strip() for r in found if '"bench"' in r]
+
+
+def their_config(model: str) -> dict[str, Any]:
+  """The published model's settings there; GELU is theirs, not its tanh form."""
+  config = cases.config_of(model)
+  like = cases.build_network(config).like
+  return {**export.config_json(config, like), "hidden_act": "gelu"}
+
+
+def summary(work: Work, runs: list[tuple[dict, dict]]) -> dict[str, Any]:
+  """A row: medians over the rounds, ratios of each round."""
+  ours, theirs = (list(each) for each in zip(*runs, strict=True))
+  medians = lambda runs: [statistics.median(run["seconds"]) for run in runs]
+  rates = lambda runs: [run["product_flops_per_second"] for run in runs]
+  peak = lambda runs: max(run["peak_bytes"] for run in runs)
+  pairs = zip(medians(ours), medians(theirs), strict=True)
+  ratios = [theirs / ours for ours, theirs in pairs]
+  reached = [ours[0]["flops"] / seconds for seconds in medians(ours)]
+  shares = [x / y for x, y in zip(reached, rates(ours), strict=True)]
+  row = {
+      "model": work.model,
+      "what": work.what,
+      "ratio": statistics.median(ratios),
+      "ratio_range": [min(ratios), max(ratios)],
+      "of_products": statistics.median(shares),
+      "memory": peak(ours) / peak(theirs),
+      "target": {
+          "ratio": work.ratio,
+          "of_products": work.of_products,
+          "memory": work.memory,
+      },
+      "compile_seconds": max(run["compile_seconds"] for run in ours),
+      "versions": theirs[0]["versions"],
+  }
+  for side, its in (("ours", ours), ("theirs", theirs)):
+    row[side] = {
+        "seconds": medians(its),
+        "peak_bytes": peak(its),
+        "product_flops_per_second": statistics.median(rates(its)),
+    }
+  row["below_target"] = [
+      name
+      for name, wanted in row["target"].items()
+      if wanted is not None
+      and (row[name] > wanted if name == "memory" else row[name] < wanted)
+  ]
+  return row
+
+
+def table(rows: list[dict[str, Any]]) -> rich.table.Table:
+  """What is printed."""
+  shown = rich.table.Table(
+      "model",
+      "what",
+      "ours",
+      "transformers",
+      "times faster",
+      "target",
+      "of products' rate",
+      "target",
+      "memory, ours / theirs",
+      "",
+  )
+  number = lambda x: "–" if x is None else f"{x:.2f}"
+  for row in rows:
+    sides = row["ours"], row["theirs"]
+    low, high = row["ratio_range"]
+    memory = " / ".join(f"{x['peak_bytes'] / 2**30:.2f} GiB" for x in sides)
+    shown.add_row(
+        row["model"],
+        row["what"],
+        *(f"{statistics.median(x['seconds']):.3f} s" for x in sides),
+        f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})",
+        number(row["target"]["ratio"]),
+        f"{row['of_products']:.0%}",
+        number(row["target"]["of_products"]),
+        memory,
+        "below target: " + ", ".join(row["below_target"])
+        if row["below_target"]
+        else "",
+    )
+  return shown
+
+
+def run(command: list[str]) -> dict[str, Any]:
+  """What a measurement prints; its last line is JSON."""
+  done = subprocess.run(command, capture_output=True, text=True)
+  if done.returncode:
+    last = (done.stderr.strip() or "no message").splitlines()[-1]
+    raise PlainError(f"{' '.join(command)} failed: {last}")
+  return json.loads(done.stdout.strip().splitlines()[-1])
