@@ -1,4 +1,4 @@
-"""What training minimises; every function gives one number per example."""
+"""What training minimises: a number per example, or per token."""
 
 import jax
 from jax import Array
@@ -47,3 +47,12 @@ def cross_entropy(
 ) -> Float[Array, "B"]:
   """Nats by which softmax(logits) misses the target distributions."""
   return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
+
+
+def token_cross_entropy(
+    logits: Float[Array, "B O V"], targets: Int[Array, "B O"]
+) -> Float[Array, "B O"]:
+  """Nats by which softmax(logits) misses each target token."""
+  return optax.softmax_cross_entropy_with_integer_labels(
+      logits.astype(jnp.float32), targets
+  )

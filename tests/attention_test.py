@@ -171,7 +171,7 @@ class InitialiserTest(parameterized.TestCase):
 
   @parameterized.parameters(64, 256)
   def test_linear_maps_keep_the_scale_of_their_input(self, fan_in):
-    net = hk.transform(lambda x: attention.linear(512, "linear")(x))
+    net = hk.transform(lambda x: attention.Linear(512, "linear")(x))
     params = jax.jit(net.init)(jax.random.key(0), normal(1, fan_in))["linear"]
     # Cut at two deviations, a normal has a deviation of 0.8796.
     weights = np.asarray(params["w"]) * fan_in**0.5

@@ -151,6 +151,26 @@ class Float32Test(parameterized.TestCase):
       products = products[:number]
     self.assertEqual(products, [jnp.float32] * number)
 
+  def test_linear_maps_and_their_gradients(self):
+    net = hk.without_apply_rng(
+        hk.transform(lambda x: attention.Linear(5, "linear")(x))
+    )
+    x = np.random.default_rng(0).normal(size=[2, 3, 7]).astype(np.float32)
+    params = net.init(jax.random.key(0), jnp.asarray(x))
+    to = np.random.default_rng(1).normal(size=[2, 3, 5]).astype(np.float32)
+
+    def run(dtype):
+      cast = lambda tree: jax.tree.map(lambda a: jnp.asarray(a, dtype), tree)
+      y, derivative = jax.vjp(net.apply, cast(params), cast(x))
+      return {"y": y, "derivative": derivative(cast(to))}
+
+    exact, ours = run(jnp.float32), run(jnp.bfloat16)
+    for a, b in zip(*map(jax.tree.leaves, (ours, exact)), strict=True):
+      self.assertEqual(a.dtype, jnp.bfloat16)
+      np.testing.assert_allclose(a.astype(np.float32), b, atol=0.03, rtol=0.03)
+    program = jax.make_jaxpr(lambda x: run(x.dtype))(x.astype(jnp.bfloat16))
+    self.assertEqual(list(product_dtypes(program.jaxpr)), [jnp.float32] * 3)
+
   def test_layer_norm(self):
     x = jnp.asarray([[256, 258, 256, 258]], jnp.bfloat16)  # The mean is 257.
     net = hk.transform(lambda x: attention.layer_norm(x, "norm"))

@@ -75,11 +75,15 @@ def measure() -> dict[str, Curve]:
 
 def compile_seconds() -> dict[str, list[float]]:
   """Of the gradient for each number of layers, stacked and unrolled."""
+  jax.config.update("jax_enable_compilation_cache", False)
   sizes = [Sizes(L=n) for n in SWEEPS["L"]]
-  return {
-      "stacked": [compiled(each)[1] for each in sizes],
-      "unrolled": [compiled(each, unrolled=True)[1] for each in sizes],
-  }
+  try:
+    return {
+        "stacked": [compiled(each)[1] for each in sizes],
+        "unrolled": [compiled(each, unrolled=True)[1] for each in sizes],
+    }
+  finally:
+    jax.config.update("jax_enable_compilation_cache", True)
 
 
 def gradient_seconds(sizes: Sizes) -> float:
