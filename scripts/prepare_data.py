@@ -1,29 +1,66 @@
-"""Writes a data set in the form that the tasks read.
+"""Writes data in the form that the tasks read.
 
-    python -m scripts.prepare_data digits [--data_dir=DIR] [--manual_dir=DIR]
+    python -m scripts.prepare_data digits [--manual_dir=DIR]
+    python -m scripts.prepare_data mlm --c4=DIR_OR_GLOB --wikipedia=FILE
+        --text=NAME=GLOB [--processes=N]
+    python -m scripts.prepare_data sentencepiece --corpus=c4,wikipedia
+        --vocabulary_size=32000 --model=FILE.model
 
-The name is that of a module in experiments/data/builders.
+All take --data_dir=DIR. The first name is that of a module in
+experiments/data/builders. `mlm` makes corpora of files that you have: of the
+allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
+the same command goes on. `sentencepiece` learns pieces from such corpora.
 """
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from concurrent.futures.process import BrokenProcessPool
+import contextlib
 import importlib
+import io
 import pathlib
 import pkgutil
+import re
 import sys
+import time
+from typing import Any, NoReturn
 
-import tensorflow_datasets as tfds
+import rich.console
+import rich.progress
+import rich.table
 
 from experiments.data import builders
+from experiments.data import corpus
+from experiments.data import jobs
+from experiments.data import sources
+
+# JAX and TFDS take seconds to import, and every worker imports this module:
+# they are imported where they are used.
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser whose errors are one line."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the process."""
+    from experiments import command
+
+    command.fail(message)
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Prepares one data set; one that is there already is left as it is."""
-  names = sorted(m.name for m in pkgutil.iter_modules(builders.__path__))
-  parser = argparse.ArgumentParser(prog="python -m scripts.prepare_data")
-  parser.add_argument("name", choices=names)
-  parser.add_argument("--data_dir", default="~/tensorflow_datasets")
-  parser.add_argument("--manual_dir", help="what you downloaded by hand")
-  args = parser.parse_args(argv)
+  """Prepares; what is there already is left as it is."""
+  args = parser().parse_args(argv)
+  with _plain_errors():
+    args.run(args)
+
+
+def build(args: argparse.Namespace) -> None:
+  """Prepares a data set of TFDS."""
+  import tensorflow_datasets as tfds
+
   importlib.import_module(f"experiments.data.builders.{args.name}")
   builder = tfds.builder(
       args.name,
@@ -36,6 +73,213 @@ def main(argv: list[str] | None = None) -> None:
   )
   sizes = {name: s.num_examples for name, s in builder.info.splits.items()}
   print(f"{args.name}: {sizes} in {builder.data_path}")
+
+
+def build_corpora(args: argparse.Namespace) -> None:
+  """Prepares corpora, and prints what is in them."""
+  if args.processes < 0 or args.held_out < 0 or args.max_bytes < 100:
+    raise corpus.CorpusError(
+        f"--processes={args.processes} --held_out={args.held_out}"
+        f" --max_bytes={args.max_bytes}: 0, 0 and 100 are the least"
+    )
+  made_of = list(_sources(args))
+  if not made_of:
+    raise corpus.CorpusError("--c4, --wikipedia or --text is missing")
+  made = {}
+  for each in made_of:  # All of them have been found: nothing fails late.
+    with _bar(each.name) as (note, progress):
+      made[each.name] = corpus.prepare(
+          each,
+          args.data_dir,
+          processes=args.processes,
+          note=note,
+          progress=progress,
+      )
+  _print_tables(made)
+
+
+def learn_pieces(args: argparse.Namespace) -> None:
+  """Trains a SentencePiece model with the special ids of the byte tokenizer."""
+  import sentencepiece
+
+  made = [
+      corpus.open_documents(name, "train", args.data_dir)
+      for name in args.corpus.split(",")
+  ]
+  model = io.BytesIO()
+  try:
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=_sample(made, args.max_bytes, args.seed),
+        model_writer=model,
+        model_type="unigram",
+        vocab_size=args.vocabulary_size,
+        byte_fallback=True,  # No text is unknown.
+        pad_id=0,
+        pad_piece="[PAD]",
+        bos_id=1,
+        bos_piece="[BOS]",
+        eos_id=2,
+        eos_piece="[EOS]",
+        control_symbols=["[MASK]", "[CLS]", "[SEP]"],  # The next free ids.
+        unk_id=6,
+        unk_piece="[UNK]",
+        max_sentence_length=1 << 16,  # Longer paragraphs would be left out.
+        minloglevel=1,
+    )
+  except RuntimeError as error:  # "Internal: file(line) [condition] reason".
+    reason = str(error).rpartition("] ")[2]
+    raise corpus.CorpusError(f"SentencePiece: {reason}") from error
+  jobs.write(pathlib.Path(args.model).expanduser(), model.getvalue())
+  print(f"{args.model}: {args.vocabulary_size:,} pieces of {args.corpus}")
+
+
+def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
+  """What each corpus of the command is made of."""
+  if args.c4:
+    yield sources.c4(args.c4)
+  if args.wikipedia:
+    yield sources.wikipedia_dumps(args.wikipedia, held_out=args.held_out)
+  texts: dict[str, list[str]] = {}
+  for option in args.text:
+    name, equals, place = option.partition("=")
+    if not equals or not place or not re.fullmatch(r"\w[\w.-]*", name):
+      raise corpus.CorpusError(f"--text={option} is not --text=NAME=GLOB")
+    if name in ("c4", "wikipedia"):
+      raise corpus.CorpusError(f"--text={option}: --{name} makes that corpus")
+    texts.setdefault(name, []).append(place)
+  for name, places in texts.items():
+    yield sources.text(
+        name, places, held_out=args.held_out, max_bytes=args.max_bytes
+    )
+
+
+@contextlib.contextmanager
+def _plain_errors() -> Iterator[None]:
+  """Turns errors that a person can do something about into one line."""
+  from experiments import command
+  from experiments.task import PlainError
+
+  with command.plain_errors():
+    try:
+      yield
+    except corpus.CorpusError as error:
+      raise PlainError(str(error)) from error
+    except BrokenProcessPool as error:
+      raise PlainError(
+          "a process was killed, perhaps for its memory; the same command goes"
+          " on, and --processes=N takes fewer"
+      ) from error
+    except KeyboardInterrupt as error:
+      raise PlainError("stopped; the same command goes on") from error
+
+
+@contextlib.contextmanager
+def _bar(
+    name: str,
+) -> Iterator[tuple[Callable[[str], None], Callable[[corpus.Progress], None]]]:
+  """Who takes notes and progress, with a bar for who looks at a terminal."""
+  console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
+  bar = rich.progress.Progress(
+      rich.progress.TextColumn("{task.description}"),
+      rich.progress.BarColumn(),
+      rich.progress.DownloadColumn(),
+      rich.progress.TextColumn("{task.fields[speed]}"),
+      rich.progress.TimeRemainingColumn(),
+      console=console,
+      disable=not console.is_terminal,
+  )
+  task = bar.add_task(name, speed="")
+  begin = time.monotonic()
+
+  def note(message: str) -> None:
+    console.print(f"note: {message}", markup=False)
+
+  def progress(done: corpus.Progress) -> None:
+    speed = done.new_documents / (time.monotonic() - begin)
+    jobs = f"{done.jobs}/{done.total_jobs or '?'} jobs"
+    speed = f"{jobs}, {done.documents:,} documents, {speed:,.0f}/s"
+    size = done.total_bytes
+    bar.update(task, completed=done.bytes, total=size, speed=speed)
+
+  with bar:
+    yield note, progress
+
+
+def _print_tables(made: Mapping[str, Mapping[str, Any]]) -> None:
+  """What is in the corpora, and what is not."""
+  kept = rich.table.Table("corpus", "split", title="kept")
+  left = rich.table.Table("corpus", "reason", title="left out")
+  for column in ("documents", "bytes", "shards"):
+    kept.add_column(column, justify="right")
+  left.add_column("documents", justify="right")
+  for name, index in made.items():
+    for split, what in index["splits"].items():
+      sizes = what["documents"], what["bytes"], len(what["shards"])
+      kept.add_row(name, split, *(f"{size:,}" for size in sizes))
+    for reason, count in sorted(index["dropped"].items()):
+      left.add_row(name, reason, f"{count:,}")
+  console = rich.console.Console()
+  for table in (kept, left):
+    if table.row_count:
+      console.print(table)
+
+
+def _sample(documents: list[Any], max_bytes: int, seed: int) -> Iterator[str]:
+  """Paragraphs of documents of all corpora, drawn without replacement."""
+  import grain
+
+  parts = [grain.MapDataset.source(each) for each in documents]
+  drawn: Any = grain.MapDataset.concatenate(parts).shuffle(seed=seed)
+  size = 0
+  for i in range(len(drawn)):
+    text = drawn[i]
+    size += len(text)
+    if i and size > max_bytes:
+      break
+    for paragraph in text.decode("utf-8", errors="ignore").splitlines():
+      if paragraph.strip():
+        yield paragraph
+
+
+def parser() -> Parser:
+  """The command line."""
+  whole = Parser(prog="python -m scripts.prepare_data")
+  commands = whole.add_subparsers(dest="name", required=True, metavar="NAME")
+
+  def add(name: str, run: Callable, what: str) -> Any:
+    command = commands.add_parser(name, help=what, description=what)
+    command.set_defaults(run=run)
+    command.add_argument("--data_dir", default="~/tensorflow_datasets")
+    return command
+
+  for module in pkgutil.iter_modules(builders.__path__):
+    one = add(module.name, build, "a data set")
+    one.add_argument("--manual_dir", help="what you downloaded by hand")
+  mlm = add("mlm", build_corpora, "corpora of text")
+  files = dict(nargs="+", action="extend", default=[])
+  mlm.add_argument("--c4", help="files, folders or globs", **files)
+  mlm.add_argument("--wikipedia", help="dumps: pages-articles", **files)
+  mlm.add_argument("--text", help="NAME=FILE, folder or glob", **files)
+  mlm.add_argument("--processes", type=int, default=0, help="0: one a core")
+  mlm.add_argument(
+      "--held_out",
+      type=int,
+      default=sources.HELD_OUT,
+      help="one document in so many is for validation, but C4's are",
+  )
+  mlm.add_argument(
+      "--max_bytes",
+      type=int,
+      default=sources.MAX_BYTES,
+      help="longer text files are cut",
+  )
+  learn = add("sentencepiece", learn_pieces, "pieces, from corpora")
+  learn.add_argument("--corpus", required=True, help="NAME,NAME")
+  learn.add_argument("--vocabulary_size", type=int, default=32_000)
+  learn.add_argument("--model", required=True, help="FILE.model, is written")
+  learn.add_argument("--max_bytes", type=int, default=200_000_000)
+  learn.add_argument("--seed", type=int, default=0, help="of the sample")
+  return whole
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ def train(
   """Endless batches, in a new order every epoch.
 
   Args:
-    source: examples, by index.
+    source: examples, by index; or a MapDataset that is endless and shuffled.
     steps: what to do with each of them.
     batch_size: rows of a batch over all processes.
     seed: of the order and of the steps' random numbers.
@@ -91,7 +91,9 @@ def train(
   Raises:
     ValueError: if the processes do not divide the batch.
   """
-  examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+  examples = source
+  if not isinstance(source, grain.MapDataset):
+    examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
   batches = _batches(_apply(examples, steps), batch_size, shard)
   if not num_workers:
     return batches.to_iter_dataset(_AHEAD)

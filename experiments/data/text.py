@@ -1,6 +1,16 @@
-"""Text as the bytes of its UTF-8 encoding, as the published model reads it."""
+"""Text as ids: the bytes of its UTF-8 encoding, or SentencePiece's pieces.
+
+Both have the same six special ids, those of the published model.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import pathlib
+import string
 
 import numpy as np
+import sentencepiece as spm
 
 PAD, BOS, EOS, MASK, CLS, SEP = range(6)
 NUM_SPECIAL = 6
@@ -9,8 +19,12 @@ BYTES_VOCABULARY = NUM_SPECIAL + 256
 
 def encode(text: str) -> np.ndarray:
   """The ids of a text's bytes, int32; no special ids are added."""
-  ids = np.frombuffer(text.encode("utf-8"), np.uint8).astype(np.int32)
-  return ids + NUM_SPECIAL
+  return encode_bytes(text.encode("utf-8"))
+
+
+def encode_bytes(text: bytes) -> np.ndarray:
+  """The ids of bytes, int32, be they UTF-8 or not."""
+  return np.frombuffer(text, np.uint8).astype(np.int32) + NUM_SPECIAL
 
 
 def decode(ids: np.ndarray) -> str:
@@ -31,3 +45,92 @@ def padded(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
   filled = np.full([length], PAD, np.int32)
   filled[: len(ids)] = ids
   return filled, np.arange(length) < len(ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+  """Text to ids and back, and tables of what each id is."""
+
+  encode: Callable[[bytes], np.ndarray]  # Adds no special ids.
+  decode: Callable[[np.ndarray], str]  # Special ids say nothing.
+  opens_word: np.ndarray  # Whether a word begins with this id wherever it is.
+  in_word: np.ndarray  # Or else it is white space, or special.
+  num_bytes: np.ndarray  # Of the text that an id stands for, in UTF-8.
+  most_bytes: int  # So many bytes of text make no fewer ids than one, usually.
+
+  @property
+  def vocabulary_size(self) -> int:
+    """How many ids there are, special ones included."""
+    return len(self.num_bytes)
+
+
+def utf8() -> Tokenizer:
+  """An id for each byte: its value, after the special ids."""
+  is_byte = np.arange(BYTES_VOCABULARY) >= NUM_SPECIAL
+  spaces = np.frombuffer(string.whitespace.encode(), np.uint8)
+  is_space = np.isin(np.arange(BYTES_VOCABULARY), spaces + NUM_SPECIAL)
+  return Tokenizer(
+      encode=encode_bytes,
+      decode=decode,
+      opens_word=np.zeros([BYTES_VOCABULARY], bool),
+      in_word=is_byte & ~is_space,
+      num_bytes=is_byte.astype(np.int32),
+      most_bytes=1,
+  )
+
+
+# A piece that opens a word begins with it.
+_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
+
+
+def sentencepiece(model: str) -> Tokenizer:
+  """The pieces of a SentencePiece model.
+
+  Args:
+    model: a file that `scripts.prepare_data sentencepiece` has written.
+
+  Raises:
+    ValueError: if there is none, or its first ids are not the special ones.
+  """
+  file = pathlib.Path(model).expanduser()
+  if not file.is_file():
+    raise ValueError(
+        f"tokenizer.model: there is no file {str(file)!r}; `python -m"
+        " scripts.prepare_data sentencepiece` makes one"
+    )
+  pieces = spm.SentencePieceProcessor(model_file=str(file))
+  ids = range(pieces.get_piece_size())
+  names = [pieces.id_to_piece(i) for i in ids]
+  special = ["[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]"]
+  if names[:NUM_SPECIAL] != special:
+    raise ValueError(
+        f"{file}: its first pieces are {names[:NUM_SPECIAL]}, not {special}"
+    )
+  is_text = np.arange(len(names)) >= NUM_SPECIAL
+  sizes = [
+      1 if pieces.is_byte(i) else len(name.replace(_SPACE, " ").encode())
+      for i, name in zip(ids, names, strict=True)
+  ]
+  return Tokenizer(
+      encode=functools.partial(_encode_pieces, pieces),
+      decode=functools.partial(_decode_pieces, pieces),
+      opens_word=np.array([name.startswith(_SPACE) for name in names]),
+      in_word=is_text,
+      num_bytes=np.where(is_text, sizes, 0).astype(np.int32),
+      most_bytes=8,
+  )
+
+
+def _encode_pieces(
+    pieces: spm.SentencePieceProcessor, text: bytes
+) -> np.ndarray:
+  # A part of a text may begin and end within a character.
+  return np.asarray(pieces.encode(text.decode(errors="ignore")), np.int32)
+
+
+def _decode_pieces(pieces: spm.SentencePieceProcessor, ids: np.ndarray) -> str:
+  ids = np.asarray(ids)
+  return pieces.decode(ids[ids >= NUM_SPECIAL].tolist())
+
+
+TOKENIZERS = (utf8, sentencepiece)
