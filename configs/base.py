@@ -16,6 +16,10 @@ def get_config() -> ConfigDict:
           "train_examples": 64,  # examples seen in all: epochs × examples
           "compute_dtype": "float32",  # or "bfloat16"; parameters stay float32
           "attention": "auto",  # or "plain", "blocked", "cudnn", "tpu"
+          # Weights to start from: a run's folder, or a file that
+          # scripts/convert_weights.py has written. Parameters whose path has
+          # "fresh", a regular expression, in it start anew.
+          "start": {"weights": "", "fresh": ""},
           "max_grad_norm": 10.0,  # of all gradients together
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept

@@ -1,43 +1,91 @@
-"""GLUE as in Perceiver IO, Tables 1, 2, 13 and 14."""
+"""GLUE as in Perceiver IO, Tables 1, 2, 13 and 14.
+
+python -m experiments.train --config=configs/glue.py:cola --workdir=DIR
+    --config.start.weights=PRETRAINED
+python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
+    --config.start.weights=PRETRAINED
+
+"mini_..." are the same for the "mini" model of configs/mlm.py.
+"""
 
 from ml_collections import ConfigDict
 
 from configs import base
 from configs import mlm
 
-# Classes; 1: a number is predicted.
+# Classes, 1: a number is predicted; and examples to train on.
 TASKS = {
-    "cola": 2,
-    "mnli": 3,
-    "mrpc": 2,
-    "qnli": 2,
-    "qqp": 2,
-    "rte": 2,
-    "sst2": 2,
-    "stsb": 1,
+    "cola": (2, 8_551),
+    "mnli": (3, 392_702),
+    "mrpc": (2, 3_668),
+    "qnli": (2, 104_743),
+    "qqp": (2, 363_846),
+    "rte": (2, 2_490),
+    "sst2": (2, 67_349),
+    "stsb": (1, 5_749),
+}
+# What one can do without the archives of GLUE: some of its tasks, in the sizes
+# of the corpora that they were made from.
+RAW = {
+    "cola": (2, 8_551),
+    "mrpc": (2, 4_076),
+    "sst2": (2, 6_920),
+    "stsb": (1, 2_234),
 }
 MULTITASK = {
     "multitask_queries": None,
     "multitask_shared_token": "shared",
     "multitask_task_tokens": "own",
 }
-# The others fine-tune one task: CoLA, or what --config.tasks.NAME=CLASSES adds.
-VARIANTS = (*MULTITASK, *mlm.VARIANTS)
+# A task alone is CoLA for the names of models.
+VARIANTS = (
+    *TASKS,
+    *MULTITASK,
+    *mlm.VARIANTS,
+    *(f"mini_{name}" for name in (*RAW, *MULTITASK)),
+)
 
 
-def get_config(variant: str = "bytes") -> ConfigDict:
-  """The numbers of a variant: a pretrained model of `mlm`, or a Table 2 row."""
+def get_config(variant: str = "cola") -> ConfigDict:
+  """The numbers of a variant: a task, a Table 2 row, or a model of `mlm`."""
   if variant not in VARIANTS:
     raise ValueError(f"variant {variant!r} is not one of {list(VARIANTS)}")
+  name, tasks, pretrained = variant, TASKS, "bytes"
+  if variant.removeprefix("mini_") in (*RAW, *MULTITASK):
+    name = variant.removeprefix("mini_")
+    if name != variant:
+      tasks, pretrained = RAW, "mini"
+  elif variant in mlm.VARIANTS:
+    name, pretrained = "cola", variant
+  if name not in MULTITASK:
+    tasks = {name: tasks[name]}
   config = base.get_config()
   config.task = "glue"
-  config.tasks = ConfigDict({"cola": TASKS["cola"]})
+  config.tasks = ConfigDict({task: n for task, (n, _) in tasks.items()})
+  config.size_power = 1.0  # Tasks are drawn in proportion to size ** this.
   config.hidden_head = True
-  config.model = ConfigDict(
-      mlm.model(variant if variant in mlm.VARIANTS else "bytes")
-  )
-  if variant in MULTITASK:
-    config.tasks = ConfigDict(TASKS)
-    config.model.task_token = MULTITASK[variant]
+  config.model = ConfigDict(mlm.model(pretrained))
+  config.tokenizer = mlm.get_config(pretrained).tokenizer
+  if name in MULTITASK:
+    config.model.task_token = MULTITASK[name]
   config.max_length = config.model.tokens.max_length
+  config.batch_size = 32
+  config.train_examples = 10 * sum(size for _, size in tasks.values())
+  config.best = "dev/average"
+  config.optimizer = ConfigDict({"name": "lamb", "weight_decay": 0.01})
+  config.schedule = ConfigDict(
+      {"name": "warmup_cosine", "peak": 5e-5, "warmup": 200}  # steps
+  )
+  # What scripts/sweep.py tries, each with each.
+  config.sweep = ConfigDict(
+      {
+          "batch_size": (16, 32, 64),
+          "schedule": {"peak": (1e-4, 5e-5, 2e-5, 1e-5)},
+      }
+  )
+  if pretrained in mlm.MINI:
+    config.optimizer.name = "adamw"
+    config.schedule.peak = 3e-4
+    config.schedule.warmup = 50
+    config.train_examples //= 2
   return config

@@ -25,7 +25,8 @@ from experiments.training import step as step_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
 
-Evaluate = Callable[[Model], tuple[dict[str, float], dict[str, np.ndarray]]]
+Pictures = dict[str, np.ndarray | str]
+Evaluate = Callable[[Model], tuple[dict[str, float], Pictures]]
 
 
 def make_evaluate(

@@ -3,18 +3,37 @@
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
 
+import functools
+
+import grain
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from experiments.data import glue
+from experiments.data import pipeline
+from experiments.data import text
+from experiments.mlm import open_tokenizer
 from experiments.task import choose
+from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import baselines
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
+from perceiver import losses
+from perceiver import metrics
 from perceiver import Processor
+
+# What the paper's tables call an evaluated split of a task.
+SPLITS = {
+    "validation": "",
+    "validation_matched": "_m",
+    "validation_mismatched": "_mm",
+}
 
 
 def network(config) -> Network:
@@ -37,6 +56,163 @@ def network(config) -> Network:
       "task": jax.ShapeDtypeStruct((), jnp.int32),  # Which of `tasks`.
   }
   return Network(example, forward)
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  names = list(config.tasks)
+  notes: list[str] = []
+  tokenizer = functools.cache(lambda: open_tokenizer(config))
+  read = functools.partial(
+      prepared, data_dir=config.data_dir, length=config.max_length, notes=notes
+  )
+
+  @functools.cache
+  def examples(name, split):
+    return read(name, split, names.index(name), tokenizer=tokenizer())
+
+  def train_data(shard):
+    parts = [examples(name, "train") for name in names]
+    weights = [len(part) ** float(config.size_power) for part in parts]
+    shuffled = [
+        grain.MapDataset.source(part).seed(config.seed + i).shuffle().repeat()
+        for i, part in enumerate(parts)
+    ]
+    return pipeline.train(
+        grain.MapDataset.mix(shuffled, weights),
+        [],
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+    )
+
+  splits = [(n, s) for n in names for s in glue.TASKS[n].evaluated]
+  constants = functools.cache(
+      lambda name: glue.constant_baseline(
+          [e["label"] for e in examples(name, "train")], name
+      )
+  )
+
+  def dev_data(shard):
+    every = [
+        {
+            **example,
+            "split": np.int32(i),
+            "constant": np.float32(constants(name)),
+        }
+        for i, (name, split) in enumerate(splits)
+        for example in examples(name, split)
+    ]
+    return pipeline.evaluation(
+        every, [], batch_size=config.batch_size, shard=shard
+    )
+
+  dev = Eval(
+      dev_data,
+      functools.partial(measure, names=names),
+      functools.partial(summarize, splits=splits),
+  )
+  example = {**model.example, "label": jax.ShapeDtypeStruct((), jnp.float32)}
+  loss_of = functools.partial(loss, names=names)
+  return Task(
+      example, model.forward, train_data, loss_of, {"dev": dev}, lambda: notes
+  )
+
+
+def prepared(name, split, index, data_dir, tokenizer, length, notes):
+  """A split's examples as a model reads them.
+
+  Two texts are joined by a separator; what is too long is cut as
+  `data.glue.joined` says, and how much that was goes into `notes`.
+  """
+  found, cut = [], []
+  for example in glue.read(name, split, data_dir, notes.append):
+    first, second = (
+        tokenizer.encode(example[key].encode()) for key in ("first", "second")
+    )
+    if not glue.TASKS[name].has_two_sentences:
+      second = None
+    ids, lost = glue.joined(first, second, length, text.SEP)
+    tokens, mask = text.padded(ids, length)
+    cut.append(lost)
+    found.append(
+        {
+            "tokens": tokens,
+            "mask": mask,
+            "task": np.int32(index),
+            "label": np.float32(example["label"]),
+        }
+    )
+  if any(cut):
+    notes.append(
+        f"{name}, {split}: {np.count_nonzero(cut)} of {len(cut)} examples are"
+        f" longer than {length} ids and lose {sum(cut)} of them"
+    )
+  return found
+
+
+def answers(outputs, batch, names):
+  """The loss and the prediction of each example's own task, [B] each."""
+  label, own = batch["label"], batch["task"]
+  nats, said = jnp.zeros(label.shape), jnp.zeros(label.shape)
+  for i, name in enumerate(names):
+    logits = outputs[name].astype(jnp.float32)
+    if logits.shape[-1] == 1:  # A score.
+      prediction = logits[:, 0]
+      cost = jnp.square(prediction - label)
+    else:
+      prediction = logits.argmax(-1).astype(jnp.float32)
+      # Another task's class may be none here; its cost is not taken.
+      classes = jnp.minimum(label.astype(jnp.int32), logits.shape[-1] - 1)
+      targets = losses.soft_labels(classes, logits.shape[-1])
+      cost = losses.cross_entropy(logits, targets)
+    nats = jnp.where(own == i, cost, nats)
+    said = jnp.where(own == i, prediction, said)
+  return nats, said
+
+
+def loss(outputs, batch, names):
+  """Cross-entropy of classes, squared error of scores."""
+  return answers(outputs, batch, names)[0].mean(), {}
+
+
+def measure(outputs, batch, names):
+  """What is said, and what is right."""
+  nats, said = answers(outputs, batch, names)
+  given = {key: batch[key] for key in ("label", "split", "constant")}
+  return {"loss": nats, "said": said, **given}
+
+
+def summarize(measured, splits):
+  """The paper's metric of each task, from -100 or 0 to 100; and their average.
+
+  "constant" is that of the best answer which does not depend on the text. The
+  average counts MNLI, with its two validation sets, once.
+  """
+  found, averages = {"loss": float(measured["loss"].mean())}, {}
+  for who in ("said", "constant"):
+    by_task: dict[str, list[float]] = {}
+    for i, (name, split) in enumerate(splits):
+      of_split = measured["split"] == i
+      said, label = measured[who][of_split], measured["label"][of_split]
+      value = 100.0 * score(name, said, label)
+      by_task.setdefault(name, []).append(value)
+      ending = "" if who == "said" else "_constant"
+      found[f"{name}{SPLITS[split]}{ending}"] = value
+    averages[who] = float(np.mean([np.mean(x) for x in by_task.values()]))
+  found["average"] = averages["said"]
+  return found | {"average_constant": averages["constant"]}
+
+
+def score(name, said, label):
+  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise."""
+  if name == "stsb":
+    return metrics.pearson(said, label)
+  if name == "cola":
+    return metrics.matthews(said.astype(int), label.astype(int))
+  return float((said == label).mean())
 
 
 def perceiver_io(

@@ -1,26 +1,49 @@
-"""Masked language modelling: Perceiver IO, and BERT to compare it with."""
+"""Masked language modelling: Perceiver IO, and BERT to compare it with.
 
+Source: Perceiver IO, §4.1 and appendix F.
+"""
+
+import functools
+import itertools
+
+import grain
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from experiments.data import corpus
+from experiments.data import masking
+from experiments.data import pipeline
+from experiments.data import text
 from experiments.task import choose
+from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import baselines
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
+from perceiver import losses
 from perceiver import outputs
 from perceiver import Processor
 
+GUESSES = ("unigram", "left")  # See `masking.Guesses`.
+COUNTED = 2000  # Training examples that the baselines are counted in.
+SHOWN = 4  # Texts that are filled in for people to look at.
+
 
 def network(config) -> Network:
-  """Tokens, some masked, to logits of what was there, [B, M, vocabulary]."""
+  """Tokens, some masked, to logits of what was there, [B, M, vocabulary].
+
+  Where a batch has "positions", [B, P], logits are of those alone.
+  """
   predict = choose((perceiver_io, bert), config.model)
 
   def forward(batch, is_training):
     del is_training
-    return {"logits": predict(batch["tokens"], batch["mask"])}
+    positions = batch.get("positions")
+    return {"logits": predict(batch["tokens"], batch["mask"], positions)}
 
   length = config.model.tokens.max_length
   example = {
@@ -30,22 +53,187 @@ def network(config) -> Network:
   return Network(example, forward)
 
 
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  tokens, most = config.model.tokens, config.max_hidden
+  # Building a model needs no files: they are opened with the data.
+  tokenizer = functools.cache(lambda: open_tokenizer(config))
+
+  def forward(batch, is_training):
+    if not config.decode_all:
+      return model.forward(batch, is_training)
+    batch, positions = dict(batch), batch["positions"]
+    del batch["positions"]
+    logits = model.forward(batch, is_training)["logits"]
+    return {"logits": jnp.take_along_axis(logits, positions[..., None], 1)}
+
+  def prepare():
+    length = tokens.max_length
+    return [
+        functools.partial(
+            masking.cropped, tokenizer=tokenizer(), length=length
+        ),
+        functools.partial(masking.hidden, tokenizer=tokenizer(), most=most),
+    ]
+
+  read = functools.partial(corpus.open_documents, data_dir=config.data_dir)
+  shares = {n: share for n, share in config.corpora.items() if share}
+
+  def train_data(shard, num_workers=config.num_workers):
+    texts = [masking.in_tens(read(n, "train"), config.seed) for n in shares]
+    return pipeline.train(
+        grain.MapDataset.mix(texts, list(shares.values())),
+        prepare(),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=num_workers,
+    )
+
+  @functools.cache
+  def guesses():
+    batches = train_data(pipeline.Shard(), num_workers=0)
+    batches = itertools.islice(batches, -(-COUNTED // config.batch_size))
+    return masking.Guesses.counted(batches, tokens.vocabulary_size)
+
+  def eval_data(shard, name):
+    texts = masking.in_tens(read(name, "validation"), seed=0)
+    return pipeline.evaluation(
+        texts[: config.eval_examples],
+        [*prepare(), guesses()],
+        batch_size=config.batch_size,
+        shard=shard,
+    )
+
+  evals = {
+      name: Eval(
+          functools.partial(eval_data, name=name),
+          lambda outputs, batch: measure(outputs, batch, tokenizer().num_bytes),
+          summarize,
+          lambda outputs, batch: filled_in(outputs, batch, tokenizer()),
+      )
+      for name in shares
+  }
+  example = {
+      **model.example,
+      "positions": jax.ShapeDtypeStruct((most,), jnp.int32),
+      "targets": jax.ShapeDtypeStruct((most,), jnp.int32),
+      "weights": jax.ShapeDtypeStruct((most,), jnp.float32),
+  }
+  return Task(example, forward, train_data, loss, evals)
+
+
+def open_tokenizer(config) -> text.Tokenizer:
+  """The tokenizer of a language model's config.
+
+  Raises:
+    ValueError: if it does not have as many ids as the model has embeddings.
+  """
+  tokenizer = choose(text.TOKENIZERS, config.tokenizer)()
+  size = config.model.tokens.vocabulary_size
+  if tokenizer.vocabulary_size != size:
+    raise ValueError(
+        f"the tokenizer {config.tokenizer.to_dict()} has"
+        f" {tokenizer.vocabulary_size} ids, and model.tokens.vocabulary_size is"
+        f" {size}"
+    )
+  return tokenizer
+
+
 def perceiver_io(
-    ids, mask, tokens, encoder, processor, query_channels, decoder
+    ids, mask, positions, tokens, encoder, processor, query_channels, decoder
 ):
   """One learned query a position; logits share the embeddings."""
   x, table = inputs.tokens(ids, **tokens)  # [B, M, C]
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
   query = LearnedArray(tokens["max_length"], query_channels, name="queries")
-  query = query(len(x))[:, : x.shape[1]]
-  y = Decoder(**decoder)(query, z, mask)  # [B, O=M, E]
+  if positions is None:
+    query = query(len(x))[:, : x.shape[1]]
+  else:
+    query = query(1)[0][positions]  # [B, P, E]
+    mask = jnp.take_along_axis(mask, positions, axis=1)
+  y = Decoder(**decoder)(query, z, mask)  # [B, O=M or P, E]
   return outputs.tied_tokens(y, table)
 
 
-def bert(ids, mask, tokens, transformer):
+def bert(ids, mask, positions, tokens, transformer):
   """Devlin et al.'s model, without the embeddings that tell sentences apart."""
   x, table = inputs.tokens(ids, **tokens)
   x = baselines.embedded(x)
   x = baselines.Transformer(**transformer)(x, mask)
+  if positions is not None:
+    x = jnp.take_along_axis(x, positions[..., None], axis=1)
   return outputs.tied_tokens(baselines.masked_token_features(x), table)
+
+
+def loss(outputs, batch):
+  """Nats for each hidden id: their mean in each example, and over examples."""
+  weights = batch["weights"]
+  nats = losses.token_cross_entropy(outputs["logits"], batch["targets"])
+  each = (nats * weights).sum(-1) / jnp.maximum(weights.sum(-1), 1)
+  right = outputs["logits"].argmax(-1) == batch["targets"]
+  accuracy = (right * weights).sum() / jnp.maximum(weights.sum(), 1)
+  return each.mean(), {"accuracy": accuracy}
+
+
+def measure(outputs, batch, num_bytes):
+  """Sums over what is hidden in each example; those of the guesses beside."""
+  logits, targets = outputs["logits"], batch["targets"]
+  sums = {
+      "hidden": jnp.ones(targets.shape),
+      "bytes": jnp.asarray(num_bytes)[targets],
+      "nats": losses.token_cross_entropy(logits, targets),
+      "right": logits.argmax(-1) == targets,
+  }
+  guessed = [
+      f"{guess}_{what}" for guess in GUESSES for what in ("nats", "right")
+  ]
+  return {
+      **{name: (x * batch["weights"]).sum(-1) for name, x in sums.items()},
+      **{name: batch[name] for name in guessed},
+  }
+
+
+def summarize(measured):
+  """Means over all hidden ids, and bits for each of their bytes."""
+  total = {name: x.sum(dtype=np.float64) for name, x in measured.items()}
+  found = {"nats": float(total["nats"] / total["hidden"])}
+  for who in ("", *(f"{guess}_" for guess in GUESSES)):
+    bits = total[f"{who}nats"] / np.log(2)
+    found[f"{who}accuracy"] = float(total[f"{who}right"] / total["hidden"])
+    found[f"{who}bits_per_byte"] = float(bits / total["bytes"])
+  return found
+
+
+def filled_in(outputs, batch, tokenizer):
+  """A few texts as Markdown: **right** and ~~wrong~~ guesses of hidden ones.
+
+  What stood there follows a wrong one in brackets.
+  """
+  texts = []
+  for i in range(min(SHOWN, len(batch["tokens"]))):
+    hidden = batch["weights"][i] > 0
+    positions = batch["positions"][i][hidden]
+    given = batch["tokens"][i][batch["mask"][i]]
+    guess = outputs["logits"][i].argmax(-1)[hidden]
+    texts.append(
+        marked(tokenizer, given, positions, batch["targets"][i][hidden], guess)
+    )
+  return {"filled_in": "\n\n---\n\n".join(texts)}
+
+
+def marked(tokenizer, given, positions, targets, guess):
+  """One text as Markdown, hidden words as they were guessed."""
+  if not len(positions):
+    return tokenizer.decode(given)
+  # Neighbouring hidden ids are one word, or several without space between.
+  starts = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
+  parts, end = [], 0
+  for run in np.split(np.arange(len(positions)), starts[1:]):
+    parts.append(tokenizer.decode(given[end : positions[run[0]]]))
+    word, said = (tokenizer.decode(x[run]) for x in (targets, guess))
+    parts.append(f"**{said}**" if said == word else f"~~{said}~~ [{word}]")
+    end = positions[run[-1]] + 1
+  return "".join([*parts, tokenizer.decode(given[end:])])

@@ -59,8 +59,9 @@ class Eval:
   summarize: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] = (
       mean_of_each
   )
-  # Pictures of the first batch, [Y, X, 3] in uint8, from host arrays.
-  draw: Callable[[Outputs, Batch], Mapping[str, np.ndarray]] | None = None
+  # What people look at, of the first batch, from host arrays: pictures, [Y, X,
+  # 3] in uint8, or texts in Markdown.
+  draw: Callable[[Outputs, Batch], Mapping[str, np.ndarray | str]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +80,8 @@ class Task(Network):
   # The loss is a mean over the examples of the batch.
   loss: Callable[[Outputs, Batch], tuple[jax.Array, Mapping[str, jax.Array]]]
   evals: Mapping[str, Eval]
+  # What a person should know of the data, once it is opened.
+  notes: Callable[[], Iterable[str]] = tuple
 
 
 def choose(

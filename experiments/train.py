@@ -15,6 +15,7 @@ import jax
 import numpy as np
 
 from experiments import command
+from experiments import start
 from experiments import task as task_lib
 from experiments.build import build
 from experiments.data.pipeline import Shard
@@ -88,7 +89,7 @@ class _Run:
     state = self.checkpoints.restore(built.like, self.data)
     if state is not None:
       self.recorder.note(f"continues after step {int(state.step)}")
-    self.state = state or built.initial_state()
+    self.state = state or start.initial_state(built, self.recorder.note)
     self.train_step = built.train_step()
     self.evaluate = make_evaluate(built.task.evals, built.net, built.mesh)
     self.timer = record.Timer()
@@ -107,6 +108,8 @@ class _Run:
         f" processes, mesh {dict(built.mesh.shape)}; batch {config.batch_size},"
         f" {built.steps} steps, {config.compute_dtype}"
     )
+    for note in built.task.notes():
+      self.recorder.note(note)
     taken = built.network.attention(config.batch_size // config.accumulate)
     for module, how in taken.items():
       self.recorder.note(f"{module}: {how}")

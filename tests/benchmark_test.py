@@ -15,7 +15,7 @@ from scripts.benchmarks import published
 from scripts.benchmarks import theirs
 
 MINI = {
-    "mlm": ("mlm:mini", None),
+    "mlm": ("mlm:tiny", None),
     "imagenet": ("imagenet:mini", None),
     "imagenet_learned": ("imagenet:mini", None),
     "imagenet_conv": ("imagenet:mini", None),

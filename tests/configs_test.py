@@ -16,7 +16,8 @@ NAMES = sorted(
     for path in FOLDER.glob("*.py")
     if path.stem not in ("__init__", "base", "tables")
 )
-TRAINED = ("quickstart",)  # The others have a model alone.
+# The others have a model alone.
+TRAINED = ("quickstart", "mlm", "glue")
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
@@ -41,7 +42,23 @@ PARAMETERS = {
     "glue:bytes_512": 104_869_634,
     "glue:bert_base": 110_617_346,
     "glue:bert_bytes": 20_361_730,
-    "glue:mini": 8_990,
+    "glue:tiny": 8_990,
+    **{
+        f"glue:{task}": 200_128_002
+        for task in ("cola", "mrpc", "qnli", "qqp", "rte", "sst2")
+    },
+    "glue:mnli": 200_128_771,
+    "glue:stsb": 200_127_233,
+    "glue:mini": 2_493_442,
+    "glue:mini_32": 4_970_754,
+    "glue:mini_128": 1_217_090,
+    "glue:mini_cola": 2_493_442,
+    "glue:mini_mrpc": 2_493_442,
+    "glue:mini_sst2": 2_493_442,
+    "glue:mini_stsb": 2_493_313,
+    "glue:mini_multitask_queries": 2_544_007,
+    "glue:mini_multitask_shared_token": 2_543_751,
+    "glue:mini_multitask_task_tokens": 2_544_135,
     "imagenet:fourier": 48_440_627,
     "imagenet:learned": 62_255_848,
     "imagenet:conv": 48_646_522,
@@ -64,7 +81,10 @@ PARAMETERS = {
     "mlm:bytes_512": 105_849_862,
     "mlm:bert_base": 110_649_344,
     "mlm:bert_bytes": 20_361_990,
-    "mlm:mini": 9_406,
+    "mlm:mini": 2_509_574,
+    "mlm:mini_32": 4_986_886,
+    "mlm:mini_128": 1_233_222,
+    "mlm:tiny": 9_406,
     "quickstart:full": 360_547,
     "quickstart:mini": 15_187,
 }

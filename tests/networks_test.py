@@ -56,9 +56,9 @@ def model_of(config):
         ("imagenet:mini", {"logits": (2, 11)}),
         ("imagenet:perceiver_conv", {"logits": (2, 1000)}),
         ("imagenet:repeated", {"logits": (2, 1000)}),
-        ("mlm:mini", {"logits": (2, 29, 262)}),
+        ("mlm:tiny", {"logits": (2, 29, 262)}),
         ("mlm:bert_bytes", {"logits": (2, 2048, 262)}),
-        ("glue:mini", {"cola": (2, 2)}),
+        ("glue:tiny", {"cola": (2, 2)}),
         ("glue:bert_base", {"cola": (2, 2)}),
         ("flow:mini", {"flow": (2, 14, 22, 2)}),
         ("flow:pixels_separate", {"flow": (2, 368, 496, 2)}),
@@ -104,7 +104,7 @@ def text(ids, mask=None):
 
 
 def test_padding_of_texts_does_not_matter():
-  run = model_of(config_of("mlm:mini"))
+  run = model_of(config_of("mlm:tiny"))
   ids = jax.random.randint(jax.random.key(0), (2, 29), 6, 262)
   mask = jnp.arange(29) < jnp.array([[17], [29]])
   logits = run(text(ids, mask))["logits"]
@@ -113,7 +113,7 @@ def test_padding_of_texts_does_not_matter():
 
 
 def test_a_short_text_is_a_padded_one():
-  run = model_of(config_of("mlm:mini"))
+  run = model_of(config_of("mlm:tiny"))
   ids = jax.random.randint(jax.random.key(0), (2, 17), 6, 262)
   padded = jnp.pad(ids, [(0, 0), (0, 12)])
   mask = jnp.broadcast_to(jnp.arange(29) < 17, (2, 29))
@@ -122,14 +122,14 @@ def test_a_short_text_is_a_padded_one():
 
 
 def test_a_text_that_is_too_long_is_refused():
-  config = config_of("mlm:mini")
+  config = config_of("mlm:tiny")
   with pytest.raises(ValueError, match="texts of 31 tokens, but 29"):
     shapes_of(config, tokens=jax.ShapeDtypeStruct((31,), jnp.int32))
 
 
 def test_the_token_of_a_task_matters_only_if_tasks_have_their_own():
   for token, matters in (("shared", False), ("own", True)):
-    config = config_of("glue:mini")
+    config = config_of("glue:tiny")
     config.unlock()
     config.tasks.rte = 2
     config.model.task_token = token

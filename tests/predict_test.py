@@ -33,7 +33,8 @@ CHANGES = {
 @functools.cache
 def made(task: str) -> weights.Weights:
   """A model; all its parameters are random, for some would start at zero."""
-  config = importlib.import_module(f"configs.{task}").get_config("mini")
+  variant = "tiny" if task == "mlm" else "mini"
+  config = importlib.import_module(f"configs.{task}").get_config(variant)
   config.update(CHANGES[task])
   network = build.build_network(config)
   rng = np.random.default_rng(0)

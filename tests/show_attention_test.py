@@ -33,7 +33,8 @@ MODELS = {}
 def model(task):
   """The mini model of a task, made once."""
   if task not in MODELS:
-    config = importlib.import_module(f"configs.{task}").get_config("mini")
+    variant = "tiny" if task == "mlm" else "mini"
+    config = importlib.import_module(f"configs.{task}").get_config(variant)
     MODELS[task] = weights.random(config)
   return MODELS[task]
 

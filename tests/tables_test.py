@@ -116,7 +116,7 @@ def test_of_two_language_models_everything_was_counted(variant, printed):
 
 
 def test_if_all_positions_are_masked_all_is_counted_but_half_a_product():
-  config = tables.config_of(Row("", "mlm:mini", {}))
+  config = tables.config_of(Row("", "mlm:tiny", {}))
   everything = reproduce.counts(config)["flops"]
   product = 2 * 29 * 12 * 262  # Positions, channels, tokens.
   count = reproduce.masked_positions(config, fraction=1)

@@ -329,7 +329,7 @@ def test_the_published_models_export_with_the_published_config():
         ("imagenet:repeated", {}, "num_reads = 8"),
         ("flow:conv", {}, "'conv'"),
         ("mlm:bert_base", {}, "'bert'"),
-        ("mlm:mini", {}, "num_heads = 2"),
+        ("mlm:tiny", {}, "num_heads = 2"),
         ("audioset:raw", {}, "no Perceiver for 'audioset'"),
         ("kinetics:latents_784", {}, "num_bands = 64"),
     ],

@@ -84,8 +84,8 @@ class Recorder:
   """Writes a run's results into its folder and tells a person about it.
 
   WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
-  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs;
-  WORKDIR/starts.jsonl has a line for each start of the command.
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs and
+  texts; WORKDIR/starts.jsonl has a line for each start of the command.
 
   Only the first process writes and speaks.
   """
@@ -141,13 +141,19 @@ class Recorder:
       self._writer.add_scalar(name, value, step)
     self._writer.flush()
 
-  def pictures(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-    """Records pictures [Y, X, 3] in uint8 of a step."""
+  def pictures(
+      self, step: int, pictures: Mapping[str, np.ndarray | str]
+  ) -> None:
+    """Records pictures, [Y, X, 3] in uint8, or texts in Markdown, of a step."""
     if not self._active or self._writer is None:
       return
     folder = self._workdir / "pictures"
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
+      if isinstance(picture, str):
+        (folder / f"{name}-{step}.md").write_text(picture + "\n")
+        self._writer.add_text(name, picture, step)
+        continue
       Image.fromarray(picture).save(folder / f"{name}-{step}.png")
       self._writer.add_image(name, picture, step, dataformats="HWC")
     self._writer.flush()

@@ -1,0 +1,143 @@
+"""Trains a config with every combination of the settings in `config.sweep`.
+
+    python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
+        [--config.key=value ...]
+
+Each run has a folder below DIR/VARIANT; the same command again goes on where it
+was stopped. For each run the evaluation counts at which `config.best` is best.
+DIR/sweep.json collects them; printed is what stands there of all variants that
+were run with this DIR, the best of each, and the mean of those.
+"""
+
+from collections.abc import Iterator
+import itertools
+import json
+import pathlib
+from typing import Any
+
+from absl import flags
+import jax
+from ml_collections import config_flags
+from ml_collections import ConfigDict
+import numpy as np
+import rich.console
+import rich.table
+
+from experiments import command
+from experiments.task import Config
+from experiments.task import PlainError
+from experiments.train import train
+
+Row = dict[str, Any]
+Found = dict[str, list[Row]]  # The rows of each variant.
+
+
+def combinations(config: Config) -> Iterator[dict[str, Any]]:
+  """Changes to the config, by flattened key, each with each.
+
+  Raises:
+    PlainError: if the config has nothing to sweep over.
+  """
+  sweep = config.get("sweep")
+  if not sweep:
+    raise PlainError("the config has no `sweep`: {setting: (values, ...)}")
+  flat = flattened(sweep.to_dict())
+  for values in itertools.product(*flat.values()):
+    yield dict(zip(flat, values, strict=True))
+
+
+def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+  """{"schedule.peak": ...} of {"schedule": {"peak": ...}}."""
+  flat = {}
+  for key, value in tree.items():
+    if isinstance(value, dict):
+      flat |= flattened(value, f"{prefix}{key}.")
+    else:
+      flat[prefix + key] = value
+  return flat
+
+
+def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:
+  """Trains one combination, unless that is done; its best metrics."""
+  config = ConfigDict(config.to_dict())
+  config.update_from_flattened_dict(changes)
+  train(config.lock(), folder)
+  # Compiled programs of other batch sizes are of no more use.
+  jax.clear_caches()
+  top = best_of(folder, config)
+  return {
+      "changes": changes,
+      "step": top["step"],
+      "metric": config.best,
+      "score": top[config.best],
+      "is_cost": not config.best_is_largest,
+      "metrics": top,
+  }
+
+
+def best_of(folder: pathlib.Path, config: Config) -> Row:
+  """All metrics of the evaluation at which `config.best` was best.
+
+  Raises:
+    PlainError: if the run has never measured it.
+  """
+  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  records = [r for r in map(json.loads, lines) if config.best in r]
+  if not records:
+    raise PlainError(f"{folder} has no {config.best!r}")
+  sign = 1 if config.best_is_largest else -1
+  return max(records, key=lambda record: sign * record[config.best])
+
+
+def merged(file: pathlib.Path, variant: str, rows: list[Row]) -> Found:
+  """All variants' rows in the file, with these added to it."""
+  found = json.loads(file.read_text()) if file.exists() else {}
+  found[variant] = rows
+  partial = file.with_name(file.name + ".partial")
+  partial.write_text(json.dumps(found, indent=2) + "\n")
+  partial.rename(file)
+  return found
+
+
+def best_row(rows: list[Row]) -> Row:
+  """The run that is best by its own `config.best`."""
+  return max(rows, key=lambda row: row["score"] * (-1) ** row["is_cost"])
+
+
+def table(found: Found) -> rich.table.Table:
+  """A line for each run, and one for the mean of the best ones."""
+  shown = rich.table.Table("variant", "changes", "step", "metric", "score", "")
+  tops = []
+  for variant, rows in found.items():
+    tops.append(best_row(rows))
+    for row in rows:
+      changes = ", ".join(f"{k}={v:g}" for k, v in row["changes"].items())
+      mark = "best" if row is tops[-1] else ""
+      score = f"{row['score']:.2f}"
+      shown.add_row(
+          variant, changes, str(row["step"]), row["metric"], score, mark
+      )
+  if len(tops) > 1:
+    mean = np.mean([row["score"] for row in tops])
+    shown.add_row("", "", "", "mean of the best", f"{mean:.2f}", "")
+  return shown
+
+
+def main() -> None:
+  """Runs what is missing, then prints."""
+  if _WORKDIR.value is None:
+    raise PlainError("--workdir=DIR is missing")
+  config, root = command.config(), pathlib.Path(_WORKDIR.value)
+  file = config_flags.get_config_filename(flags.FLAGS["config"])
+  variant = file.partition(":")[2] or pathlib.Path(file).stem
+  rows = []
+  for changes in combinations(config):
+    name = "-".join(f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in changes.items())
+    rows.append(run(config, changes, root / variant / name))
+    found = merged(root / "sweep.json", variant, rows)
+  rich.console.Console().print(table(found))
+
+
+if __name__ == "__main__":
+  _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
+  command.run(main)
