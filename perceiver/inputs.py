@@ -191,6 +191,7 @@ def tokens(
     vocabulary_size: int,
     channels: int,
     max_length: int,
+    deviation: float = 1.0,
 ) -> tuple[
     Float[Array, "B M {channels}"], Float[Array, "{vocabulary_size} {channels}"]
 ]:
@@ -201,6 +202,8 @@ def tokens(
     vocabulary_size: rows of the table.
     channels: of both embeddings.
     max_length: number of learned positions; texts may be shorter.
+    deviation: of the table at its start, before it is cut at two of them. That
+      of positions is 0.02: the default, the release's, hides them at first.
 
   Returns:
     the input array, and the table, for outputs that share it.
@@ -213,6 +216,7 @@ def tokens(
   length = ids.shape[1]
   if length > max_length:
     raise ValueError(f"texts of {length} tokens, but {max_length} positions")
-  embed = hk.Embed(vocabulary_size, channels, name="tokens")
+  w_init = hk.initializers.TruncatedNormal(deviation)
+  embed = hk.Embed(vocabulary_size, channels, w_init=w_init, name="tokens")
   pos = LearnedArray(max_length, channels, name="positions")(1)
   return embed(ids) + pos[:, :length], embed.embeddings

@@ -27,6 +27,7 @@ from experiments import command
 from experiments.task import Config
 from experiments.task import PlainError
 from experiments.train import train
+from scripts.reproduce import flat
 
 Row = dict[str, Any]
 Found = dict[str, list[Row]]  # The rows of each variant.
@@ -41,20 +42,9 @@ def combinations(config: Config) -> Iterator[dict[str, Any]]:
   sweep = config.get("sweep")
   if not sweep:
     raise PlainError("the config has no `sweep`: {setting: (values, ...)}")
-  flat = flattened(sweep.to_dict())
-  for values in itertools.product(*flat.values()):
-    yield dict(zip(flat, values, strict=True))
-
-
-def flattened(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-  """{"schedule.peak": ...} of {"schedule": {"peak": ...}}."""
-  flat = {}
-  for key, value in tree.items():
-    if isinstance(value, dict):
-      flat |= flattened(value, f"{prefix}{key}.")
-    else:
-      flat[prefix + key] = value
-  return flat
+  by_key = flat(sweep.to_dict())
+  for values in itertools.product(*by_key.values()):
+    yield dict(zip(by_key, values, strict=True))
 
 
 def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:

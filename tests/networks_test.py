@@ -226,3 +226,21 @@ def test_flow_starts_at_zero():
   run = jax.jit(read.network.net.apply, static_argnums=4)
   flow = run(*read.model, None, {"frames": frames}, False)[0]["flow"]
   np.testing.assert_array_equal(flow, 0.0)
+
+
+def test_all_outputs_of_a_video_are_decoded_in_bounded_memory():
+  def temporary_bytes(num_chunks):
+    config = config_of("kinetics:published", num_chunks=num_chunks)
+    network = weights.build.build_network(config)
+    batch = {
+        name: x
+        for name, x in network.batch_like(1).items()
+        if not name.endswith("_points")
+    }
+    run = jax.jit(lambda m, b: network.net.apply(*m, None, b, False)[0])
+    compiled = run.lower(network.like, batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+  # In one program: 803,297 outputs and those that fill up the last chunk.
+  whole, chunked = temporary_bytes(1), temporary_bytes(128)
+  assert chunked < 2**30 < 8 * 2**30 < whole
