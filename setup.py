@@ -9,7 +9,7 @@ TEST = [
     "chex>=0.1.90",
     "filelock>=3.16",
     "pytest>=8",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.7",
     "scikit-learn>=1.5",
 ]
 

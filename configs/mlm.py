@@ -3,8 +3,8 @@
 python -m scripts.prepare_data mlm --c4=... --wikipedia=...
 python -m experiments.train --config=configs/mlm.py:bytes --workdir=DIR
 
-"mini" learns in about ten minutes on two cores, from what docs/results/README.md
-names.
+"mini" learns in about ten minutes on two cores; docs/results/README.md names its
+data.
 """
 
 from ml_collections import ConfigDict

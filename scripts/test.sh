@@ -8,4 +8,5 @@ cd "$(dirname "$0")/.."
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 .venv/bin/python -m pip install --quiet --constraint constraints.txt \
   --editable '.[dev]'
-.venv/bin/python -m pytest --numprocesses=2 --dist=loadfile "$@"
+.venv/bin/python -m pytest --numprocesses=2 --dist=loadfile \
+  --no-loadscope-reorder "$@"

@@ -27,6 +27,16 @@ ENVIRONMENT = {
 flags.FLAGS.mark_as_parsed()
 
 
+# Files with few tests that take minutes. They start first, so that no process
+# is left with one of them at the end.
+LONG = ("survival_test", "devices_test", "docs_test", "evaluate_test")
+
+
+def pytest_collection_modifyitems(items):
+  """Moves the tests of long files to the front."""
+  items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(scope="session")
 def data_dir(tmp_path_factory, worker_id) -> str:
   """A folder with the digits, shared by all workers of the test run."""
