@@ -3,8 +3,7 @@
 python -m scripts.prepare_data mlm --c4=... --wikipedia=...
 python -m experiments.train --config=configs/mlm.py:bytes --workdir=DIR
 
-"mini" learns in about ten minutes on two cores; docs/results/README.md names its
-data.
+"mini" is of a size for two cores, and for two small corpora.
 """
 
 from ml_collections import ConfigDict
