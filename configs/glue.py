@@ -5,7 +5,8 @@ python -m experiments.train --config=configs/glue.py:cola --workdir=DIR
 python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
     --config.start.weights=PRETRAINED
 
-"mini_..." are the same for the "mini" model of configs/mlm.py.
+A variant is a task, or one of three ways to train on all tasks; with a model of
+configs/mlm.py before it if that is not "bytes": bert_base_cola.
 """
 
 from ml_collections import ConfigDict
@@ -37,26 +38,35 @@ MULTITASK = {
     "multitask_shared_token": "shared",
     "multitask_task_tokens": "own",
 }
-# A task alone is CoLA for the names of models.
-VARIANTS = (
-    *TASKS,
-    *MULTITASK,
-    *mlm.VARIANTS,
-    *(f"mini_{name}" for name in (*RAW, *MULTITASK)),
-)
+VARIANTS = (*TASKS, *MULTITASK)
+
+
+def tasks_of(model: str) -> dict[str, tuple[int, int]]:
+  """The tasks that a model of configs/mlm.py is meant for."""
+  return RAW if model in mlm.MINI else TASKS
+
+
+def parts(variant: str) -> tuple[str, str]:
+  """The model of configs/mlm.py and the task, or tasks, of a variant.
+
+  Raises:
+    ValueError: if there is no such variant.
+  """
+  name = next((v for v in VARIANTS if f"_{variant}".endswith(f"_{v}")), None)
+  model = (variant[: -len(name) - 1] or "bytes") if name else ""
+  if model not in mlm.VARIANTS or name not in (*tasks_of(model), *MULTITASK):
+    raise ValueError(
+        f"variant {variant!r} is not one of {list(VARIANTS)}; nor one of those"
+        f" after MODEL_ with a model of {list(mlm.VARIANTS)}, of which"
+        f" {list(mlm.MINI)} have the tasks {list(RAW)}"
+    )
+  return model, name
 
 
 def get_config(variant: str = "cola") -> ConfigDict:
-  """The numbers of a variant: a task, a Table 2 row, or a model of `mlm`."""
-  if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} is not one of {list(VARIANTS)}")
-  name, tasks, pretrained = variant, TASKS, "bytes"
-  if variant.removeprefix("mini_") in (*RAW, *MULTITASK):
-    name = variant.removeprefix("mini_")
-    if name != variant:
-      tasks, pretrained = RAW, "mini"
-  elif variant in mlm.VARIANTS:
-    name, pretrained = "cola", variant
+  """The numbers of a variant, as is said above."""
+  model, name = parts(variant)
+  tasks = tasks_of(model)
   if name not in MULTITASK:
     tasks = {name: tasks[name]}
   config = base.get_config()
@@ -64,8 +74,8 @@ def get_config(variant: str = "cola") -> ConfigDict:
   config.tasks = ConfigDict({task: n for task, (n, _) in tasks.items()})
   config.size_power = 1.0  # Tasks are drawn in proportion to size ** this.
   config.hidden_head = True
-  config.model = ConfigDict(mlm.model(pretrained))
-  config.tokenizer = mlm.get_config(pretrained).tokenizer
+  config.model = ConfigDict(mlm.model(model))
+  config.tokenizer = mlm.get_config(model).tokenizer
   if name in MULTITASK:
     config.model.task_token = MULTITASK[name]
   config.max_length = config.model.tokens.max_length
@@ -83,7 +93,8 @@ def get_config(variant: str = "cola") -> ConfigDict:
           "schedule": {"peak": (1e-4, 5e-5, 2e-5, 1e-5)},
       }
   )
-  if pretrained in mlm.MINI:
+  if model in mlm.MINI:
+    config.start.nearby = 4.0  # Of no account with weights to start from.
     config.optimizer.name = "adamw"
     config.schedule.peak = 3e-4
     config.schedule.warmup = 50

@@ -29,11 +29,21 @@ COLUMNS = {
     "rte": "RTE",
     "sst2": "SST-2",
     "stsb": "STS-B",
+    "bits_per_byte": "bits/byte",
     "clean": "Sintel clean, EPE",
     "final": "Sintel final, EPE",
     "kitti": "KITTI, EPE",
     "audio_psnr": "audio PSNR",
     "video_psnr": "video PSNR",
+}
+# A column's name in metrics.jsonl.
+METRICS = {
+    "avg": "dev/average",
+    "bits_per_byte": "wikipedia/bits_per_byte",
+    **{
+        name: f"dev/{name}"
+        for name in "cola mnli_m mnli_mm mrpc qnli qqp rte sst2 stsb".split()
+    },
 }
 
 
@@ -53,10 +63,14 @@ class Row:
   """One model in one table."""
 
   label: str
-  config: str  # NAME:VARIANT, a file of this folder.
+  # NAME:VARIANT, a file of this folder; with TASK in it for all of GLUE's, each
+  # of which is a run of its own.
+  config: str
   paper: Mapping[str, str]  # By column, with the digits that are printed.
   changes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
   reasons: Mapping[str, Reason] = dataclasses.field(default_factory=dict)
+  runs: str = ""  # Where its runs are, in the folder of all.
+  ending: str = ""  # Of the metrics' names.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +87,15 @@ def table(title: str, columns: str, *rows: tuple) -> Table:
   Args:
     title: what it shows.
     columns: names from `COLUMNS`.
-    *rows: each the label, the config and the numbers, "-" where there is none;
-      and, if there are any, the changes and the reasons of `Row`.
+    *rows: each the label, the config and the numbers, "-" where there is none,
+      None where there are none at all; and, if there are any, the other fields
+      of `Row`.
   """
   names = columns.split()
 
   def row(label, config, numbers, *rest):
-    paper = dict(zip(names, numbers.split(), strict=True))
+    numbers = numbers.split() if numbers else ["-"] * len(names)
+    paper = dict(zip(names, numbers, strict=True))
     paper = {name: number for name, number in paper.items() if number != "-"}
     return Row(label, config, paper, *rest)
 
@@ -92,7 +108,7 @@ def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> ConfigDict:
   Raises:
     KeyError: if a change is to something that the config does not have.
   """
-  name, variant = row.config.split(":")
+  name, variant = row.config.replace("TASK", "cola").split(":")
   config = importlib.import_module(f"configs.{name}").get_config(variant).lock()
   config.update_from_flattened_dict({**row.changes, **(changes or {})})
   return config
@@ -178,6 +194,19 @@ NOTHING_SHARED = {
 # Chunks would count the latents' keys, and the label, once each.
 ALL_OUTPUTS = {"num_points": 0, "num_chunks": 1}
 
+# Of four tasks; nothing of it is printed anywhere.
+_MINI_GLUE = tuple(
+    (f"mini, {label}", f"glue:mini_{variant}", None, {}, {}, *rest)
+    for label, variant, *rest in (
+        ("the most frequent answer", "TASK", "", "_constant"),
+        ("each task from scratch", "TASK", "scratch"),
+        ("each task", "TASK"),
+        ("shared input token", "multitask_shared_token"),
+        ("an input token each", "multitask_task_tokens"),
+        ("a query each", "multitask_queries"),
+    )
+)
+
 # By number; those of the original Perceiver begin with P.
 TABLES = {
     "1": table(
@@ -207,14 +236,16 @@ TABLES = {
         ("BERT, bytes, as many FLOPs", "mlm:bert_bytes", "20M 130B 2.9 71.5"),
         ("Perceiver IO, bytes", "mlm:bytes", "201M 113B 7.6 81.0", {}, MASKED),
         ("Perceiver IO++, bytes", "mlm:bytes_plus_plus", "425M 241B 4.2 81.8"),
+        ("mini (four tasks)", "mlm:mini", None),
     ),
     "2": table(
         "Perceiver IO, Table 2: all GLUE tasks with one model",
         "avg",
-        ("one task, one query", "glue:bytes", "81.0"),
+        ("one task, one query", "glue:bytes_TASK", "81.0"),
         ("shared input token", "glue:multitask_shared_token", "81.5"),
         ("an input token per task", "glue:multitask_task_tokens", "81.8"),
         ("a query per task", "glue:multitask_queries", "81.8"),
+        *_MINI_GLUE,
     ),
     "3": table(
         "Perceiver IO, Table 3: optical flow; sizes from appendix H",
@@ -327,32 +358,32 @@ TABLES = {
         "cola mnli_m mnli_mm mrpc qnli qqp rte sst2 stsb avg",
         (
             "BERT Base, as first published",
-            "glue:bert_base",
+            "glue:bert_base_TASK",
             "52.10 84.60 83.40 84.80 90.50 89.20 66.40 93.50 87.10 80.95",
         ),
         (
             "BERT Base, trained anew",
-            "glue:bert_base",
+            "glue:bert_base_TASK",
             "50.28 85.56 85.68 85.75 92.67 91.05 61.72 93.98 88.04 81.14",
         ),
         (
             "Perceiver IO Base, SentencePiece",
-            "glue:sentencepiece",
+            "glue:sentencepiece_TASK",
             "47.11 84.53 85.03 87.25 92.12 90.22 65.23 94.38 88.18 81.16",
         ),
         (
             "BERT, bytes",
-            "glue:bert_bytes",
+            "glue:bert_bytes_TASK",
             "20.06 74.11 75.55 77.00 85.75 88.23 53.91 89.00 82.84 71.45",
         ),
         (
             "Perceiver IO, bytes",
-            "glue:bytes",
+            "glue:bytes_TASK",
             "50.19 83.22 83.89 87.24 91.71 90.12 64.84 93.17 86.81 80.95",
         ),
         (
             "Perceiver IO++, bytes",
-            "glue:bytes_plus_plus",
+            "glue:bytes_plus_plus_TASK",
             "52.54 84.13 84.91 86.03 92.06 90.46 66.54 93.98 87.93 81.76",
         ),
         (
@@ -370,13 +401,17 @@ TABLES = {
             "glue:multitask_queries",
             "47.88 82.05 82.77 90.36 90.37 89.49 80.08 93.75 79.95 81.79",
         ),
+        *_MINI_GLUE,
     ),
     "15": table(
         "Perceiver IO, Table 15: latents and their width, bytes",
-        "flops avg",
-        ("128 latents × 1920", "mlm:bytes_128", "120B 75.84", {}, MASKED),
-        ("256 latents × 1280", "mlm:bytes", "113B 80.95", {}, MASKED),
-        ("512 latents × 896", "mlm:bytes_512", "125B 80.92", {}, MASKED),
+        "flops avg bits_per_byte",
+        ("128 latents × 1920", "mlm:bytes_128", "120B 75.84 -", {}, MASKED),
+        ("256 latents × 1280", "mlm:bytes", "113B 80.95 -", {}, MASKED),
+        ("512 latents × 896", "mlm:bytes_512", "125B 80.92 -", {}, MASKED),
+        ("mini, 32 latents", "mlm:mini_32", None),
+        ("mini, 64 latents", "mlm:mini", None),
+        ("mini, 128 latents", "mlm:mini_128", None),
     ),
     "16": table(
         "Perceiver IO, Table 16: optical flow from different inputs",

@@ -75,7 +75,10 @@ def build_network(config: task_lib.Config) -> BuiltNetwork:
 
 def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
   net = state_lib.make_net(
-      network.forward, config.compute_dtype, config.attention
+      network.forward,
+      config.compute_dtype,
+      config.attention,
+      config.start.nearby,
   )
   start = functools.partial(
       state_lib.initial_model, net, network.example, config.seed

@@ -22,6 +22,7 @@ from perceiver.perceiver_io import Decoder
 from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
+from perceiver.nearby import start_nearby
 from perceiver.precision import compute_in
 from perceiver.softmax import attend
 from perceiver.softmax import attend_by
@@ -41,4 +42,5 @@ __all__ = [
     "attend_by",
     "compute_in",
     "record_weights",
+    "start_nearby",
 ]

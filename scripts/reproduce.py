@@ -1,12 +1,13 @@
 """Prints what the papers' tables say beside what the models here have.
 
     python -m scripts.reproduce --table=7 [--columns=params,flops,top1]
-        [--markdown] [--json=FILE]
+        [--markdown] [--json=FILE] [--runs=DIR,DIR]
     python -m scripts.reproduce --all
 
-Parameters and FLOPs are counted, without any memory or data; for numbers that
-come out of a training run, the command is printed. Exit code 1 if a count
-differs and configs/tables.py has no reason for it.
+Parameters and FLOPs are counted, without any memory or data; numbers that come
+out of training are read from the runs that are there, and the command for each
+is printed. Exit code 1 if a count differs and configs/tables.py has no reason
+for it.
 """
 
 from collections.abc import Iterable
@@ -26,13 +27,19 @@ import rich.console
 import rich.table
 import rich.text
 
+import numpy as np
+
+from configs import glue
 from configs.tables import COLUMNS
 from configs.tables import config_of
+from configs.tables import METRICS
 from configs.tables import Row
 from configs.tables import TABLES
 from experiments import command
 from experiments.build import build_network
 from experiments.task import PlainError
+from scripts.sweep import best_of
+from scripts.sweep import flat
 
 COUNTED = ("params", "flops")
 TOLERANCE = 0.01  # Of the printed number.
@@ -60,7 +67,9 @@ class Figure:
   @property
   def agrees(self) -> bool:
     """Whether ours would be printed so, or is as good as what is printed."""
-    return self.ours is None or is_close(self.paper, self.ours)
+    if self.column not in COUNTED or self.ours is None:
+      return True
+    return is_close(self.paper, self.ours)
 
   @property
   def reason(self) -> str | None:
@@ -140,55 +149,109 @@ def fit_of(row: Row, column: str) -> float | None:
   return None
 
 
-def figures(key: str, columns: Iterable[str]) -> list[Figure]:
-  """The numbers of a table, row by row; what is counted, in any table."""
+def figures(
+    key: str, columns: Iterable[str] | None, roots: Iterable[str] = ()
+) -> list[Figure]:
+  """The numbers of a table, row by row; what is counted, in any table.
+
+  Args:
+    key: of `TABLES`.
+    columns: names of columns; None: those that the table prints.
+    roots: folders of finished runs.
+  """
   rows = TABLES[key].rows
   printed = {column for row in rows for column in row.paper}
   found = []
   for row in rows:
     ours = counts(config_of(row))
-    for column in columns:
+    for column in columns or [c for c in COLUMNS if c in printed]:
       if column in printed or column in COUNTED:
+        trained = measured(row, column, roots)
         figure = Figure(
             table=key,
             row=row,
             column=column,
             paper=row.paper.get(column),
-            ours=ours.get(column),
+            ours=ours.get(column, trained),
             fit=fit_of(row, column),
         )
         found.append(figure)
   return found
 
 
-def flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-  """Changes to single settings, of those to whole sections as well."""
-  settings = {}
-  for key, value in changes.items():
-    if isinstance(value, Mapping):
-      settings |= flat(value, f"{prefix}{key}.")
-    else:
-      settings[prefix + key] = value
-  return settings
+def measured(row: Row, column: str, roots: Iterable[str]) -> float | None:
+  """A number of finished training: the best of the runs that are there.
 
+  Args:
+    row: a model.
+    column: of `METRICS`.
+    roots: folders of runs; the first that has any of a config is taken.
 
-def train_command(row: Row) -> str | None:
-  """What trains the model of a row; None if its task cannot be trained."""
-  task = importlib.import_module(f"experiments.{config_of(row).task}")
-  if not hasattr(task, "task"):
+  Returns:
+    the mean over tasks where each has its own run; None if one is missing.
+  """
+  if column not in METRICS:
     return None
-  name, variant = row.config.split(":")
-  changes = flat(row.changes)
-  folder = "-".join(
-      [name, variant]
-      + [f"{key.rsplit('.', 1)[-1]}={v}" for key, v in changes.items()]
-  )
-  args = [
-      f"--config=configs/{name}.py:{variant}",
-      f"--workdir=runs/{folder}",
-      *(f"--config.{key}={value}" for key, value in changes.items()),
-  ]
-  return shlex.join(["python", "-m", "experiments.train", *args])
+  found = []
+  for each in runs_of(row, column):
+    config = config_of(dataclasses.replace(row, config=each))
+    files = [
+        file
+        for root in roots
+        if (folder := pathlib.Path(root) / folder_of(row, each)).is_dir()
+        for file in folder.rglob("metrics.jsonl")
+    ]
+    top = best_of(files, config)
+    found.append(top and top.get(METRICS[column] + row.ending))
+  return float(np.mean(found)) if found and None not in found else None
+
+
+def runs_of(row: Row, column: str) -> list[str]:
+  """The configs that are trained for a number; one for each task of GLUE."""
+  config = trained_config(row, column)
+  if not config.endswith("TASK"):
+    return [config]
+  model = config.removeprefix("glue:").removesuffix("_TASK")
+  tasks = glue.tasks_of(model)
+  if column != "avg":  # mnli_m and mnli_mm are of one run.
+    tasks = [task for task in tasks if task == column.partition("_")[0]]
+  return [config.replace("TASK", task) for task in tasks]
+
+
+def trained_config(row: Row, column: str) -> str:
+  """A row's config, or where a model is measured by GLUE, the fine-tuning's."""
+  is_of_glue = METRICS.get(column, "").startswith("dev/")
+  if row.config.startswith("mlm:") and is_of_glue:
+    return f"glue:{row.config.removeprefix('mlm:')}_TASK"
+  return row.config
+
+
+def folder_of(row: Row, config: str) -> str:
+  """Where the runs of a row's config are, below the folder of all runs."""
+  changes = [f"{k.rsplit('.', 1)[-1]}={v}" for k, v in flat(row.changes).items()]
+  folder = "-".join([config.replace(":", "/"), *changes])
+  return f"{row.runs}/{folder}" if row.runs else folder
+
+
+def train_command(row: Row, column: str) -> str | None:
+  """What a number is trained with; None if its task cannot be trained.
+
+  What is to be fine-tuned is swept over; TASK stands for each task of GLUE.
+  """
+  config = trained_config(row, column)
+  name, variant = config.split(":")
+  if not hasattr(importlib.import_module(f"experiments.{name}"), "task"):
+    return None
+  folder = pathlib.Path("runs") / folder_of(row, config)
+  script, options = "experiments.train", [f"--workdir={folder}"]
+  if name == "glue":
+    script, options = "scripts.sweep", [f"--workdir={folder.parent}"]
+    if not row.runs:
+      model, _ = glue.parts(variant.replace("TASK", "cola"))
+      options.append(f"--config.start.weights=runs/mlm/{model}")
+  changes = [f"--config.{k}={v}" for k, v in flat(row.changes).items()]
+  config = f"--config=configs/{name}.py:{variant}"
+  return shlex.join(["python", "-m", script, config, *options, *changes])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,8 +327,11 @@ def page_of(key: str, found: list[Figure]) -> Page:
         mark = note(figure.reason) or ("" if figure.agrees else " !")
         line += [shown(figure.ours), percentage(figure.difference) + mark]
       else:
-        how = train_command(row) if figure.paper else None
-        line.append(NOTHING + note(how and f"`{how}`"))
+        how = None
+        if figure.paper or figure.ours is not None:
+          how = train_command(row, figure.column)
+        value = NOTHING if figure.ours is None else f"{figure.ours:.2f}"
+        line.append(value + note(how and f"`{how}`"))
       if figure.column in fitted:
         line.append(shown(figure.fit))
     lines.append(line)
@@ -297,13 +363,17 @@ def as_json(figure: Figure) -> dict[str, Any]:
   }
 
 
-def chosen(keys: Iterable[str], columns: Iterable[str]) -> list[Figure]:
+def chosen(
+    keys: Iterable[str],
+    columns: Iterable[str] | None = None,
+    roots: Iterable[str] = (),
+) -> list[Figure]:
   """The figures of some tables.
 
   Raises:
     PlainError: if there is no such table, or none of them has such a column.
   """
-  keys, columns = list(keys), list(columns)
+  keys, roots = list(keys), list(roots)
   for key in keys:
     if key not in TABLES:
       raise PlainError(
@@ -311,12 +381,12 @@ def chosen(keys: Iterable[str], columns: Iterable[str]) -> list[Figure]:
       )
   names = {c for key in keys for row in TABLES[key].rows for c in row.paper}
   known = [name for name in COLUMNS if name in names or name in COUNTED]
-  for column in columns:
+  for column in columns or ():
     if column not in known:
       raise PlainError(
           f"there is no column {column!r}; there are {', '.join(known)}"
       )
-  return [figure for key in keys for figure in figures(key, columns)]
+  return [figure for key in keys for figure in figures(key, columns, roots)]
 
 
 def main(argv: list[str]) -> None:
@@ -328,7 +398,7 @@ def main(argv: list[str]) -> None:
   if not keys:
     command.fail(f"--table=... or --all; the tables are {', '.join(TABLES)}")
   with command.plain_errors():
-    found = chosen(keys, _COLUMNS.value)
+    found = chosen(keys, _COLUMNS.value, _RUNS.value)
   if _JSON.value:
     text = json.dumps([as_json(f) for f in found], indent=2) + "\n"
     if _JSON.value == "-":
@@ -365,7 +435,10 @@ def _parse(argv: list[str]) -> list[str]:
 if __name__ == "__main__":
   _TABLE = flags.DEFINE_multi_string("table", [], "7, or 7,8, or P5; repeat it")
   _ALL = flags.DEFINE_bool("all", False, "every table")
-  _COLUMNS = flags.DEFINE_list("columns", list(COUNTED), "what to compare")
+  _COLUMNS = flags.DEFINE_list("columns", None, "instead of all of the table")
+  _RUNS = flags.DEFINE_list(
+      "runs", ["runs", "docs/results/runs"], "where finished training is"
+  )
   _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
   _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
   app.run(main, flags_parser=_parse)

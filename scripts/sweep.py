@@ -9,7 +9,9 @@ DIR/sweep.json collects them; printed is what stands there of all variants that
 were run with this DIR, the best of each, and the mean of those.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import itertools
 import json
 import pathlib
@@ -27,7 +29,6 @@ from experiments import command
 from experiments.task import Config
 from experiments.task import PlainError
 from experiments.train import train
-from scripts.reproduce import flat
 
 Row = dict[str, Any]
 Found = dict[str, list[Row]]  # The rows of each variant.
@@ -54,7 +55,9 @@ def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:
   train(config.lock(), folder)
   # Compiled programs of other batch sizes are of no more use.
   jax.clear_caches()
-  top = best_of(folder, config)
+  top = best_of([folder / "metrics.jsonl"], config)
+  if top is None:
+    raise PlainError(f"{folder} has no {config.best!r}")
   return {
       "changes": changes,
       "step": top["step"],
@@ -65,18 +68,33 @@ def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:
   }
 
 
-def best_of(folder: pathlib.Path, config: Config) -> Row:
+def best_of(files: Iterable[pathlib.Path], config: Config) -> Row | None:
   """All metrics of the evaluation at which `config.best` was best.
 
-  Raises:
-    PlainError: if the run has never measured it.
+  Args:
+    files: metrics.jsonl of one or more runs.
+    config: theirs.
+
+  Returns:
+    None if none of them has measured it.
   """
-  lines = (folder / "metrics.jsonl").read_text().splitlines()
+  lines = [line for file in files for line in file.read_text().splitlines()]
   records = [r for r in map(json.loads, lines) if config.best in r]
-  if not records:
-    raise PlainError(f"{folder} has no {config.best!r}")
   sign = 1 if config.best_is_largest else -1
-  return max(records, key=lambda record: sign * record[config.best])
+  return max(
+      records, key=lambda record: sign * record[config.best], default=None
+  )
+
+
+def flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+  """Changes to single settings, of those to whole sections as well."""
+  settings = {}
+  for key, value in changes.items():
+    if isinstance(value, Mapping):
+      settings |= flat(value, f"{prefix}{key}.")
+    else:
+      settings[prefix + key] = value
+  return settings
 
 
 def merged(file: pathlib.Path, variant: str, rows: list[Row]) -> Found:

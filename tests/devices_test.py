@@ -40,7 +40,14 @@ def one_device(data_dir, tmp_path_factory):
   return curve(workdir)
 
 
-@pytest.mark.parametrize("devices", [2, 4, 8])
+@pytest.mark.parametrize(
+    "devices",
+    [
+        pytest.param(2, marks=pytest.mark.slow),
+        pytest.param(4, marks=pytest.mark.slow),
+        8,
+    ],
+)
 def test_several_devices_learn_what_one_does(
     train, one_device, tmp_path, devices
 ):

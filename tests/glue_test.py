@@ -46,7 +46,7 @@ def data_dir(tmp_path_factory):
 
 
 def tiny(data_dir, tasks=TASKS, **changes):
-  config = importlib.import_module("configs.glue").get_config("tiny")
+  config = importlib.import_module("configs.glue").get_config("tiny_cola")
   config.data_dir = data_dir
   config.tasks = tasks
   config.batch_size = 4

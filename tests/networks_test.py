@@ -58,8 +58,8 @@ def model_of(config):
         ("imagenet:repeated", {"logits": (2, 1000)}),
         ("mlm:tiny", {"logits": (2, 29, 262)}),
         ("mlm:bert_bytes", {"logits": (2, 2048, 262)}),
-        ("glue:tiny", {"cola": (2, 2)}),
-        ("glue:bert_base", {"cola": (2, 2)}),
+        ("glue:tiny_cola", {"cola": (2, 2)}),
+        ("glue:bert_base_cola", {"cola": (2, 2)}),
         ("flow:mini", {"flow": (2, 14, 22, 2)}),
         ("flow:pixels_separate", {"flow": (2, 368, 496, 2)}),
         ("flow:conv_separate", {"flow": (2, 368, 496, 2)}),
@@ -129,7 +129,7 @@ def test_a_text_that_is_too_long_is_refused():
 
 def test_the_token_of_a_task_matters_only_if_tasks_have_their_own():
   for token, matters in (("shared", False), ("own", True)):
-    config = config_of("glue:tiny")
+    config = config_of("glue:tiny_cola")
     config.unlock()
     config.tasks.rte = 2
     config.model.task_token = token

@@ -127,9 +127,62 @@ def test_what_training_would_tell_comes_with_its_command(monkeypatch):
   assert printed.lines == [["tiny", "79.0", "– [1]"]]
   assert printed.notes == [
       "`python -m experiments.train --config=configs/imagenet.py:mini"
-      " --workdir=runs/imagenet-mini-num_bands=2"
+      " --workdir=runs/imagenet/mini-num_bands=2"
       " --config.model.input.num_bands=2`"
   ]
+
+
+def measured(folder, **records):
+  """A run with such metrics, evaluation by evaluation."""
+  folder.mkdir(parents=True)
+  rows = [dict(zip(records, row)) for row in zip(*records.values())]
+  lines = [{"step": 1, "loss": 0.5}, *rows]
+  (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+
+
+def test_what_training_told_is_the_best_of_the_runs_there(monkeypatch, tmp_path):
+  rows = [
+      Row("all at once", "glue:mini_multitask_queries", {"avg": "79.0"}),
+      Row("each", "glue:mini_TASK", {}),
+      Row("each, anew", "glue:mini_TASK", {}, runs="anew"),
+      Row("a constant", "glue:mini_TASK", {}, ending="_constant"),
+      Row("pretrained", "mlm:mini", {"cola": "1.0", "bits_per_byte": "2.0"}),
+  ]
+  only(monkeypatch, *rows)
+  glue, key = tmp_path / "glue", "dev/average"
+  both = {key: [7, 9, 8], "dev/cola": [6, 4, 5], "dev/sst2": [2, 3, 4]}
+  measured(glue / "mini_multitask_queries" / "peak=1", **both)
+  measured(glue / "mini_multitask_queries" / "peak=2", **{key: [8]})
+  for i, task in enumerate(("cola", "mrpc", "sst2", "stsb")):
+    best = {key: [i, i + 1], f"dev/{task}": [i, i + 1]}
+    measured(glue / f"mini_{task}", **best, **{f"{key}_constant": [-i, -i]})
+  measured(tmp_path / "anew" / "glue" / "mini_cola", **{key: [1]})
+  bits = "wikipedia/bits_per_byte"
+  measured(tmp_path / "mlm" / "mini", **{bits: [4.5, 4.25, 4.75]})
+
+  columns = ("avg", "cola", "bits_per_byte")
+  found = reproduce.chosen(["X"], columns, [tmp_path / "none", tmp_path])
+  table = {}
+  for figure in found:
+    table.setdefault(figure.row.label, []).append(figure.ours)
+    assert figure.agrees
+  assert table == {
+      "all at once": [9, 4, None],
+      "each": [2.5, 1, None],
+      "each, anew": [None, None, None],  # Three of four are missing.
+      "a constant": [-1.5, None, None],
+      "pretrained": [2.5, 1, 4.25],
+  }
+  (printed,) = reproduce.pages_of(found)
+  assert printed.lines[0][1:3] == ["79.0", "9.00 [1]"]
+  assert printed.notes[0] == (
+      "`python -m scripts.sweep --config=configs/glue.py:mini_multitask_queries"
+      " --workdir=runs/glue --config.start.weights=runs/mlm/mini`"
+  )
+  assert printed.notes[-1] == (
+      "`python -m experiments.train --config=configs/mlm.py:mini"
+      " --workdir=runs/mlm/mini`"
+  )
 
 
 def test_sections_become_single_settings():

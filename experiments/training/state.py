@@ -11,6 +11,7 @@ import optax
 
 from perceiver import attend_by
 from perceiver import compute_in
+from perceiver import start_nearby
 
 
 class Model(NamedTuple):
@@ -33,12 +34,14 @@ def make_net(
     forward: Callable[[Mapping[str, Any], bool], Any],
     compute_dtype: str,
     attention: str = "auto",
+    nearby: float = 0.0,
 ) -> hk.TransformedWithState:
   """A task's forward function as a pair (init, apply)."""
 
   def apply(batch, is_training):
     with compute_in(compute_dtype), attend_by(attention):
-      return forward(batch, is_training)
+      with start_nearby(nearby):
+        return forward(batch, is_training)
 
   return hk.transform_with_state(apply)
 

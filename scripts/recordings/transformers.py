@@ -139,7 +139,7 @@ def _mlm(sizes, batch):
 
 
 def _text_classification(sizes, batch):
-  config = glue.get_config("mini")
+  config = glue.get_config("mini_cola")
   config.tasks = ConfigDict({"label": sizes["num_labels"]})
   config.hidden_head = False
   config.max_length = sizes["max_position_embeddings"]
