@@ -94,9 +94,10 @@ def get_config(variant: str = "cola") -> ConfigDict:
       }
   )
   if model in mlm.MINI:
-    config.start.nearby = 4.0  # Of no account with weights to start from.
     config.optimizer.name = "adamw"
-    config.schedule.peak = 3e-4
+    config.schedule.peak = 1e-3
     config.schedule.warmup = 50
     config.train_examples //= 2
+    config.run.eval_every = 100
+    config.sweep = ConfigDict({"schedule": {"peak": (3e-4, 1e-3)}})
   return config

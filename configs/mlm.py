@@ -3,7 +3,10 @@
 python -m scripts.prepare_data mlm --c4=... --wikipedia=...
 python -m experiments.train --config=configs/mlm.py:bytes --workdir=DIR
 
-"mini" is of a size for two cores, and for two small corpora.
+"mini" is of a size for two cores, and for two small corpora. Its pieces are
+
+python -m scripts.prepare_data sentencepiece --corpus=wikipedia,austen
+    --vocabulary_size=8000 --model=~/pieces8000.model
 """
 
 from ml_collections import ConfigDict
@@ -26,8 +29,15 @@ BERT = {
     "bert_base": ({**PIECES, "deviation": 0.02}, 12, 12),
     "bert_bytes": ({**BYTES, "channels": 512, "deviation": 0.02}, 6, 8),
 }
-# Those that train in minutes: latents, their channels.
-MINI = {"mini": (64, 128), "mini_32": (32, 208), "mini_128": (128, 56)}
+# Those that train in minutes: tokens, latents, their channels.
+_PIECES = {"vocabulary_size": 8000, "channels": 128, "max_length": 64}
+_BYTES = {"vocabulary_size": 262, "channels": 128, "max_length": 256}
+MINI = {
+    "mini": (_PIECES, 32, 128),
+    "mini_16": (_PIECES, 16, 200),
+    "mini_64": (_PIECES, 64, 72),
+    "mini_bytes": (_BYTES, 64, 128),
+}
 VARIANTS = (*PERCEIVER_IO, *BERT, *MINI, "tiny")
 
 
@@ -39,9 +49,10 @@ def get_config(variant: str = "bytes") -> ConfigDict:
   config.task = "mlm"
   config.model = ConfigDict(model(variant))
   config.tokenizer = ConfigDict({"name": "utf8"})
-  if config.model.tokens.vocabulary_size == PIECES["vocabulary_size"]:
+  size = config.model.tokens.vocabulary_size
+  if size != BYTES["vocabulary_size"]:
     config.tokenizer = ConfigDict(
-        {"name": "sentencepiece", "model": "~/sentencepiece.model"}
+        {"name": "sentencepiece", "model": f"~/pieces{size}.model"}
     )
   # Parts of the training tokens, by the name of the prepared corpus.
   config.corpora = ConfigDict({"c4": 0.7, "wikipedia": 0.3})
@@ -69,8 +80,9 @@ def get_config(variant: str = "bytes") -> ConfigDict:
 def mini(config: ConfigDict) -> None:
   """Changes to the training of a small model."""
   config.corpora = ConfigDict({"wikipedia": 0.6, "austen": 0.4})
-  config.batch_size = 32
-  config.train_examples = 4500 * 32
+  is_bytes = config.tokenizer.name == "utf8"
+  config.batch_size = 32 if is_bytes else 64
+  config.train_examples = 4500 * 32 if is_bytes else 3000 * 64
   config.eval_examples = 512
   config.run.eval_every = 500
   config.start.nearby = 4.0
@@ -85,11 +97,9 @@ def mini(config: ConfigDict) -> None:
 def model(variant: str):
   """The model of a variant; other language tasks start from it."""
   if variant in MINI:
-    tokens = {"vocabulary_size": 262, "channels": 128, "max_length": 256}
-    tokens["deviation"] = 0.1  # In minutes nothing is learned from 1.
-    return perceiver_io(
-        tokens, *MINI[variant], 2, num_heads=4, qk_channels=128
-    )
+    tokens, *latents = MINI[variant]
+    tokens = {**tokens, "deviation": 0.1}  # In minutes, 1 teaches nothing.
+    return perceiver_io(tokens, *latents, 2, num_heads=4, qk_channels=128)
   if variant == "tiny":
     tokens = {"vocabulary_size": 262, "channels": 12, "max_length": 29}
     return perceiver_io(tokens, 7, 16, 2, num_heads=2, qk_channels=8)

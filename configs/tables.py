@@ -236,7 +236,7 @@ TABLES = {
         ("BERT, bytes, as many FLOPs", "mlm:bert_bytes", "20M 130B 2.9 71.5"),
         ("Perceiver IO, bytes", "mlm:bytes", "201M 113B 7.6 81.0", {}, MASKED),
         ("Perceiver IO++, bytes", "mlm:bytes_plus_plus", "425M 241B 4.2 81.8"),
-        ("mini (four tasks)", "mlm:mini", None),
+        ("mini, pieces; GLUE: four tasks", "mlm:mini", None),
     ),
     "2": table(
         "Perceiver IO, Table 2: all GLUE tasks with one model",
@@ -409,9 +409,10 @@ TABLES = {
         ("128 latents × 1920", "mlm:bytes_128", "120B 75.84 -", {}, MASKED),
         ("256 latents × 1280", "mlm:bytes", "113B 80.95 -", {}, MASKED),
         ("512 latents × 896", "mlm:bytes_512", "125B 80.92 -", {}, MASKED),
-        ("mini, 32 latents", "mlm:mini_32", None),
-        ("mini, 64 latents", "mlm:mini", None),
-        ("mini, 128 latents", "mlm:mini_128", None),
+        ("mini, pieces, 16 latents × 200", "mlm:mini_16", None),
+        ("mini, pieces, 32 latents × 128", "mlm:mini", None),
+        ("mini, pieces, 64 latents × 72", "mlm:mini_64", None),
+        ("mini, bytes, 64 latents × 128", "mlm:mini_bytes", None),
     ),
     "16": table(
         "Perceiver IO, Table 16: optical flow from different inputs",

@@ -1,0 +1,75 @@
+"""Draws metrics of runs against their steps.
+
+    python -m scripts.plot_runs --runs=DIR,DIR --metrics=NAME,NAME
+        [--metrics=NAME] --output=FILE.png
+
+Each --metrics is a panel; its names are those of metrics.jsonl.
+"""
+
+from collections.abc import Sequence
+import json
+import pathlib
+
+from absl import flags
+import matplotlib.figure
+
+from experiments import command
+from experiments.task import PlainError
+
+Curve = tuple[list[int], list[float]]
+
+
+def curve(run: pathlib.Path, metric: str) -> Curve:
+  """Steps at which a run has measured something, and what.
+
+  Raises:
+    PlainError: if there is no such run, or it has no such metric.
+  """
+  file = run / "metrics.jsonl"
+  if not file.exists():
+    raise PlainError(f"there is no {file}")
+  records = [json.loads(line) for line in file.read_text().splitlines()]
+  points = [(r["step"], r[metric]) for r in records if metric in r]
+  if not points:
+    names = sorted({name for record in records for name in record})
+    raise PlainError(f"{file} has no {metric!r}; it has {', '.join(names)}")
+  steps, values = zip(*points, strict=True)
+  return list(steps), list(values)
+
+
+def draw(
+    runs: Sequence[pathlib.Path], panels: Sequence[Sequence[str]]
+) -> matplotlib.figure.Figure:
+  """A panel for each list of metrics, with a line for each run and metric."""
+  figure = matplotlib.figure.Figure(
+      figsize=(6 * len(panels), 4), layout="constrained"
+  )
+  for axes, metrics in zip(
+      figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+  ):
+    for run in runs:
+      for metric in metrics:
+        label = metric if len(runs) == 1 else f"{run.name}: {metric}"
+        axes.plot(*curve(run, metric), marker=".", label=label)
+    axes.set_xlabel("step")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+  return figure
+
+
+def main() -> None:
+  """Writes the picture."""
+  for flag in ("runs", "metrics", "output"):
+    if not flags.FLAGS[flag].value:
+      raise PlainError(f"--{flag}=... is missing")
+  panels = [text.split(",") for text in _METRICS.value]
+  draw([pathlib.Path(run) for run in _RUNS.value], panels).savefig(
+      _OUTPUT.value, dpi=100
+  )
+
+
+if __name__ == "__main__":
+  _RUNS = flags.DEFINE_list("runs", None, "folders with metrics.jsonl")
+  _METRICS = flags.DEFINE_multi_string("metrics", None, "NAME,NAME: a panel")
+  _OUTPUT = flags.DEFINE_string("output", None, "FILE.png")
+  command.run(main, needs_config=False)
