@@ -17,12 +17,12 @@ from perceiver.attention import MLP
 from perceiver.attention import record_weights
 from perceiver.attention import SelfAttention
 from perceiver.learned import LearnedArray
+from perceiver.nearby import start_nearby
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
-from perceiver.nearby import start_nearby
 from perceiver.precision import compute_in
 from perceiver.softmax import attend
 from perceiver.softmax import attend_by

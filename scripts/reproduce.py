@@ -22,12 +22,11 @@ from typing import Any
 
 from absl import app
 from absl import flags
+import numpy as np
 import rich.box
 import rich.console
 import rich.table
 import rich.text
-
-import numpy as np
 
 from configs import glue
 from configs.tables import COLUMNS
@@ -228,7 +227,9 @@ def trained_config(row: Row, column: str) -> str:
 
 def folder_of(row: Row, config: str) -> str:
   """Where the runs of a row's config are, below the folder of all runs."""
-  changes = [f"{k.rsplit('.', 1)[-1]}={v}" for k, v in flat(row.changes).items()]
+  changes = [
+      f"{k.rsplit('.', 1)[-1]}={v}" for k, v in flat(row.changes).items()
+  ]
   folder = "-".join([config.replace(":", "/"), *changes])
   return f"{row.runs}/{folder}" if row.runs else folder
 

@@ -11,7 +11,7 @@ from perceiver import LearnedArray
 from perceiver import record_weights
 from perceiver import start_nearby
 
-M, C, N, D, O = 211, 131, 37, 139, 53
+M, C, N, D, NUM_QUERIES = 211, 131, 37, 139, 53
 
 
 def model(sharpness):
@@ -21,7 +21,7 @@ def model(sharpness):
     with start_nearby(sharpness):
       x = LearnedArray(M, C, name="positions")(1)
       z = Encoder(N, D, num_heads=4, qk_channels=128)(x)
-      query = LearnedArray(O, C, name="queries")(1)
+      query = LearnedArray(NUM_QUERIES, C, name="queries")(1)
       lone = LearnedArray(1, C, name="lone")(1)
       settings = {"num_heads": 4, "qk_channels": 128, "v_channels": 4 * N}
       return Decoder(**settings)(query, z) + lone

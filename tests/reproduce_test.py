@@ -135,12 +135,15 @@ def test_what_training_would_tell_comes_with_its_command(monkeypatch):
 def measured(folder, **records):
   """A run with such metrics, evaluation by evaluation."""
   folder.mkdir(parents=True)
-  rows = [dict(zip(records, row)) for row in zip(*records.values())]
+  count = len(next(iter(records.values())))
+  rows = [{name: x[i] for name, x in records.items()} for i in range(count)]
   lines = [{"step": 1, "loss": 0.5}, *rows]
   (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
 
 
-def test_what_training_told_is_the_best_of_the_runs_there(monkeypatch, tmp_path):
+def test_what_training_told_is_the_best_of_the_runs_there(
+    monkeypatch, tmp_path
+):
   rows = [
       Row("all at once", "glue:mini_multitask_queries", {"avg": "79.0"}),
       Row("each", "glue:mini_TASK", {}),
