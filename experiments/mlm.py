@@ -226,14 +226,28 @@ def filled_in(outputs, batch, tokenizer):
 
 def marked(tokenizer, given, positions, targets, guess):
   """One text as Markdown, hidden words as they were guessed."""
-  if not len(positions):
-    return tokenizer.decode(given)
+  whole = np.array(given)
+  whole[positions] = targets
+
+  def shown(start, ids):
+    # A piece is written with its space only after what stands before it.
+    before = tokenizer.decode(whole[:start])
+    both = tokenizer.decode(np.concatenate([whole[:start], ids]))
+    return both[len(before) :]
+
   # Neighbouring hidden ids are one word, or several without space between.
   starts = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
   parts, end = [], 0
   for run in np.split(np.arange(len(positions)), starts[1:]):
-    parts.append(tokenizer.decode(given[end : positions[run[0]]]))
-    word, said = (tokenizer.decode(x[run]) for x in (targets, guess))
-    parts.append(f"**{said}**" if said == word else f"~~{said}~~ [{word}]")
+    if not len(run):  # Nothing is hidden.
+      continue
+    first = positions[run[0]]
+    parts.append(shown(end, whole[end:first]))
+    word, said = (shown(first, x[run]) for x in (targets, guess))
+    space = word[: len(word) - len(word.lstrip())]
+    word, said = word.strip(), said.strip()
+    is_right = np.array_equal(targets[run], guess[run])
+    parts.append(space)
+    parts.append(f"**{word}**" if is_right else f"~~{said}~~ [{word}]")
     end = positions[run[-1]] + 1
-  return "".join([*parts, tokenizer.decode(given[end:])])
+  return "".join([*parts, shown(end, whole[end:])])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import sentencepiece as spm
 
+from experiments import mlm
 from experiments.data import masking
 from experiments.data import text
 from experiments.data.text import MASK
@@ -106,6 +107,27 @@ def test_words_of_pieces_are_those_of_the_text(pieces):
         for word in run.split()
     )
   assert seen == set(WORDS.split())
+
+
+def test_pieces_are_shown_with_the_spaces_between_them(pieces):
+  tokenizer = text.sentencepiece(pieces)
+  ids = tokenizer.encode(b"the cat sat on the mat and said")
+  opens = np.flatnonzero(tokenizer.opens_word[ids])
+  assert len(opens) == 8
+  first, second = (np.arange(opens[i], opens[i + 1]) for i in (1, 4))
+  positions = np.concatenate([first, second])
+  targets = ids[positions]
+  guess = np.where(np.isin(positions, second), ids[0], targets)
+  assert len(second) == 1
+  given = ids.copy()
+  given[positions] = MASK
+  assert mlm.marked(tokenizer, given, positions, targets, guess) == (
+      "the **cat** sat on **the** mat and said"
+  )
+  guess[-1] = ids[opens[5]]
+  shown = mlm.marked(tokenizer, given, positions, targets, guess)
+  said = tokenizer.decode(guess[-1:])
+  assert shown == f"the **cat** sat on ~~{said}~~ [the] mat and said"
 
 
 def test_bytes_of_pieces_are_those_of_the_text(pieces):

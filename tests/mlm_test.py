@@ -120,7 +120,8 @@ def test_a_text_shows_what_was_guessed_right_and_wrong():
   target, guess = text.encode("xyzvw"), text.encode("xyzvq")
   shown = mlm.marked(UTF8, given, hidden, target, guess)
   assert shown == "ab **xyz** cd ~~vq~~ [vw]"
-  assert mlm.marked(UTF8, given, hidden[:0], target, guess) == "ab [[[ cd [["
+  none = hidden[:0]
+  assert mlm.marked(UTF8, given, none, none, none) == "ab [[[ cd [["
 
 
 def test_a_corpus_without_a_share_is_not_read(data_dir, tmp_path):

@@ -214,7 +214,8 @@ def test_the_command_prints_json():
 
 
 def test_the_command_prints_a_table(tmp_path):
-  args = ["--table=10", "--markdown", f"--json={tmp_path / 'figures.json'}"]
+  args = ["--table=10", "--markdown", "--columns=params,flops"]
+  args.append(f"--json={tmp_path / 'figures.json'}")
   code, out, err = Command("scripts.reproduce", *args).wait()
   assert code == 0, err
   assert "| 88.2M | 86.57M | -1.8 % [1] | 88.19M |" in out
@@ -237,7 +238,7 @@ def test_one_line_says_what_is_wrong(args, message):
 
 def test_the_readme_has_what_is_printed():
   text = (ROOT / "README.md").read_text()
-  start = "<!-- python -m scripts.reproduce --table="
+  start = "<!-- python -m scripts.reproduce --columns=params,flops --table="
   keys, _, rest = text.partition(start)[2].partition(" --markdown -->\n")
   shown = rest.partition("<!-- end -->")[0]
   found = reproduce.chosen(keys.split(","), reproduce.COUNTED)
