@@ -48,7 +48,7 @@ def flops_by_part(function: Callable[..., Any], *args: Any) -> dict[str, int]:
   names = ("input", "encode", "process", "decode", "head")
   parts: dict[str, int] = {name: 0 for name in names}
   rest = "input"
-  for path, count in _by_module(jax.make_jaxpr(function)(*args).jaxpr, ""):
+  for path, count in _by_module(jax.make_jaxpr(function)(*args).jaxpr):
     part = next((p for pattern, p in _PARTS if pattern.search(path)), None)
     if part:
       rest = "head"
@@ -64,26 +64,37 @@ _PARTS = (
 )
 
 
-def _by_module(jaxpr: core.Jaxpr, path: str) -> Iterator[tuple[str, int]]:
-  """FLOPs of each equation under the path of its module, in order."""
+def equations(
+    jaxpr: core.Jaxpr, path: str = "", times: int = 1
+) -> Iterator[tuple[Any, str, int]]:
+  """Every equation that runs, the path of its module, and how often it does.
+
+  Of a condition's branches the one with most FLOPs; of a `while_loop`, none:
+  nobody knows how often.
+  """
   for equation in jaxpr.eqns:
     here = f"{path}/{equation.source_info.name_stack}"
     name, params = equation.primitive.name, equation.params
     bodies = list(core.jaxprs_in_params(params))
-    if name == "while":  # Nobody knows how often.
+    if name == "while":
       continue
     if name == "cond":
       bodies = [max(bodies, key=_count)]
-    times = params["length"] if name == "scan" else 1
+    often = times * (params["length"] if name == "scan" else 1)
     for body in bodies:
-      for where, count in _by_module(body, here):
-        yield where, times * count
+      yield from equations(body, here, often)
     if not bodies:
-      yield here, _count_equation(equation)
+      yield equation, here, times
+
+
+def _by_module(jaxpr: core.Jaxpr) -> Iterator[tuple[str, int]]:
+  """FLOPs of each equation under the path of its module, in order."""
+  for equation, here, times in equations(jaxpr):
+    yield here, times * _count_equation(equation)
 
 
 def _count(jaxpr: core.Jaxpr) -> int:
-  return sum(count for _, count in _by_module(jaxpr, ""))
+  return sum(count for _, count in _by_module(jaxpr))
 
 
 def _count_equation(equation) -> int:

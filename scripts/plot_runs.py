@@ -59,9 +59,6 @@ def draw(
 
 def main() -> None:
   """Writes the picture."""
-  for flag in ("runs", "metrics", "output"):
-    if not flags.FLAGS[flag].value:
-      raise PlainError(f"--{flag}=... is missing")
   panels = [text.split(",") for text in _METRICS.value]
   draw([pathlib.Path(run) for run in _RUNS.value], panels).savefig(
       _OUTPUT.value, dpi=100
@@ -69,7 +66,11 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  _RUNS = flags.DEFINE_list("runs", None, "folders with metrics.jsonl")
-  _METRICS = flags.DEFINE_multi_string("metrics", None, "NAME,NAME: a panel")
-  _OUTPUT = flags.DEFINE_string("output", None, "FILE.png")
+  _RUNS = flags.DEFINE_list(
+      "runs", None, "folders with metrics.jsonl", required=True
+  )
+  _METRICS = flags.DEFINE_multi_string(
+      "metrics", None, "NAME,NAME: a panel", required=True
+  )
+  _OUTPUT = flags.DEFINE_string("output", None, "FILE.png", required=True)
   command.run(main, needs_config=False)

@@ -1,9 +1,11 @@
 """What the benchmark measures and says; not how fast anything is."""
 
+from collections import Counter
 import json
 
 from conftest import Command
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import ours
 from scripts.benchmarks import peers
+from scripts.benchmarks import products
 from scripts.benchmarks import published
 from scripts.benchmarks import theirs
 
@@ -40,6 +43,22 @@ def test_a_case_is_run_forward_and_trained(mini, model):
     assert len(found["seconds"]) == 2 and min(found["seconds"]) > 0
     assert found["product_flops_per_second"] > 0
     assert found["peak_bytes"] > 2**20
+    assert found["products_seconds"] > 0
+
+
+def test_products_are_counted_as_often_as_they_run():
+  def repeat(x, w):
+    x, _ = jax.lax.scan(lambda x, _: (jnp.tanh(x @ w), None), x, length=7)
+    return x.T @ x
+
+  x, w = jnp.ones([3, 5]), jnp.ones([5, 5])
+  found = products.products(jax.grad(lambda x: repeat(x, w).sum()), x)
+  shapes = Counter()
+  for product, times in found.items():
+    shapes[product.shapes] += times
+  # Backward, the product with x.T has two more, that with w one: w is given.
+  assert shapes[((3, 5), (5, 5))] >= 7 + 7 and shapes.total() == 7 + 1 + 7 + 2
+  assert products.seconds(found) > 0
 
 
 def test_a_step_of_training_changes_every_parameter_that_is_used(mini):
@@ -74,6 +93,7 @@ def test_a_row_has_ratios_of_rounds_and_what_is_below_its_target():
         "product_flops_per_second": 100.0,
         "flops": 70,
         "compile_seconds": 1.0,
+        "products_seconds": 0.25,
         "versions": {},
     }
 
@@ -82,6 +102,7 @@ def test_a_row_has_ratios_of_rounds_and_what_is_below_its_target():
   assert (row["ratio"], row["ratio_range"]) == (1.75, [1.5, 2.0])
   assert row["of_products"] == pytest.approx(0.7)
   assert row["memory"] == 6 / 11
+  assert row["ratio_of_products_alone"] == 1.75 / 0.25
   assert row["below_target"] == ["ratio", "memory"]
   row = peers.summary(peers.Work("mlm", "train", 3, 1.7, 0.6, 0.6), runs)
   assert row["below_target"] == []

@@ -137,12 +137,14 @@ def summary(work: Work, runs: list[tuple[dict, dict]]) -> dict[str, Any]:
   pairs = zip(medians(ours), medians(theirs), strict=True)
   ratios = [theirs / ours for ours, theirs in pairs]
   reached = [ours[0]["flops"] / seconds for seconds in medians(ours)]
+  alone = statistics.median(run["products_seconds"] for run in ours)
   shares = [x / y for x, y in zip(reached, rates(ours), strict=True)]
   row = {
       "model": work.model,
       "what": work.what,
       "ratio": statistics.median(ratios),
       "ratio_range": [min(ratios), max(ratios)],
+      "ratio_of_products_alone": statistics.median(medians(theirs)) / alone,
       "of_products": statistics.median(shares),
       "memory": peak(ours) / peak(theirs),
       "target": {
@@ -177,6 +179,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
       "transformers",
       "times faster",
       "target",
+      "were it products alone",
       "of products' rate",
       "target",
       "memory, ours / theirs",
@@ -193,6 +196,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
         *(f"{statistics.median(x['seconds']):.3f} s" for x in sides),
         f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})",
         number(row["target"]["ratio"]),
+        number(row["ratio_of_products_alone"]),
         f"{row['of_products']:.0%}",
         number(row["target"]["of_products"]),
         memory,
