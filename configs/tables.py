@@ -79,6 +79,7 @@ class Table:
 
   title: str
   rows: tuple[Row, ...]
+  columns: tuple[str, ...] = ()  # Also those of which the paper has no number.
 
 
 def table(title: str, columns: str, *rows: tuple) -> Table:
@@ -99,7 +100,7 @@ def table(title: str, columns: str, *rows: tuple) -> Table:
     paper = {name: number for name, number in paper.items() if number != "-"}
     return Row(label, config, paper, *rest)
 
-  return Table(title, tuple(row(*line) for line in rows))
+  return Table(title, tuple(row(*line) for line in rows), tuple(names))
 
 
 def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> ConfigDict:

@@ -160,6 +160,7 @@ def figures(
   """
   rows = TABLES[key].rows
   printed = {column for row in rows for column in row.paper}
+  printed |= set(TABLES[key].columns)
   found = []
   for row in rows:
     ours = counts(config_of(row))
@@ -381,6 +382,7 @@ def chosen(
           f"there is no table {key!r}; there are {', '.join(TABLES)}"
       )
   names = {c for key in keys for row in TABLES[key].rows for c in row.paper}
+  names |= {column for key in keys for column in TABLES[key].columns}
   known = [name for name in COLUMNS if name in names or name in COUNTED]
   for column in columns or ():
     if column not in known:
