@@ -193,7 +193,7 @@ def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
 
 def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):
   args = (
-      "--config=configs/glue.py:tiny",
+      "--config=configs/glue.py:tiny_cola",
       f"--config.data_dir={data_dir}",
       "--config.train_examples=64",
       "--config.schedule.warmup=1",
@@ -205,10 +205,10 @@ def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):
     code, out, err = Command("scripts.sweep", *args).wait()
     assert code == 0, err
   assert out.count("dev/average") == 2 and out.count("best") == 1
-  rows = json.loads((tmp_path / "sweep.json").read_text())["tiny"]
+  rows = json.loads((tmp_path / "sweep.json").read_text())["tiny_cola"]
   changes = [tuple(row["changes"].values()) for row in rows]
   assert changes == [(4, 1e-3), (8, 1e-3)]
   for row in rows:
     assert row["score"] == row["metrics"]["dev/average"]
-  starts = tmp_path / "tiny" / "batch_size=4-peak=0.001" / "starts.jsonl"
+  starts = tmp_path / "tiny_cola" / "batch_size=4-peak=0.001" / "starts.jsonl"
   assert len(starts.read_text().splitlines()) == 2  # It went on from its end.
