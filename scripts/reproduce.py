@@ -195,13 +195,9 @@ def measured(row: Row, column: str, roots: Iterable[str]) -> float | None:
   found = []
   for each in runs_of(row, column):
     config = config_of(dataclasses.replace(row, config=each))
-    files = [
-        file
-        for root in roots
-        if (folder := pathlib.Path(root) / folder_of(row, each)).is_dir()
-        for file in folder.rglob("metrics.jsonl")
-    ]
-    top = best_of(files, config)
+    folders = [pathlib.Path(root) / folder_of(row, each) for root in roots]
+    files = [list(folder.rglob("metrics.jsonl")) for folder in folders]
+    top = best_of(next(filter(None, files), []), config)
     found.append(top and top.get(METRICS[column] + row.ending))
   return float(np.mean(found)) if found and None not in found else None
 
