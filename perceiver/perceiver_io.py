@@ -227,7 +227,9 @@ class Decoder(hk.Module):
   v_channels: int | None = None  # None: qk_channels.
   widening_factor: int = 1
   use_query_residual: bool = True
-  chunk: int | None = None  # Queries decoded at a time; None: all at once.
+  # Queries decoded at a time, and in training once more in the backward pass,
+  # so that nothing of them is kept; None: all at once.
+  chunk: int | None = None
   name: str | None = None
 
   def __call__(
@@ -273,7 +275,8 @@ class Decoder(hk.Module):
 
     # None is a tree without arrays, so a missing mask stays None.
     chunks = jax.tree.map(split, (query, mask))
-    y = hk.map(lambda queries: read(*queries), chunks)
+    one = hk.remat(lambda queries: read(*queries), prevent_cse=False)
+    y = hk.map(one, chunks)
     return rearrange(y, "n b o e -> b (n o) e")[:, :num_queries]
 
 

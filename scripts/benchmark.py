@@ -2,12 +2,14 @@
 
     python -m scripts.benchmark --config=configs/X.py [--devices=N]
         [--json=FILE]
+    python -m scripts.benchmark --input --config=configs/X.py
     python -m scripts.benchmark --peers [--models=mlm,flow] [--rounds=3]
     python -m scripts.benchmark --costs=FILE.png
     python -m scripts.benchmark --published [--models=mlm,flow]
 
 The first measures a task's training step and forward pass. No data is read: the
-batch is noise of the task's shapes. --peers compares the published models with
+batch is noise of the task's shapes. --input reads the task's training data and
+trains nothing. --peers compares the published models with
 Hugging Face's; --costs draws time against M, O, N and the number of layers;
 --published measures training steps of the published models in bfloat16 on an
 accelerator, at the best batch. Rates are fractions of what this machine reached
@@ -26,6 +28,7 @@ from typing import Any
 from absl import flags
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 import rich.console
 import rich.table
@@ -33,6 +36,7 @@ import rich.table
 from experiments import command
 from experiments import task as task_lib
 from experiments.build import build
+from experiments.data.pipeline import Shard
 from experiments.task import PlainError
 from experiments.training import record
 from experiments.training import sharding
@@ -44,6 +48,7 @@ from scripts.benchmarks import published
 
 ROUNDS = 10
 WARM_UP = 2
+INPUT_SECONDS = 20.0
 MATRIX = 2048  # Rows and columns of the product that sets the scale.
 
 
@@ -123,6 +128,34 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
   }
 
 
+def measure_input(config: task_lib.Config, least: float) -> dict[str, Any]:
+  """How fast training data is read and prepared, by itself.
+
+  Args:
+    config: of a task; its input is prepared in threads of this process, so that
+      the time of all cores is known.
+    least: seconds to read for, after the first batch.
+
+  Returns:
+    examples a second, of the clock and of one core's time.
+  """
+  config = ConfigDict({**config.to_dict(), "num_workers": 0})
+  batches = iter(task_lib.load(config).train_data(Shard()))
+  next(batches)
+  count, clock, cores = 0, time.perf_counter(), time.process_time()
+  while (passed := time.perf_counter() - clock) < least:
+    next(batches)
+    count += config.batch_size
+  return {
+      "task": config.task,
+      "batch_size": config.batch_size,
+      "examples": count,
+      "examples_per_second": count / passed,
+      "examples_per_second_and_core": count / (time.process_time() - cores),
+      "environment": record.environment(),
+  }
+
+
 def peak_bytes(device: Any) -> int:
   """The most memory in use so far: the device's, or on a CPU the process's."""
   stats = device.memory_stats() or {}
@@ -168,6 +201,9 @@ def main() -> None:
         "--config=configs/FILE.py[:variant], --peers, --costs=FILE or"
         " --published is missing"
     )
+  elif _INPUT.value:
+    found = measure_input(command.config(), INPUT_SECONDS)
+    console.print(table_of(found))
   else:
     found = measure(command.config(), _DEVICES.value)
     console.print(table_of(found))
@@ -197,6 +233,7 @@ def check(models: list[str], known: set[str]) -> None:
 if __name__ == "__main__":
   _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
   _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
+  _INPUT = flags.DEFINE_bool("input", False, "reading of training data alone")
   _PEERS = flags.DEFINE_bool("peers", False, "beside transformers")
   _ROUNDS = flags.DEFINE_integer("rounds", 3, "of --peers: how often each runs")
   _OPTIONS = flags.DEFINE_string("options", "", "of --peers: '--compile'")

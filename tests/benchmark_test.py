@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import quickstart
+from scripts import benchmark
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import ours
@@ -59,6 +61,15 @@ def test_products_are_counted_as_often_as_they_run():
   # Backward, the product with x.T has two more, that with w one: w is given.
   assert shapes[((3, 5), (5, 5))] >= 7 + 7 and shapes.total() == 7 + 1 + 7 + 2
   assert products.seconds(found) > 0
+
+
+def test_reading_training_data_is_timed_by_itself(data_dir):
+  config = quickstart.get_config("mini")
+  config.data_dir = data_dir
+  found = benchmark.measure_input(config.lock(), 0.1)
+  assert found["examples"] > 0 and found["examples"] % 16 == 0
+  for rate in ("examples_per_second", "examples_per_second_and_core"):
+    assert found[rate] > 0
 
 
 def test_a_step_of_training_changes_every_parameter_that_is_used(mini):

@@ -339,6 +339,18 @@ class DecoderTest(parameterized.TestCase):
     scores = [shape for shape in shapes if shape[-1:] == (5,)]
     self.assertEqual(max(scores, key=np.prod), (2, 2, at_a_time, 5))
 
+  def test_a_gradient_keeps_nothing_of_chunks(self):
+    query, z = jnp.asarray(normal(2, 1024, 6)), jnp.asarray(self.z)
+
+    def temporary_bytes(chunk):
+      net = self.transform(chunk)
+      params = some_params(net, query, z)
+      loss = lambda params: jnp.square(net.apply(params, query, z)).sum()
+      compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+      return compiled.memory_analysis().temp_size_in_bytes
+
+    self.assertLess(3 * temporary_bytes(64), temporary_bytes(None))
+
   @parameterized.parameters(None, 3)
   def test_queries_do_not_see_each_other(self, chunk):
     net = self.transform(chunk)
