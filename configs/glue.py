@@ -99,5 +99,11 @@ def get_config(variant: str = "cola") -> ConfigDict:
     config.schedule.warmup = 50
     config.train_examples //= 2
     config.run.eval_every = 100
-    config.sweep = ConfigDict({"schedule": {"peak": (3e-4, 1e-3)}})
+    # All that is pretrained, or its tokens alone, to read anew.
+    config.sweep = ConfigDict(
+        {
+            "schedule": {"peak": (3e-4, 1e-3)},
+            "start": {"fresh": ("", "coder|processor|positions")},
+        }
+    )
   return config

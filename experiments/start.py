@@ -1,6 +1,9 @@
 """What a run starts from: new parameters, or weights that are there already."""
 
 from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+import itertools
 import re
 
 import jax
@@ -55,7 +58,7 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
       (f"starts from {path}; new are", ours.keys() - set(shared)),
       ("not taken from there are", theirs.keys() - set(shared)),
   ):
-    note(f"{text} {', '.join(sorted(keys)) or 'none'}")
+    note(f"{text} {', '.join(_in_short(keys)) or 'none'}")
   taken = {
       key: jax.device_put(np.asarray(theirs[key], x.dtype), x.sharding)
       if key in shared
@@ -63,6 +66,14 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
       for key, x in ours.items()
   }
   return state._replace(model=Model(*tensors.unflatten(taken)))
+
+
+def _in_short(keys: Iterable[str]) -> Iterator[str]:
+  """Names of arrays; of a part with many of them their number."""
+  parts = itertools.groupby(sorted(keys), lambda key: key.partition("/")[0])
+  for part, its in parts:
+    names = list(its)
+    yield from [f"{len(names)} of {part}"] if len(names) > 4 else names
 
 
 def _check_tokenizer(built: Built, given: weights.Weights) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 import itertools
 import json
 import pathlib
+import re
 from typing import Any
 
 from absl import flags
@@ -97,6 +98,20 @@ def flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
   return settings
 
 
+def shown(changes: Mapping[str, Any]) -> dict[str, str]:
+  """Each change in short, without the sections of its key."""
+  return {
+      key.rpartition(".")[2]: value if isinstance(value, str) else f"{value:g}"
+      for key, value in changes.items()
+  }
+
+
+def folder_name(changes: Mapping[str, Any]) -> str:
+  """A folder's name that says what was changed."""
+  text = "-".join("=".join(pair) for pair in shown(changes).items())
+  return re.sub(r"[^\w.=-]+", "+", text)
+
+
 def merged(file: pathlib.Path, variant: str, rows: list[Row]) -> Found:
   """All variants' rows in the file, with these added to it."""
   found = json.loads(file.read_text()) if file.exists() else {}
@@ -114,21 +129,21 @@ def best_row(rows: list[Row]) -> Row:
 
 def table(found: Found) -> rich.table.Table:
   """A line for each run, and one for the mean of the best ones."""
-  shown = rich.table.Table("variant", "changes", "step", "metric", "score", "")
+  lines = rich.table.Table("variant", "changes", "step", "metric", "score", "")
   tops = []
   for variant, rows in found.items():
     tops.append(best_row(rows))
     for row in rows:
-      changes = ", ".join(f"{k}={v:g}" for k, v in row["changes"].items())
+      changes = ", ".join(map("=".join, shown(row["changes"]).items()))
       mark = "best" if row is tops[-1] else ""
       score = f"{row['score']:.2f}"
-      shown.add_row(
+      lines.add_row(
           variant, changes, str(row["step"]), row["metric"], score, mark
       )
   if len(tops) > 1:
     mean = np.mean([row["score"] for row in tops])
-    shown.add_row("", "", "", "mean of the best", f"{mean:.2f}", "")
-  return shown
+    lines.add_row("", "", "", "mean of the best", f"{mean:.2f}", "")
+  return lines
 
 
 def main() -> None:
@@ -140,8 +155,8 @@ def main() -> None:
   variant = file.partition(":")[2] or pathlib.Path(file).stem
   rows = []
   for changes in combinations(config):
-    name = "-".join(f"{k.rsplit('.', 1)[-1]}={v:g}" for k, v in changes.items())
-    rows.append(run(config, changes, root / variant / name))
+    folder = root / variant / folder_name(changes)
+    rows.append(run(config, changes, folder))
     found = merged(root / "sweep.json", variant, rows)
   rich.console.Console().print(table(found))
 

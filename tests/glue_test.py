@@ -17,6 +17,7 @@ from experiments.data import text
 from experiments.data.pipeline import Shard
 from experiments.task import load
 from experiments.task import PlainError
+from scripts import sweep
 
 TASKS = {"cola": 2, "mrpc": 2, "stsb": 1}
 
@@ -182,6 +183,9 @@ def test_weights_of_other_sizes_are_refused_or_left_out(data_dir, pretrained):
   notes = []
   start.initial_state(build.build(config), notes.append)
   assert "mlp/hidden/w" in notes[0]
+  config.start.fresh = "processor"
+  start.initial_state(build.build(config), notes.append)
+  assert notes[2].count("processor") == 1 and "of processor" in notes[2]
 
 
 def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
@@ -189,6 +193,11 @@ def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
   config.tokenizer = {"name": "sentencepiece", "model": "x"}
   with pytest.raises(PlainError, match="trained with the tokenizer"):
     start.initial_state(build.build(config), print)
+
+
+def test_a_folder_of_a_sweep_says_what_was_changed():
+  changes = {"schedule.peak": 3e-4, "start.fresh": "coder|latents/array"}
+  assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
 
 
 def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):

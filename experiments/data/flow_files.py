@@ -1,0 +1,153 @@
+"""Files of optical flow: frames, Middlebury's .flo, KITTI's 16-bit PNG.
+
+A flow is [Y, X, 2] in pixels, x first and rightwards, y second and downwards:
+where what is seen at a pixel of the first frame is in the second, relative to
+that pixel. Beside it, [Y, X], goes whether it is known.
+"""
+
+import os
+import pathlib
+
+import cv2
+from jaxtyping import Bool
+from jaxtyping import Float32
+from jaxtyping import UInt8
+import numpy as np
+
+Flow = Float32[np.ndarray, "Y X 2"]
+Known = Bool[np.ndarray, "Y X"]
+Frame = UInt8[np.ndarray, "Y X 3"]
+
+_MAGIC = b"PIEH"  # 202021.25 as a float.
+_HEADER = 12  # bytes: the magic, width, height
+_UNKNOWN = 1e9  # What is larger is said not to be known.
+# KITTI's units: 1/64 of a pixel, from an offset.
+_SCALE, _ZERO = 64.0, 2**15
+
+
+class FlowFileError(ValueError):
+  """A file that is not what it should be; names it."""
+
+
+def read_frame(path: str | os.PathLike[str]) -> Frame:
+  """A picture in red, green, blue; grey is repeated, transparency left out.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    FlowFileError: if it is no picture.
+  """
+  return np.ascontiguousarray(_decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
+
+
+def write_frame(path: str | os.PathLike[str], frame: Frame) -> None:
+  """As PNG, or whatever the name's end says."""
+  _write(path, frame[..., ::-1])
+
+
+def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
+  """A flow, zero where it is not known, and where it is.
+
+  Raises:
+    FlowFileError: if the file is none, was cut off, or is too long.
+
+  Source: the format of the Middlebury benchmark.
+  """
+  data = pathlib.Path(path).read_bytes()
+  if data[:4] != _MAGIC:
+    raise FlowFileError(
+        f"{path} begins with {data[:4]!r}: a .flo file begins with {_MAGIC!r}"
+    )
+  if len(data) < _HEADER:
+    raise FlowFileError(f"{path} has {len(data)} bytes: its header is cut off")
+  width, height = (int(n) for n in np.frombuffer(data, "<i4", 2, 4))
+  expected = _HEADER + 8 * width * height
+  if width < 1 or height < 1 or len(data) != expected:
+    raise FlowFileError(
+        f"{path} has {len(data)} bytes: its header says {width} × {height}"
+        f" pixels, which take {expected}"
+    )
+  flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2)
+  known = (np.abs(flow) <= _UNKNOWN).all(-1)  # NaN is not.
+  return np.where(known[..., None], flow, 0).astype(np.float32), known
+
+
+def write_flo(
+    path: str | os.PathLike[str], flow: Flow, known: Known | None = None
+) -> None:
+  """What `read_flo` reads."""
+  if known is not None:
+    flow = np.where(known[..., None], flow, 10 * _UNKNOWN)
+  height, width, _ = flow.shape
+  sizes = np.array([width, height], "<i4").tobytes()
+  pathlib.Path(path).write_bytes(
+      _MAGIC + sizes + np.ascontiguousarray(flow, "<f4").tobytes()
+  )
+
+
+def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
+  """A flow, zero where it is not known, and where it is.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    FlowFileError: if it is no picture of three channels with 16 bits.
+
+  Source: the development kit of KITTI 2015.
+  """
+  image = _decoded(path, cv2.IMREAD_UNCHANGED)
+  if image.dtype != np.uint16 or image.shape[2:] != (3,):
+    raise FlowFileError(
+        f"{path} is {image.dtype} of shape {list(image.shape)}: KITTI's flow is"
+        " uint16 with three channels"
+    )
+  known = image[..., 0] > 0  # OpenCV gives blue first.
+  flow = (image[..., :0:-1].astype(np.float32) - _ZERO) / _SCALE
+  return np.where(known[..., None], flow, np.float32(0)), known
+
+
+def write_kitti(
+    path: str | os.PathLike[str], flow: Flow, known: Known | None = None
+) -> None:
+  """What `read_kitti` reads, exact to 1/128 of a pixel.
+
+  Raises:
+    FlowFileError: if a known flow is longer than the format's 512 pixels.
+  """
+  known = np.ones(flow.shape[:2], bool) if known is None else known
+  units = np.round(np.where(known[..., None], flow, 0) * _SCALE) + _ZERO
+  if units.min() < 0 or units.max() > np.iinfo(np.uint16).max:
+    raise FlowFileError(
+        f"{path}: KITTI's format holds -512 to 511.98 pixels, and a flow is"
+        f" {max(np.abs(flow[known]).max(), 0):.2f}"
+    )
+  _write(path, np.dstack([known, units[..., 1], units[..., 0]]).astype("u2"))
+
+
+def read_flow(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
+  """A .flo file, or a PNG of KITTI."""
+  is_picture = pathlib.Path(path).suffix == ".png"
+  return read_kitti(path) if is_picture else read_flo(path)
+
+
+def read_marked(path: str | os.PathLike[str]) -> Known:
+  """Where a picture of one channel, as Sintel's masks, is not black.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    FlowFileError: if it is no picture.
+  """
+  return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0
+
+
+def _decoded(path: str | os.PathLike[str], how: int) -> np.ndarray:
+  data = np.fromfile(path, np.uint8)
+  image = cv2.imdecode(data, how) if len(data) else None
+  if image is None:
+    raise FlowFileError(f"{path} is not a picture that can be read")
+  return image
+
+
+def _write(path: str | os.PathLike[str], image: np.ndarray) -> None:
+  is_encoded, data = cv2.imencode(pathlib.Path(path).suffix, image)
+  if not is_encoded:
+    raise FlowFileError(f"{path}: {image.dtype} cannot be written in it")
+  pathlib.Path(path).write_bytes(data.tobytes())
