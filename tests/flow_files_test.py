@@ -24,7 +24,9 @@ def flow():
 
 def test_flo_files_are_read_as_they_were_written(flow, tmp_path):
   flow_files.write_flo(tmp_path / "a.flo", *flow)
-  for found, expected in zip(flow_files.read_flow(tmp_path / "a.flo"), flow):
+  for found, expected in zip(
+      flow_files.read_flow(tmp_path / "a.flo"), flow, strict=True
+  ):
     np.testing.assert_array_equal(found, expected)
   theirs = cv2.readOpticalFlow(str(tmp_path / "a.flo"))
   np.testing.assert_array_equal(theirs[flow[1]], flow[0][flow[1]])
