@@ -33,6 +33,7 @@ from experiments import command
 from experiments import predictions
 from experiments import weights as weights_lib
 from experiments.data import flow as flow_lib
+from experiments.data import flow_files
 from experiments.data import image as image_lib
 from experiments.data import video as video_lib
 from experiments.task import plain
@@ -104,7 +105,7 @@ def flow(args: argparse.Namespace) -> None:
     pictures = beside(frames, pictures)
   for file in args.output:
     if file.suffix == ".flo":
-      flow_lib.write_flo(file, flows[0])
+      flow_files.write_flo(file, flows[0])
     elif file.suffix == ".png":
       bgr = cv2.cvtColor(pictures[0], cv2.COLOR_RGB2BGR)
       file.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.data import flow_files
+from experiments.data import image
 from experiments.data.flow_files import FlowFileError
 
 Y, X = 7, 11
@@ -31,6 +32,11 @@ def test_flo_files_are_read_as_they_were_written(flow, tmp_path):
   theirs = cv2.readOpticalFlow(str(tmp_path / "a.flo"))
   np.testing.assert_array_equal(theirs[flow[1]], flow[0][flow[1]])
   assert (theirs[3, 5] > 1e9).all()
+
+
+def test_a_flow_of_three_components_is_not_written(tmp_path):
+  with pytest.raises(FlowFileError, match="a.flo: a flow is .* not .*5, 7, 3"):
+    flow_files.write_flo(tmp_path / "a.flo", np.ones([5, 7, 3]))
 
 
 def test_flo_files_of_opencv_are_read(flow, tmp_path):
@@ -99,27 +105,11 @@ def test_a_picture_that_is_no_flow_is_named(tmp_path):
     flow_files.read_kitti(tmp_path / "c.png")
 
 
-def test_frames_are_red_green_blue_whatever_the_file_holds(tmp_path):
-  frame = np.random.default_rng(0).integers(0, 256, [Y, X, 3], np.uint8)
-  flow_files.write_frame(tmp_path / "f.png", frame)
-  np.testing.assert_array_equal(
-      flow_files.read_frame(tmp_path / "f.png"), frame
-  )
-  opaque = np.dstack([frame[..., ::-1], np.full([Y, X], 99, np.uint8)])
-  cv2.imwrite(str(tmp_path / "f.png"), opaque)
-  np.testing.assert_array_equal(
-      flow_files.read_frame(tmp_path / "f.png"), frame
-  )
-  cv2.imwrite(str(tmp_path / "f.png"), frame[..., 0])
-  grey = flow_files.read_frame(tmp_path / "f.png")
-  np.testing.assert_array_equal(grey, np.repeat(frame[..., :1], 3, -1))
-
-
 @pytest.mark.parametrize("data", [b"", b"text"])
 def test_what_is_no_picture_is_named(data, tmp_path):
   (tmp_path / "f.png").write_bytes(data)
   with pytest.raises(FlowFileError, match="f.png is not a picture"):
-    flow_files.read_frame(tmp_path / "f.png")
+    flow_files.read_kitti(tmp_path / "f.png")
 
 
 def test_masks_are_where_they_are_not_black(tmp_path):
@@ -134,9 +124,7 @@ def test_a_real_pair_of_flying_chairs_is_read():
   folder = SAMPLES / "flying_chairs"
   if not folder.exists():
     pytest.skip(f"{folder} is not there")
-  first, second = (
-      flow_files.read_frame(folder / f"00001_img{i}.ppm") for i in (1, 2)
-  )
+  first, second = (image.read(folder / f"00001_img{i}.ppm") for i in (1, 2))
   flow, known = flow_files.read_flo(folder / "00001_flow.flo")
   assert first.shape == second.shape == (50, 50, 3)
   assert flow.shape == (50, 50, 2) and known.all()

@@ -1,54 +1,14 @@
-"""Flow: files, colours, and tiles against the official ones."""
+"""Flow: colours, and tiles against the official ones."""
 
 import pathlib
 
 from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
-import pytest
 
 from experiments.data import flow
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-
-
-class TestFiles:
-
-  def test_a_file_is_laid_out_as_middlebury_says(self, tmp_path):
-    file = tmp_path / "a.flo"
-    content = np.array([202021.25], "<f4").tobytes()
-    content += np.array([3, 2], "<i4").tobytes()
-    content += np.arange(12, dtype="<f4").tobytes()
-    file.write_bytes(content)
-    read = flow.read_flo(file)
-    assert read.dtype == np.float32
-    np.testing.assert_array_equal(read, np.arange(12).reshape(2, 3, 2))
-    flow.write_flo(tmp_path / "b.flo", read.astype(np.float64))
-    assert (tmp_path / "b.flo").read_bytes() == content
-
-  def test_what_is_read_can_be_changed(self, tmp_path):
-    flow.write_flo(tmp_path / "a.flo", np.ones([5, 7, 2]))
-    flow.read_flo(tmp_path / "a.flo")[0] = 0.0
-
-  @pytest.mark.parametrize(
-      ("content", "message"),
-      [
-          (b"\x89PNG and more than that", "a.flo is no .flo .*PNG.*PIEH"),
-          (b"", "a.flo is no .flo file"),
-          (b"PIEH" + bytes(7), "a.flo ends in its header: 11 of 12"),
-          (b"PIEH" + bytes(8), "a.flo claims to be 0 wide and 0 high"),
-          (b"PIEH\3\0\0\0\2\0\0\0" + bytes(47), "59 bytes.* have 60"),
-          (b"PIEH\3\0\0\0\2\0\0\0" + bytes(49), "61 bytes.* have 60"),
-      ],
-  )
-  def test_a_broken_file_is_refused_by_name(self, tmp_path, content, message):
-    (tmp_path / "a.flo").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-      flow.read_flo(tmp_path / "a.flo")
-
-  def test_flow_of_three_components_is_not_written(self, tmp_path):
-    with pytest.raises(ValueError, match="2 components, not 3"):
-      flow.write_flo(tmp_path / "a.flo", np.ones([5, 7, 3]))
 
 
 class ColorsTest(parameterized.TestCase):

@@ -15,6 +15,7 @@ from experiments import build
 from experiments import predictions
 from experiments import weights
 from experiments.data import flow as flow_lib
+from experiments.data import flow_files
 from experiments.data import image as image_lib
 from experiments.data import text as text_lib
 from experiments.data import video as video_lib
@@ -206,7 +207,7 @@ class TestFlow:
     flo, png = tmp_path / "new" / "a.flo", tmp_path / "a.png"
     say("flow", *files, f"--output={flo}", f"--output={png}")
     expected = predictions.flow(made("flow"), *pair)
-    np.testing.assert_allclose(flow_lib.read_flo(flo), expected, rtol=1e-5)
+    np.testing.assert_allclose(flow_files.read_flo(flo)[0], expected, rtol=1e-5)
     np.testing.assert_array_equal(
         image_lib.read(png), flow_lib.colors(expected)
     )
@@ -422,7 +423,7 @@ class TestCommand:
     assert code == 0, err
     assert err == "note: random weights: what comes out means nothing\n"
     assert "the longest flow is 0.0 pixels" in out  # It starts at zero.
-    assert not flow_lib.read_flo(tmp_path / "a.flo").any()
+    assert not flow_files.read_flo(tmp_path / "a.flo")[0].any()
 
   @pytest.mark.parametrize(
       ("argv", "message"),

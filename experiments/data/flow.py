@@ -1,51 +1,12 @@
-"""Optical flow: its files, its colours, and images larger than the model's."""
+"""Optical flow: its colours, and images larger than the model's."""
 
 from collections.abc import Callable
 import math
-import os
-import pathlib
 
 import cv2
 import numpy as np
 
-# Where a file means that it does not know the flow, it is larger than this.
-UNKNOWN = 1e9
-_MAGIC = b"PIEH"  # As a float32 it is 202021.25.
-
-
-def read_flo(path: str | os.PathLike[str]) -> np.ndarray:
-  """A Middlebury file's flow (x, y) in pixels, float32 [Y, X, 2].
-
-  Raises:
-    ValueError: if the file is something else, or is cut off.
-  """
-  content = pathlib.Path(path).read_bytes()
-  if content[:4] != _MAGIC:
-    raise ValueError(
-        f"{path} is no .flo file: begins with {content[:4]}, not {_MAGIC}"
-    )
-  if len(content) < 12:
-    raise ValueError(f"{path} ends in its header: {len(content)} of 12 bytes")
-  width, height = np.frombuffer(content, "<i4", 2, offset=4).tolist()
-  if width < 1 or height < 1:
-    raise ValueError(f"{path} claims to be {width} wide and {height} high")
-  expected = 12 + 8 * width * height
-  if len(content) != expected:
-    raise ValueError(
-        f"{path} has {len(content)} bytes; {width} wide and {height} high, it"
-        f" would have {expected}"
-    )
-  values = np.frombuffer(content, "<f4", offset=12).astype(np.float32)
-  return values.reshape(height, width, 2)
-
-
-def write_flo(path: str | os.PathLike[str], flow: np.ndarray) -> None:
-  """Writes flow (x, y), [Y, X, 2], as a Middlebury file."""
-  height, width, components = flow.shape
-  if components != 2:
-    raise ValueError(f"flow has 2 components, not {components}")
-  size = np.array([width, height], "<i4").tobytes()
-  pathlib.Path(path).write_bytes(_MAGIC + size + flow.astype("<f4").tobytes())
+from experiments.data.flow_files import UNKNOWN
 
 
 def colors(flow: np.ndarray, max_length: float | None = None) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Files of optical flow: frames, Middlebury's .flo, KITTI's 16-bit PNG.
+"""Files of optical flow: Middlebury's .flo and KITTI's 16-bit PNG.
 
 A flow is [Y, X, 2] in pixels, x first and rightwards, y second and downwards:
 where what is seen at a pixel of the first frame is in the second, relative to
@@ -11,37 +11,20 @@ import pathlib
 import cv2
 from jaxtyping import Bool
 from jaxtyping import Float32
-from jaxtyping import UInt8
 import numpy as np
 
 Flow = Float32[np.ndarray, "Y X 2"]
 Known = Bool[np.ndarray, "Y X"]
-Frame = UInt8[np.ndarray, "Y X 3"]
 
 _MAGIC = b"PIEH"  # 202021.25 as a float.
 _HEADER = 12  # bytes: the magic, width, height
-_UNKNOWN = 1e9  # What is larger is said not to be known.
+UNKNOWN = 1e9  # What is larger is said not to be known.
 # KITTI's units: 1/64 of a pixel, from an offset.
 _SCALE, _ZERO = 64.0, 2**15
 
 
 class FlowFileError(ValueError):
   """A file that is not what it should be; names it."""
-
-
-def read_frame(path: str | os.PathLike[str]) -> Frame:
-  """A picture in red, green, blue; grey is repeated, transparency left out.
-
-  Raises:
-    FileNotFoundError: if there is none.
-    FlowFileError: if it is no picture.
-  """
-  return np.ascontiguousarray(_decoded(path, cv2.IMREAD_COLOR)[..., ::-1])
-
-
-def write_frame(path: str | os.PathLike[str], frame: Frame) -> None:
-  """As PNG, or whatever the name's end says."""
-  _write(path, frame[..., ::-1])
 
 
 def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
@@ -67,7 +50,7 @@ def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
         f" pixels, which take {expected}"
     )
   flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2)
-  known = (np.abs(flow) <= _UNKNOWN).all(-1)  # NaN is not.
+  known = (np.abs(flow) <= UNKNOWN).all(-1)  # NaN is not.
   return np.where(known[..., None], flow, 0).astype(np.float32), known
 
 
@@ -75,8 +58,10 @@ def write_flo(
     path: str | os.PathLike[str], flow: Flow, known: Known | None = None
 ) -> None:
   """What `read_flo` reads."""
+  if flow.shape[2:] != (2,):
+    raise FlowFileError(f"{path}: a flow is [Y, X, 2], not {list(flow.shape)}")
   if known is not None:
-    flow = np.where(known[..., None], flow, 10 * _UNKNOWN)
+    flow = np.where(known[..., None], flow, 10 * UNKNOWN)
   height, width, _ = flow.shape
   sizes = np.array([width, height], "<i4").tobytes()
   pathlib.Path(path).write_bytes(
@@ -119,7 +104,9 @@ def write_kitti(
         f"{path}: KITTI's format holds -512 to 511.98 pixels, and a flow is"
         f" {max(np.abs(flow[known]).max(), 0):.2f}"
     )
-  _write(path, np.dstack([known, units[..., 1], units[..., 0]]).astype("u2"))
+  image = np.dstack([known, units[..., 1], units[..., 0]]).astype(np.uint16)
+  _, data = cv2.imencode(".png", image)
+  pathlib.Path(path).write_bytes(data.tobytes())
 
 
 def read_flow(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
@@ -144,10 +131,3 @@ def _decoded(path: str | os.PathLike[str], how: int) -> np.ndarray:
   if image is None:
     raise FlowFileError(f"{path} is not a picture that can be read")
   return image
-
-
-def _write(path: str | os.PathLike[str], image: np.ndarray) -> None:
-  is_encoded, data = cv2.imencode(pathlib.Path(path).suffix, image)
-  if not is_encoded:
-    raise FlowFileError(f"{path}: {image.dtype} cannot be written in it")
-  pathlib.Path(path).write_bytes(data.tobytes())
