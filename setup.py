@@ -46,6 +46,7 @@ setuptools.setup(
         "pillow>=11",
         "rich>=13",
         "safetensors>=0.5",
+        "scikit-image>=0.25",  # Ships photographs, for scenes.
         "sentencepiece>=0.2",
         "tensorboard>=2.18",
         "tensorboardX>=2.6",

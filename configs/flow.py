@@ -13,18 +13,25 @@ INPUTS = {
     "conv": {"name": "conv", "concat_frames": True},
     "conv_separate": {"name": "conv", "concat_frames": False},
 }
+# Those that train in minutes on generated scenes, small ones of Table 16.
+MINI = {"mini": "patches"} | {
+    f"mini_{name}": name for name in INPUTS if name != "patches"
+}
 # "patches" is the published model, "conv_small" the last row of Table 16.
-VARIANTS = (*INPUTS, "conv_small", "mini")
+VARIANTS = (*INPUTS, "conv_small", *MINI, "tiny")
 
 
 def get_config(variant: str = "patches") -> ConfigDict:
   """The numbers of a variant."""
   if variant not in VARIANTS:
     raise ValueError(f"variant {variant!r} is not one of {list(VARIANTS)}")
-  chosen = {"conv_small": "conv", "mini": "patches"}.get(variant, variant)
+  others = {"conv_small": "conv", "tiny": "patches", **MINI}
+  chosen = others.get(variant, variant)
   config = base.get_config()
   config.task = "flow"
-  config.frame_size = (368, 496)  # pixels, y and x
+  config.frame_size = (368, 496)  # pixels, y and x; larger frames: in tiles
+  # The release's are not even.
+  config.tiling = ConfigDict({"min_overlap": 20, "even": True})
   config.model = ConfigDict(
       {
           "input": {**INPUTS[chosen], "channels": 64},
@@ -40,10 +47,83 @@ def get_config(variant: str = "patches") -> ConfigDict:
   if variant == "conv_small":
     config.model.encoder.num_latents = 1024
     config.model.processor.layers_per_block = 16
-  if variant == "mini":
-    config.frame_size = (14, 22)
-    config.model.input.channels = 8
-    config.model.num_bands = 3
-    config.model.encoder = {"num_latents": 7, "latent_channels": 16}
-    config.model.processor = {"layers_per_block": 2, "num_heads": 4}
+  # A data set of experiments/data/flow_sets.py, or scenes that are generated.
+  config.train = "autoflow"
+  config.sparse = False  # Whether flow is known at few pixels, as KITTI's is.
+  config.augmentation = ConfigDict()  # Ranges, where they are not the usual.
+  # In examples; the paper says neither how long the first phase is, without
+  # augmentation, nor how fast severity grows then.
+  config.curriculum = ConfigDict(
+      {"plain_examples": 20 * 400_000, "growing_examples": 100 * 400_000}
+  )
+  config.evals = ("sintel_clean", "sintel_final", "kitti_2015")
+  # How robust flow is: pairs of one of them with the noise of `Disturbed`.
+  config.disturbed = "sintel_final"
+  config.noises = ConfigDict(
+      {
+          "patch": {"side": 0.25, "deviation": 64.0},
+          "noise": {"side": 0.0, "deviation": 32.0},
+      }
+  )
+  config.eval_batch_size = 2  # Pairs of which a tile is computed at once.
+  config.eval_pairs = 64  # Of those that are generated.
+  config.scenes = ConfigDict({"size": (448, 576)})
+  config.homographies = ConfigDict()
+  config.best = "sintel_final/epe"
+  config.best_is_largest = False
+  config.batch_size = 512
+  config.train_examples = 480 * 400_000
+  config.optimizer = ConfigDict({"name": "lamb", "weight_decay": 0.0})
+  config.schedule = ConfigDict(
+      {"name": "warmup_cosine", "peak": 4e-4, "warmup": 0}  # steps
+  )
+  if variant in MINI:
+    mini(config)
+  if variant == "tiny":
+    tiny(config)
   return config
+
+
+def mini(config: ConfigDict) -> None:
+  """A small model of small scenes."""
+  config.frame_size = (48, 64)
+  config.tiling.min_overlap = 16
+  config.model.input.channels = 32
+  config.model.num_bands = 16
+  config.model.encoder = {"num_latents": 128, "latent_channels": 128}
+  config.model.processor = {"layers_per_block": 4, "num_heads": 4}
+  config.model.decoder.chunk = None
+  config.train = "scenes"
+  config.scenes = {"size": (64, 80), "translation": 8.0, "warp": 1.0}
+  config.homographies = {"motion": 4.0}
+  config.augmentation = {"erased_size": (6, 12)}
+  config.evals = ("scenes", "homographies", "motorcycle")
+  config.disturbed = "scenes"
+  config.eval_batch_size = 16
+  config.best = "scenes/epe"
+  config.batch_size = 16
+  config.train_examples = 5000 * 16
+  config.curriculum = {"plain_examples": 40_000, "growing_examples": 20_000}
+  config.optimizer = ConfigDict({"name": "adamw", "weight_decay": 0.01})
+  config.max_grad_norm = 1.0
+  config.schedule.peak = 1e-3
+  config.schedule.warmup = 50
+
+
+def tiny(config: ConfigDict) -> None:
+  """For tests."""
+  mini(config)
+  config.frame_size = (14, 22)
+  config.tiling.min_overlap = 3
+  config.model.input.channels = 8
+  config.model.num_bands = 3
+  config.model.encoder = {"num_latents": 7, "latent_channels": 16}
+  config.model.processor = {"layers_per_block": 2, "num_heads": 4}
+  config.scenes = {"size": (19, 29), "translation": 4.0, "warp": 0.5}
+  config.homographies = {"motion": 2.0}
+  config.augmentation = {"erased_size": (2, 4)}
+  config.evals = ("scenes", "homographies")
+  config.eval_batch_size, config.eval_pairs = 2, 3
+  config.batch_size, config.train_examples = 4, 4 * 4
+  config.curriculum = {"plain_examples": 4, "growing_examples": 8}
+  config.schedule.warmup = 1

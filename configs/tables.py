@@ -40,6 +40,9 @@ COLUMNS = {
 METRICS = {
     "avg": "dev/average",
     "bits_per_byte": "wikipedia/bits_per_byte",
+    "clean": "sintel_clean/epe",
+    "final": "sintel_final/epe",
+    "kitti": "kitti_2015/epe",
     **{
         name: f"dev/{name}"
         for name in "cola mnli_m mnli_mm mrpc qnli qqp rte sst2 stsb".split()

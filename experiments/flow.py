@@ -1,17 +1,39 @@
-"""Optical flow: for each pixel of a frame, where it is in the next one."""
+"""Optical flow: for each pixel of a frame, where it is in the next one.
+
+Source: Perceiver IO, §4.2 and appendix H.
+"""
+
+import functools
+import itertools
 
 from einops import rearrange
+import grain
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import matplotlib
+import numpy as np
 
+from experiments.data import flow as flow_lib
+from experiments.data import flow_augment
+from experiments.data import flow_baselines
+from experiments.data import flow_scenes
+from experiments.data import flow_sets
+from experiments.data import pipeline
+from experiments.data.flow_disturbed import Disturbed
 from experiments.task import choose
+from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
+from perceiver import losses
 from perceiver import outputs
 from perceiver import Processor
+
+# What the metrics of the model's flow, and of others', begin with.
+WAYS = ("", *(f"{name}_" for name in flow_baselines.BASELINES))
 
 
 def network(config) -> Network:
@@ -19,8 +41,7 @@ def network(config) -> Network:
   model = config.model
   features_of = choose((patches, conv), model.input)
 
-  def forward(batch, is_training):
-    frames = batch["frames"]  # [B, T=2, Y, X, 3]
+  def of_tile(frames, is_training):
     features = features_of(frames, is_training=is_training)
     # Two index dimensions, or three if the frames stayed apart.
     x = inputs.pixels(features, model.num_bands, model.max_resolution)
@@ -31,12 +52,210 @@ def network(config) -> Network:
     y = Decoder(**model.decoder)(query, z)
     y = y.reshape(len(y), *dims, -1)
     if model.upsample == 1:
-      return {"flow": flow_of(y)}
-    return {"flow": upsampled(y, model.upsample)}
+      return flow_of(y)
+    return upsampled(y, model.upsample)
 
-  dims = tuple(config.frame_size)
-  example = {"frames": jax.ShapeDtypeStruct((2, *dims, 3), jnp.float32)}
+  size = tuple(config.frame_size)
+
+  def forward(batch, is_training):
+    frames = batch["frames"]  # [B, T=2, Y, X, 3]
+    if frames.dtype == jnp.uint8:
+      frames = frames / 255.0 * 2.0 - 1.0
+    if frames.shape[2:4] == size:
+      return {"flow": of_tile(frames, is_training)}
+    return {"flow": in_tiles(of_tile, frames, size, **config.tiling)}
+
+  example = {"frames": jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)}
   return Network(example, forward)
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  size = tuple(config.frame_size)
+  open_pairs = functools.partial(pairs_of, config=config)
+
+  def train_data(shard):
+    pairs = open_pairs(config.train, part="train")
+    pairs = grain.MapDataset.source(pairs).seed(config.seed)
+    curriculum = flow_augment.Curriculum(
+        pairs.shuffle().repeat(), **config.curriculum
+    )
+    ranges = flow_augment.Ranges(**config.augmentation)
+    return pipeline.train(
+        grain.MapDataset.source(curriculum).seed(config.seed),
+        [flow_augment.Augment(size, ranges, config.sparse), trained_on],
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+    )
+
+  def eval_data(shard, name, noise=None):
+    parts = flow_sets.by_size(open_pairs(name, part="test"))
+    if noise is not None:
+      parts = [Disturbed(part, **noise, seed=config.seed) for part in parts]
+    step = functools.partial(
+        flow_baselines.with_flows, names=flow_baselines.BASELINES
+    )
+    return itertools.chain.from_iterable(
+        pipeline.evaluation(
+            part, [step], batch_size=config.eval_batch_size, shard=shard
+        )
+        for part in parts
+    )
+
+  evals = {
+      name: Eval(
+          functools.partial(eval_data, name=name), measure, summarize, draw
+      )
+      for name in config.evals
+  }
+  if config.noises and config.eval_batch_size % 2:
+    raise ValueError(
+        f"eval_batch_size {config.eval_batch_size} is odd: with `noises`, each"
+        " pair is beside itself with noise"
+    )
+  for kind, noise in config.noises.items():
+    data = functools.partial(
+        eval_data, name=config.disturbed, noise=noise.to_dict()
+    )
+    evals[kind] = Eval(data, measure_change, summarize_change, draw)
+  example = {
+      "frames": jax.ShapeDtypeStruct((2, *size, 3), jnp.uint8),
+      "flow": jax.ShapeDtypeStruct((*size, 2), jnp.float32),
+      "known": jax.ShapeDtypeStruct(size, jnp.bool_),
+  }
+  return Task(example, model.forward, train_data, loss, evals)
+
+
+def pairs_of(name, part, config):
+  """Pairs of frames of a data set, or those of `flow_scenes`, to train or test.
+
+  Generated test pairs have the model's size, and textures of their own.
+  """
+  settings = {"seed": config.seed, "part": part}
+  if part == "test":
+    settings |= {"size": tuple(config.frame_size), "length": config.eval_pairs}
+  if name == "scenes":
+    return flow_scenes.Scenes(**{**config.scenes.to_dict(), **settings})
+  if name == "homographies":
+    return flow_scenes.Homographies(**settings, **config.homographies)
+  if name == "motorcycle":
+    return [flow_scenes.motorcycle()]
+  return flow_sets.open_pairs(name, config.data_dir)
+
+
+def trained_on(example, rng):
+  """What training reads of a pair."""
+  del rng
+  return {key: example[key] for key in ("frames", "flow", "known")}
+
+
+def loss(outputs, batch):
+  """The end-point error where it is known: a mean of each pair's mean."""
+  error = losses.end_point_error(outputs["flow"], batch["flow"])
+  known = batch["known"]
+  each = (error * known).sum((1, 2)) / jnp.maximum(known.sum((1, 2)), 1)
+  return each.mean(), {}
+
+
+def measure(outputs, batch):
+  """Of each pair, and of each way to its flow, sums over what is known."""
+  known = batch["known"]
+  length = jnp.linalg.norm(batch["flow"], axis=-1)
+  sums = {"known": known.sum((1, 2)).astype(jnp.float32)}
+  for name, flow in flows_of(outputs, batch).items():
+    error = losses.end_point_error(flow, batch["flow"])
+    is_outlier = (error > 3) & (error > 0.05 * length)
+    sums[f"{name}epe"] = (error * known).sum((1, 2))
+    sums[f"{name}outliers"] = (is_outlier & known).sum((1, 2))
+  return sums
+
+
+def flows_of(outputs, batch):
+  """The model's flow and the baselines', by what their metrics begin with."""
+  return {"": outputs["flow"]} | {
+      f"{name}_": batch[name] for name in flow_baselines.BASELINES
+  }
+
+
+def summarize(measured):
+  """Mean end-point errors in pixels, and outliers in percent (KITTI's Fl-all).
+
+  The error is a mean of each pair's mean; outliers are counted over all pixels.
+  Pairs of which nothing is known count for nothing; their number is told.
+  """
+  known = measured["known"]
+  is_known = known > 0
+  found = {"without_flow": float((~is_known).sum())}
+  for name in WAYS:
+    each = measured[f"{name}epe"][is_known] / known[is_known]
+    outliers = measured[f"{name}outliers"].sum() / max(known.sum(), 1)
+    found[f"{name}epe"] = float(np.mean(each)) if len(each) else float("nan")
+    found[f"{name}fl_all"] = 100 * float(outliers)
+  return found
+
+
+def measure_change(outputs, batch):
+  """As `measure`, and how much noise changes each flow, mean squares of pixels.
+
+  Every other pair is the one before it with noise.
+  """
+  measured = measure(outputs, batch) | {"disturbed": batch["disturbed"]}
+  for name, flow in flows_of(outputs, batch).items():
+    change = jnp.square(flow[1::2] - flow[::2]).mean((1, 2, 3))
+    measured[f"{name}change"] = jnp.repeat(change, 2)
+  return measured
+
+
+def summarize_change(measured):
+  """End-point errors without noise ("clean") and with it, and the change."""
+  disturbed = measured["disturbed"].astype(bool)
+  noisy, clean = (
+      {name: values[which] for name, values in measured.items()}
+      for which in (disturbed, ~disturbed)
+  )
+  before, found = summarize(clean), summarize(noisy)
+  for name in WAYS:
+    found[f"{name}clean_epe"] = before[f"{name}epe"]
+    found[f"{name}change"] = float(noisy[f"{name}change"].mean())
+  return found
+
+
+def draw(outputs, batch, most=4):
+  """Pairs, a row each: frames, true and found flow, and the error."""
+  rows = []
+  for i in np.flatnonzero(batch["real"])[:most]:
+    true = np.where(batch["known"][i][..., None], batch["flow"][i], np.nan)
+    found = outputs["flow"][i]
+    longest = np.nanmax(np.linalg.norm(true, axis=-1), initial=1.0)
+    error = np.linalg.norm(found - true, axis=-1) / longest
+    error = matplotlib.colormaps["magma"](error)[..., :3]
+    parts = [
+        *batch["frames"][i],
+        *(flow_lib.colors(flow, longest) for flow in (true, found)),
+        np.uint8(255 * error),
+    ]
+    rows.append(np.concatenate(parts, axis=1))
+  return {"flow": np.concatenate(rows)}
+
+
+def in_tiles(of_tile, frames, size, min_overlap, even):
+  """The flow of larger frames, one tile after the other to save memory."""
+  num_examples, num_frames, height, width, channels = frames.shape
+  corners = flow_lib.tiles(height, width, *size, min_overlap, even)
+
+  def one(corner):
+    start = (0, 0, corner[0], corner[1], 0)
+    shape = (num_examples, num_frames, *size, channels)
+    return of_tile(jax.lax.dynamic_slice(frames, start, shape), False)
+
+  flows = hk.map(one, jnp.asarray(corners))
+  found = dict(zip(corners, flows, strict=True))
+  return flow_lib.tiled(
+      lambda y, x: found[y, x], height, width, size, min_overlap, even
+  )
 
 
 def patches(frames, is_training, size, channels, concat_frames):

@@ -225,7 +225,8 @@ def flow(
     frames = (np.asarray(frames) / 255.0 * 2.0 - 1.0).astype(np.float32)
     found = np.asarray(_apply(weights, {"frames": frames})["flow"], np.float32)
     flows |= zip(group, found[: len(group)], strict=True)
-  return flow_lib.tiled(lambda y, x: flows[y, x], height, width, tile)
+  whole = flow_lib.tiled(lambda y, x: flows[y, x], height, width, tile)
+  return np.asarray(whole)
 
 
 def classify(

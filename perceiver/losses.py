@@ -56,3 +56,13 @@ def token_cross_entropy(
   return optax.softmax_cross_entropy_with_integer_labels(
       logits.astype(jnp.float32), targets
   )
+
+
+def end_point_error(
+    flow: Float[Array, "*B Y X 2"], target: Float[Array, "*B Y X 2"]
+) -> Float[Array, "*B Y X"]:
+  """How far apart two flows end, in pixels.
+
+  Its gradient is zero, and not undefined, where they are the same.
+  """
+  return optax.safe_norm(flow.astype(jnp.float32) - target, 0.0, axis=-1)

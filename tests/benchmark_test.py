@@ -25,7 +25,7 @@ MINI = {
     "imagenet_learned": ("imagenet:mini", None),
     "imagenet_conv": ("imagenet:mini", None),
     "kinetics": ("kinetics:mini", {"video": 7, "audio": 3}),
-    "flow": ("flow:mini", None),
+    "flow": ("flow:tiny", None),
 }
 
 

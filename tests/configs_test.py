@@ -17,7 +17,7 @@ NAMES = sorted(
     if path.stem not in ("__init__", "base", "tables")
 )
 # The others have a model alone.
-TRAINED = ("quickstart", "mlm", "glue")
+TRAINED = ("quickstart", "mlm", "glue", "flow")
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
@@ -31,7 +31,13 @@ PARAMETERS = {
     "flow:conv": 41_102_074,
     "flow:conv_separate": 41_765_530,
     "flow:conv_small": 27_953_914,
-    "flow:mini": 8_814,
+    "flow:mini": 573_518,
+    "flow:mini_patches_separate": 620_240,
+    "flow:mini_pixels": 571_982,
+    "flow:mini_pixels_separate": 619_472,
+    "flow:mini_conv": 596_858,
+    "flow:mini_conv_separate": 641_786,
+    "flow:tiny": 8_814,
     "glue:multitask_queries": 204_278_288,
     "glue:multitask_shared_token": 204_273_680,
     "glue:multitask_task_tokens": 204_279_056,

@@ -94,6 +94,19 @@ class TilesTest(parameterized.TestCase):
       with self.subTest(size):
         self.assertEqual(flow.tiles(*size, 368, 496), grid)
 
+  def test_even_tiles_are_as_many_and_as_far_apart_as_each_other(self):
+    self.assertEqual(
+        flow.tiles(436, 1024, 368, 496, even=True),
+        [(y, x) for y in (0, 68) for x in (0, 264, 528)],
+    )
+    for size in range(368, 1500, 7):
+      starts = flow.tile_starts(size, 368, even=True)
+      self.assertLen(starts, len(flow.tile_starts(size, 368)))
+      self.assertEqual((starts[0], starts[-1]), (0, size - 368))
+      steps = np.diff(starts)
+      self.assertLessEqual(steps.max(initial=0) - steps.min(initial=348), 1)
+      self.assertLessEqual(steps.max(initial=0), 348)
+
   def test_blending_is_the_official_one(self):
     golden = np.load(GOLDEN / "comp_flow_tiling.npz")
     grid = [tuple(corner) for corner in golden["in:grid"].tolist()]

@@ -60,7 +60,7 @@ def model_of(config):
         ("mlm:bert_bytes", {"logits": (2, 2048, 262)}),
         ("glue:tiny_cola", {"cola": (2, 2)}),
         ("glue:bert_base_cola", {"cola": (2, 2)}),
-        ("flow:mini", {"flow": (2, 14, 22, 2)}),
+        ("flow:tiny", {"flow": (2, 14, 22, 2)}),
         ("flow:pixels_separate", {"flow": (2, 368, 496, 2)}),
         ("flow:conv_separate", {"flow": (2, 368, 496, 2)}),
         ("flow:conv_small", {"flow": (2, 368, 496, 2)}),
@@ -212,7 +212,7 @@ def test_the_label_is_seen_in_half_of_training():
 
 
 def test_flow_of_separate_frames_depends_on_their_order():
-  config = config_of("flow:mini", model__input__concat_frames=False)
+  config = config_of("flow:tiny", model__input__concat_frames=False)
   run = model_of(config)
   frames = jax.random.uniform(jax.random.key(0), (1, 2, 14, 22, 3))
   flow = run({"frames": frames})["flow"]
@@ -221,7 +221,7 @@ def test_flow_of_separate_frames_depends_on_their_order():
 
 
 def test_flow_starts_at_zero():
-  read = weights.random(config_of("flow:mini"))
+  read = weights.random(config_of("flow:tiny"))
   frames = jnp.ones((1, 2, 14, 22, 3))
   run = jax.jit(read.network.net.apply, static_argnums=4)
   flow = run(*read.model, None, {"frames": frames}, False)[0]["flow"]

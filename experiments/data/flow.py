@@ -4,6 +4,8 @@ from collections.abc import Callable
 import math
 
 import cv2
+from jax import Array
+import jax.numpy as jnp
 import numpy as np
 
 from experiments.data.flow_files import UNKNOWN
@@ -32,11 +34,13 @@ def colors(flow: np.ndarray, max_length: float | None = None) -> np.ndarray:
   return np.round(255.0 * rgb).astype(np.uint8)
 
 
-def tile_starts(size: int, tile: int, min_overlap: int = 20) -> list[int]:
-  """Where tiles begin along an axis.
+def tile_starts(
+    size: int, tile: int, min_overlap: int = 20, even: bool = False
+) -> list[int]:
+  """Where tiles begin along an axis, as few as the overlap allows.
 
-  They are as far apart as the overlap allows; the last one is moved back until
-  it ends with the image.
+  Evenly spaced, as the paper says; or as the release has them: as far apart as
+  the overlap allows, and the last one moved back until it ends with the image.
 
   Raises:
     ValueError: if the tile is longer than the axis, or all overlap.
@@ -47,6 +51,9 @@ def tile_starts(size: int, tile: int, min_overlap: int = 20) -> list[int]:
   if step < 1:
     raise ValueError(f"tiles of {tile} cannot overlap by {min_overlap}")
   before_last = math.ceil((size - tile) / step)
+  if even:
+    starts = np.linspace(0, size - tile, before_last + 1)
+    return [int(start) for start in np.round(starts)]
   return [step * i for i in range(before_last)] + [size - tile]
 
 
@@ -56,8 +63,11 @@ def tiles(
     tile_height: int,
     tile_width: int,
     min_overlap: int = 20,
+    even: bool = False,
 ) -> list[tuple[int, int]]:
   """The top left corners (y, x) of the tiles of an image, row by row.
+
+  Sintel's frames have six of 368 × 496.
 
   Raises:
     ValueError: if the image is smaller than a tile.
@@ -67,8 +77,8 @@ def tiles(
         f"an image of {height} x {width} pixels is smaller than a tile of"
         f" {tile_height} x {tile_width}"
     )
-  ys = tile_starts(height, tile_height, min_overlap)
-  xs = tile_starts(width, tile_width, min_overlap)
+  ys = tile_starts(height, tile_height, min_overlap, even)
+  xs = tile_starts(width, tile_width, min_overlap, even)
   return [(y, x) for y in ys for x in xs]
 
 
@@ -85,32 +95,34 @@ def tile_weights(tile_height: int, tile_width: int) -> np.ndarray:
 
 
 def tiled(
-    predict: Callable[[int, int], np.ndarray],
+    predict: Callable[[int, int], Array],
     height: int,
     width: int,
     tile: tuple[int, int] = (368, 496),
     min_overlap: int = 20,
-) -> np.ndarray:
+    even: bool = False,
+) -> Array:
   """The flow of a whole image from that of its tiles.
 
   Args:
-    predict: from a tile's top left corner y, x to its flow, [*tile, 2].
+    predict: from a tile's top left corner y, x to its flow, [..., *tile, 2].
     height: of the image.
     width: of the image.
     tile: height and width of what the model sees.
-    min_overlap: pixels that neighbours share.
+    min_overlap: pixels that neighbours share, at least.
+    even: as in `tile_starts`.
 
   Returns:
-    the tiles' mean, weighted by `tile_weights`, float32 [height, width, 2].
+    the tiles' mean, weighted by `tile_weights`, [..., height, width, 2].
 
   Raises:
     ValueError: if the image is smaller than a tile.
   """
   weights = tile_weights(*tile)[..., None]
-  flow = np.zeros([height, width, 2], np.float32)
-  total = np.zeros([height, width, 1], np.float32)
-  for y, x in tiles(height, width, *tile, min_overlap):
-    inside = slice(y, y + tile[0]), slice(x, x + tile[1])
-    flow[inside] += weights * predict(y, x)
-    total[inside] += weights
-  return flow / total
+  flow, total = jnp.zeros([]), np.zeros([])
+  for y, x in tiles(height, width, *tile, min_overlap, even):
+    part = weights * predict(y, x)
+    around = [(y, height - y - tile[0]), (x, width - x - tile[1]), (0, 0)]
+    flow += jnp.pad(part, [(0, 0)] * (part.ndim - 3) + around)
+    total = total + np.pad(weights, around)
+  return flow / total.astype(np.float32)

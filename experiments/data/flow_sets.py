@@ -1,14 +1,16 @@
 """The public data sets of optical flow, as they are laid out when unpacked."""
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from experiments.data import flow_files
 from experiments.data import image
@@ -69,6 +71,35 @@ class Pairs:
         "known": known,
         "visible": visible,
     }
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """Some pairs of many."""
+
+  pairs: Any  # By index.
+  indices: Sequence[int]
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> Example:
+    return self.pairs[self.indices[index]]
+
+
+def by_size(pairs: Any) -> list[Any]:
+  """The same pairs in parts, so that the frames of each part are of one size.
+
+  Args:
+    pairs: `Pairs`, or others, by index, that are of one size.
+  """
+  if not isinstance(pairs, Pairs):
+    return [pairs]
+  found = collections.defaultdict(list)
+  for i, files in enumerate(pairs.files):
+    with Image.open(files.first) as picture:  # Reads nothing but its header.
+      found[picture.size].append(i)
+  return [Chosen(pairs, indices) for indices in found.values()]
 
 
 def _like(known: np.ndarray, other: np.ndarray, files: Files) -> np.ndarray:

@@ -94,7 +94,7 @@ def _mlm(sizes, kwargs):
 
 
 def _flow(sizes, kwargs):
-  config = flow.get_config("mini")
+  config = flow.get_config("tiny")
   before = kwargs["input_preprocessor"]
   config.frame_size = tuple(sizes["size"])
   config.model = ConfigDict(

@@ -176,7 +176,7 @@ def _imagenet(make_input, use_query_residual):
 
 
 def _flow(sizes, batch):
-  config = flow.get_config("mini")
+  config = flow.get_config("tiny")
   config.frame_size = batch["frames"].shape[2:4]
   config.model = ConfigDict(
       {
