@@ -53,8 +53,8 @@ _SPACING = 64  # Pixels between the points that bend a layer.
 _MAX_WARP = _SPACING / 8  # With more, a layer could fold over itself.
 _STEP = 10  # Pixels between those for which a movement is inverted.
 _ROUNDS = 4  # Of the inversion: each leaves a small part of the error.
-_TAPS = 8  # Pictures of which a blurred one is the mean, at most.
-_GAP = 2  # Pixels that these are apart, unless there would be too many.
+_TAPS = 6  # Pictures of which a blurred one is the mean, at most.
+_GAP = 3  # Pixels that these are apart, unless there would be too many.
 _BACKGROUND = 0.4  # How much the background moves, compared with objects.
 _FOG_SPACING = 128
 _FOG_DRIFT = 8  # Pixels from frame to frame, at most.
@@ -347,7 +347,7 @@ class _Pairs:
 class Scenes(_Pairs):
   """Objects with textures that move over a background, as in AutoFlow.
 
-  What blurs, covers or disturbs the pictures does so in half of the pairs, by
+  What blurs, covers or disturbs the pictures does so in a third of the pairs, by
   random amounts up to the setting, and does not change the flow; 0: in none.
 
   Attributes:
@@ -390,7 +390,7 @@ class Scenes(_Pairs):
 
   def _pair(self, index: int) -> Pair:
     rng = self._rng(index, 1)  # The settings do not change the layers.
-    blur, fog, noise = np.maximum(rng.uniform(-1, 1, 3), 0).tolist()
+    blur, fog, noise = np.maximum(rng.uniform(-2, 1, 3), 0).tolist()
     pair = draw(self.layers(index), self.size, self.motion_blur * blur)
     frames = pair["frames"]
     if self.fog * fog:
