@@ -53,8 +53,8 @@ _SPACING = 64  # Pixels between the points that bend a layer.
 _MAX_WARP = _SPACING / 8  # With more, a layer could fold over itself.
 _STEP = 10  # Pixels between those for which a movement is inverted.
 _ROUNDS = 4  # Of the inversion: each leaves a small part of the error.
-_TAPS = 6  # Pictures of which a blurred one is the mean, at most.
-_GAP = 3  # Pixels that these are apart, unless there would be too many.
+_TAPS = 11  # Moments of which a blurred picture is the mean, at most; odd.
+_GAP = 3  # Pixels in which there are two more.
 _BACKGROUND = 0.4  # How much the background moves, compared with objects.
 _FOG_SPACING = 128
 _FOG_DRIFT = 8  # Pixels from frame to frame, at most.
@@ -116,12 +116,12 @@ class Motion:
     """Their places in the second frame, [N, 2]."""
     rows, columns, *_ = self._near.shape
     at = points / np.float32(_SPACING) + 1
-    at = np.clip(at, 0, np.float32([columns, rows]))
+    at = np.clip(at, 0, np.array([columns, rows], np.float32))
     cell = np.minimum(at.astype(int), [columns - 1, rows - 1])
-    x, y = np.moveaxis(_weights(at - cell, "smooth"), 1, 0)
-    weights = (y[:, :, None] * x[:, None]).reshape(-1, 16)
+    x, y = _weights((at - cell).T, "smooth")
+    weights = y[:, :, None] * x[:, None]
     near = self._near[cell[:, 1], cell[:, 0]]
-    warp = np.einsum("ncw,nw->nc", near, weights)
+    warp = np.einsum("ncw,nw->nc", near, weights.reshape(-1, 16))
     return _affine(self.matrix, points) + warp
 
   def inverse(self, points: np.ndarray) -> np.ndarray:
@@ -138,7 +138,7 @@ class Motion:
     moves = _affine(self.matrix - np.eye(2, 3), self.knots) + self.bumps
     moves = moves.astype(np.float32)
     shifted = Box(*(side + _SPACING for side in box))
-    return cv2.merge(_spline(moves, _SPACING, "smooth", shifted))
+    return cv2.merge(list(_spline(moves, _SPACING, "smooth", shifted)))
 
   @functools.cached_property
   def _near(self) -> np.ndarray:
@@ -182,7 +182,7 @@ class Layer:
     corners = _corners(frame)
     moves = self._moves or [self.motion(corners) - corners]
     longest = np.linalg.norm(np.concatenate(moves), axis=-1).max()
-    count = min(1 + int(exposure * longest / _GAP), _TAPS)
+    count = min(1 + 2 * int(exposure * longest / _GAP), _TAPS)
     return [time + exposure * ((i + 0.5) / count - 0.5) for i in range(count)]
 
   def cover(self, box: Box, times: Sequence[float]) -> np.ndarray:
@@ -199,9 +199,14 @@ class Layer:
 
   def paint(self, box: Box, times: Sequence[float]) -> np.ndarray:
     """Its colours, also where it does not cover the pixel, uint8 [Y, X, 3]."""
-    how = {"borderMode": cv2.BORDER_REFLECT_101}
     pictures = [
-        cv2.remap(self.texture, x, y, cv2.INTER_LINEAR, **how)
+        cv2.remap(
+            self.texture,
+            x,
+            y,
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REFLECT_101,
+        )
         for x, y in self.places(box, times)
     ]
     picture = _mean(pictures)
@@ -210,11 +215,12 @@ class Layer:
   def places(self, box: Box, times: Sequence[float]) -> Iterator[np.ndarray]:
     """The x and y of the texture that each pixel shows, [2, Y, X].
 
-    They are right at the times 0 and 1, and change evenly with the time.
+    At the times 0 and 1 they are right to 0.02 pixels of the frame; they change
+    evenly with the time.
     """
     height, width = box.shape
     points = _grid(-(-width // _STEP) + 3, -(-height // _STEP) + 3)
-    points = _STEP * (points - 1) + np.float32(box[:2])
+    points = _STEP * (points - 1) + np.array(box[:2], np.float32)
     start = end = _affine(self.to_texture, points)
     if any(times):
       before = self.motion.inverse(points.reshape(-1, 2)).reshape(points.shape)
@@ -261,7 +267,8 @@ def draw(
       box = layer.box([time, *times], frame)
       if min(box.shape) < 1:
         continue
-      paint, under = layer.paint(box, times), frames[time][box.slices]
+      # An outline shows the moments more than what it holds.
+      paint, under = layer.paint(box, times[::2]), frames[time][box.slices]
       if layer.outlines:
         share = layer.cover(box, times) / np.float32(255)
         paint = cv2.blendLinear(paint, under, share, 1 - share)
@@ -347,7 +354,7 @@ class _Pairs:
 class Scenes(_Pairs):
   """Objects with textures that move over a background, as in AutoFlow.
 
-  What blurs, covers or disturbs the pictures does so in a third of the pairs, by
+  What blurs, covers or disturbs the frames does so in a third of the pairs, by
   random amounts up to the setting, and does not change the flow; 0: in none.
 
   Attributes:
@@ -362,13 +369,13 @@ class Scenes(_Pairs):
     noise: the largest standard deviation, of 255.
   """
 
-  objects: tuple[int, int] = (3, 9)
+  objects: tuple[int, int] = (3, 8)
   translation: float = 100.0
   rotation: float = 25.0
   scale: float = 1.25
   shear: float = 0.15
   warp: float = 5.0
-  motion_blur: float = 0.5
+  motion_blur: float = 0.4
   fog: float = 0.5
   noise: float = 6.0
 
@@ -418,7 +425,7 @@ class Scenes(_Pairs):
   def _object(self, rng: np.random.Generator) -> Layer:
     height, width = self.size
     centre = rng.uniform(-0.05, 1.05, 2) * [width, height]
-    radius = min(height, width) * math.exp(rng.uniform(*np.log([0.1, 0.6])))
+    radius = min(height, width) * math.exp(rng.uniform(*np.log([0.15, 0.7])))
     zoom = math.exp(rng.uniform(*np.log([0.5, 1.5])))
     texture, to_texture = _placed(
         rng, self._texture(rng), centre, zoom, rng.uniform(0, 360), 0.7
@@ -727,7 +734,7 @@ def _noisy(
   noise = np.empty(rows.shape, np.int8)
   # OpenCV is several times faster here; its state is the thread's own.
   cv2.setRNGSeed(int(rng.integers(2**31)))
-  cv2.randn(noise, 0, deviation)
+  cv2.randn(noise, np.zeros(1), np.array([deviation]))
   return cv2.add(rows, noise, dtype=cv2.CV_8U).reshape(frames.shape)
 
 
@@ -739,9 +746,9 @@ def _windows(points: np.ndarray, axis: int) -> np.ndarray:
 
 def _weights(t: np.ndarray, cubic: str) -> np.ndarray:
   """Of four neighbours, [..., 4]."""
-  powers = np.stack([np.ones_like(t), t, t * t, t * t * t], -1)
-  weights = powers.reshape(-1, 4).astype(np.float32) @ _CUBICS[cubic]
-  return weights.reshape(powers.shape)
+  constant, linear, square, cube = _CUBICS[cubic]
+  t = t.astype(np.float32)[..., None]
+  return constant + t * (linear + t * (square + t * cube))
 
 
 @functools.cache
@@ -790,9 +797,8 @@ def _grid(width: int, height: int) -> np.ndarray:
 def _corners(box: Box) -> np.ndarray:
   """The coordinates x, y of its corners' pixels, float32 [4, 2]."""
   left, top, right, bottom = box.left, box.top, box.right - 1, box.bottom - 1
-  return np.float32(
-      [[left, top], [right, top], [right, bottom], [left, bottom]]
-  )
+  corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
+  return np.array(corners, np.float32)
 
 
 def _turn(degrees: float) -> np.ndarray:
