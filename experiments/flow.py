@@ -5,6 +5,7 @@ Source: Perceiver IO, §4.2 and appendix H.
 
 import functools
 import itertools
+from typing import Any
 
 from einops import rearrange
 import grain
@@ -96,7 +97,7 @@ def task(config) -> Task:
     if noise is not None:
       parts = [Disturbed(part, **noise, seed=config.seed) for part in parts]
     step = functools.partial(
-        flow_baselines.with_flows, names=flow_baselines.BASELINES
+        flow_baselines.with_flows, names=tuple(flow_baselines.BASELINES)
     )
     return itertools.chain.from_iterable(
         pipeline.evaluation(
@@ -129,7 +130,7 @@ def task(config) -> Task:
   return Task(example, model.forward, train_data, loss, evals)
 
 
-def pairs_of(name, part, config):
+def pairs_of(name, part, config) -> Any:
   """Pairs of frames of a data set, or those of `flow_scenes`, to train or test.
 
   Generated test pairs have the model's size, and textures of their own.
@@ -244,7 +245,7 @@ def draw(outputs, batch, most=4):
 def in_tiles(of_tile, frames, size, min_overlap, even):
   """The flow of larger frames, one tile after the other to save memory."""
   num_examples, num_frames, height, width, channels = frames.shape
-  corners = flow_lib.tiles(height, width, *size, min_overlap, even)
+  corners = flow_lib.tiles(height, width, size[0], size[1], min_overlap, even)
 
   def one(corner):
     start = (0, 0, corner[0], corner[1], 0)
@@ -254,7 +255,7 @@ def in_tiles(of_tile, frames, size, min_overlap, even):
   flows = hk.map(one, jnp.asarray(corners))
   found = dict(zip(corners, flows, strict=True))
   return flow_lib.tiled(
-      lambda y, x: found[y, x], height, width, size, min_overlap, even
+      lambda y, x: found[y, x], height, width, tuple(size), min_overlap, even
   )
 
 

@@ -93,6 +93,7 @@ def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_sigterm_to_one_of_two_processes_stops_both_and_both_go_on(
     train, tmp_path
 ):

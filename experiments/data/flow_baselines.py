@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,9 +18,11 @@ def zero(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """Farnebäck's polynomial expansion, with OpenCV's usual settings."""
+  nothing: Any = None  # To start from; the type stubs want an array.
   return cv2.calcOpticalFlowFarneback(
-      *_grey(first, second),
-      None,
+      _grey(first),
+      _grey(second),
+      nothing,
       pyr_scale=0.5,
       levels=5,
       winsize=15,
@@ -33,11 +36,12 @@ def farneback(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 def dis(first: np.ndarray, second: np.ndarray) -> np.ndarray:
   """Dense inverse search, at OpenCV's medium preset."""
   search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-  return search.calc(*_grey(first, second), None)
+  nothing: Any = None
+  return search.calc(_grey(first), _grey(second), nothing)
 
 
-def _grey(*frames: np.ndarray) -> list[np.ndarray]:
-  return [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in frames]
+def _grey(frame: np.ndarray) -> np.ndarray:
+  return cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
 
 
 # RGB frames in uint8, [Y, X, 3], to the flow from the first, [Y, X, 2].

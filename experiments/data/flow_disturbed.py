@@ -41,4 +41,4 @@ class Disturbed:
       noisy[:, y : y + side, x : x + side] = 127.5 + self.deviation * noise
     else:
       noisy += self.deviation * rng.standard_normal(frames.shape, np.float32)
-    return np.uint8(np.clip(np.round(noisy), 0, 255))
+    return np.clip(np.round(noisy), 0, 255).astype(np.uint8)

@@ -50,7 +50,7 @@ def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
         f" pixels, which take {expected}"
     )
   flow = np.frombuffer(data, "<f4", offset=_HEADER).reshape(height, width, 2)
-  known = (np.abs(flow) <= UNKNOWN).all(-1)  # NaN is not.
+  known = np.all(np.abs(flow) <= UNKNOWN, axis=-1)  # NaN is not.
   return np.where(known[..., None], flow, 0).astype(np.float32), known
 
 

@@ -182,11 +182,11 @@ def _chairs(root: pathlib.Path, part: str) -> Iterator[Files]:
     )
   for flow, its in zip(flows, parts, strict=True):
     if its == part:
-      frames = (
+      first, second = (
           flow.with_name(flow.name.replace("_flow.flo", f"_img{i}.ppm"))
           for i in (1, 2)
       )
-      yield Files(*frames, flow)
+      yield Files(first, second, flow)
 
 
 # Name: folder, what is in it, and what finds the pairs there.
