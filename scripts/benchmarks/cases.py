@@ -28,6 +28,8 @@ CONFIGS = {
     "kinetics": ("kinetics:published", {"video": 6272, "audio": 15}),
     "flow": ("flow:patches", None),
 }
+# Settings that change memory and time alone.
+CHANGES = {"flow": {"model.decoder.chunk": 368 * 496 // 8}}
 LEARNING_RATE = 1e-4  # Of AdamW, after clipping at a norm of 1.
 
 
@@ -93,7 +95,9 @@ def make(
 ) -> Case:
   """A published model of random numbers, and a batch."""
   config = config_of(name)
-  config.update_from_flattened_dict(changes or {})
+  config.update_from_flattened_dict(
+      {**CHANGES.get(name, {}), **(changes or {})}
+  )
   network = build_network(config)
   rng = np.random.default_rng(0)
 
