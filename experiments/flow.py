@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from experiments.data import flow as flow_lib
+from experiments import tiles
 from experiments.data import flow_augment
 from experiments.data import flow_baselines
+from experiments.data import flow_colors
 from experiments.data import flow_scenes
 from experiments.data import flow_sets
 from experiments.data import pipeline
@@ -235,7 +236,7 @@ def draw(outputs, batch, most=4):
     error = matplotlib.colormaps["magma"](error)[..., :3]
     parts = [
         *batch["frames"][i],
-        *(flow_lib.colors(flow, longest) for flow in (true, found)),
+        *(flow_colors.colors(flow, longest) for flow in (true, found)),
         np.uint8(255 * error),
     ]
     rows.append(np.concatenate(parts, axis=1))
@@ -245,7 +246,7 @@ def draw(outputs, batch, most=4):
 def in_tiles(of_tile, frames, size, min_overlap, even):
   """The flow of larger frames, one tile after the other to save memory."""
   num_examples, num_frames, height, width, channels = frames.shape
-  corners = flow_lib.tiles(height, width, size[0], size[1], min_overlap, even)
+  corners = tiles.corners(height, width, size[0], size[1], min_overlap, even)
 
   def one(corner):
     start = (0, 0, corner[0], corner[1], 0)
@@ -254,7 +255,7 @@ def in_tiles(of_tile, frames, size, min_overlap, even):
 
   flows = hk.map(one, jnp.asarray(corners))
   found = dict(zip(corners, flows, strict=True))
-  return flow_lib.tiled(
+  return tiles.blended(
       lambda y, x: found[y, x], height, width, tuple(size), min_overlap, even
   )
 

@@ -19,7 +19,7 @@ import haiku as hk
 import jax
 import numpy as np
 
-from experiments.data import flow as flow_lib
+from experiments import tiles
 from experiments.data import image as image_lib
 from experiments.data import text as text_lib
 from experiments.task import PlainError
@@ -210,7 +210,7 @@ def flow(
   if first.shape != second.shape:
     raise PlainError(f"one is {_size(first)} pixels, the other {_size(second)}")
   try:
-    corners = flow_lib.tiles(height, width, tile_height, tile_width)
+    corners = tiles.corners(height, width, tile_height, tile_width)
   except ValueError as error:
     raise PlainError(str(error)) from error
   flows, pair = {}, (first, second)
@@ -225,7 +225,7 @@ def flow(
     frames = (np.asarray(frames) / 255.0 * 2.0 - 1.0).astype(np.float32)
     found = np.asarray(_apply(weights, {"frames": frames})["flow"], np.float32)
     flows |= zip(group, found[: len(group)], strict=True)
-  whole = flow_lib.tiled(lambda y, x: flows[y, x], height, width, tile)
+  whole = tiles.blended(lambda y, x: flows[y, x], height, width, tile)
   return np.asarray(whole)
 
 

@@ -32,7 +32,7 @@ import rich.progress
 from experiments import command
 from experiments import predictions
 from experiments import weights as weights_lib
-from experiments.data import flow as flow_lib
+from experiments.data import flow_colors
 from experiments.data import flow_files
 from experiments.data import image as image_lib
 from experiments.data import video as video_lib
@@ -100,7 +100,7 @@ def flow(args: argparse.Namespace) -> None:
         for i in tracked(range(len(frames) - 1))
     ]
   longest = max(float(np.hypot(x[..., 0], x[..., 1]).max()) for x in flows)
-  pictures = [flow_lib.colors(x, max(longest, 1e-6)) for x in flows]
+  pictures = [flow_colors.colors(x, max(longest, 1e-6)) for x in flows]
   if args.side_by_side:
     pictures = beside(frames, pictures)
   for file in args.output:

@@ -10,7 +10,7 @@ import pytest
 from experiments import build
 from experiments import evaluate
 from experiments import flow
-from experiments.data import flow as flow_lib
+from experiments import tiles
 from experiments.data import flow_scenes
 from experiments.data.pipeline import Shard
 from experiments.task import load
@@ -111,7 +111,7 @@ def test_frames_larger_than_the_models_are_blended_from_tiles():
       ]["flow"]
   )
   size = (14, 22)
-  whole = flow_lib.tiled(
+  whole = tiles.blended(
       lambda y, x: predict(frames[:, :, y : y + 14, x : x + 22]),
       19,
       31,

@@ -17,8 +17,8 @@ RULES = {
     ),
     "experiments/data": (
         "experiments.data"
-        " array_record av cv2 etils grain mlxtend mwparserfromhell numpy"
-        " sentencepiece tensorflow_datasets"
+        " PIL array_record av cv2 etils grain jaxtyping mlxtend"
+        " mwparserfromhell numpy sentencepiece tensorflow_datasets"
     ),
     "experiments/training": (
         "experiments.training experiments.task perceiver PIL grain haiku jax"

@@ -14,7 +14,7 @@ import pytest
 from experiments import build
 from experiments import predictions
 from experiments import weights
-from experiments.data import flow as flow_lib
+from experiments.data import flow_colors
 from experiments.data import flow_files
 from experiments.data import image as image_lib
 from experiments.data import text as text_lib
@@ -209,7 +209,7 @@ class TestFlow:
     expected = predictions.flow(made("flow"), *pair)
     np.testing.assert_allclose(flow_files.read_flo(flo)[0], expected, rtol=1e-5)
     np.testing.assert_array_equal(
-        image_lib.read(png), flow_lib.colors(expected)
+        image_lib.read(png), flow_colors.colors(expected)
     )
 
   def test_a_video_becomes_its_flow_beside_it(self, say, movie, tmp_path):

@@ -1,4 +1,4 @@
-"""Flow: colours, and tiles against the official ones."""
+"""Tiles of images, against the official ones."""
 
 import pathlib
 
@@ -6,48 +6,9 @@ from absl.testing import absltest
 from absl.testing import parameterized
 import numpy as np
 
-from experiments.data import flow
+from experiments import tiles
 
 GOLDEN = pathlib.Path(__file__).parent / "golden"
-
-
-class ColorsTest(parameterized.TestCase):
-
-  def test_direction_is_hue_and_length_is_saturation(self):
-    moves = np.array([[2, 0], [-2, 0], [1, 0], [0, 2], [0, -2], [0, 0]])
-    expected = [
-        [255, 0, 0],
-        [0, 255, 255],
-        [255, 128, 128],
-        [128, 255, 0],
-        [128, 0, 255],
-        [255, 255, 255],
-    ]
-    picture = flow.colors(moves[None])
-    np.testing.assert_allclose(picture[0], expected, atol=1)
-
-  def test_the_longest_can_be_given_and_exceeded(self):
-    moves = np.array([[[1.0, 0.0], [3.0, 0.0], [7.0, 0.0]]])
-    picture = flow.colors(moves, max_length=3.0)
-    self.assertEqual(
-        picture[0].tolist(), [[255, 170, 170], [255, 0, 0], [255, 0, 0]]
-    )
-
-  def test_what_is_unknown_is_black_and_changes_nothing_else(self):
-    moves = np.full([5, 3, 2], 2.0, np.float32)
-    expected = flow.colors(moves)
-    moves[0, 0, 0], moves[1, 1, 1], moves[2, 2, 0] = np.nan, -np.inf, 1.7e9
-    picture = flow.colors(moves)
-    for i in range(3):
-      self.assertEqual(picture[i, i].tolist(), [0, 0, 0])
-      expected[i, i] = 0
-    np.testing.assert_array_equal(picture, expected)
-
-  def test_no_motion_at_all_is_white(self):
-    picture = flow.colors(np.zeros([5, 3, 2], np.float32))
-    self.assertEqual(picture.dtype, np.uint8)
-    self.assertEqual(picture.shape, (5, 3, 3))
-    self.assertTrue((picture == 255).all())
 
 
 class TilesTest(parameterized.TestCase):
@@ -57,7 +18,7 @@ class TilesTest(parameterized.TestCase):
       self, tile, min_overlap
   ):
     for size in range(tile, 4 * tile + 1):
-      starts = flow.tile_starts(size, tile, min_overlap)
+      starts = tiles.starts(size, tile, min_overlap)
       self.assertEqual((starts[0], starts[-1]), (0, size - tile))
       steps = np.diff(starts)
       self.assertTrue((steps > 0).all(), size)
@@ -75,7 +36,7 @@ class TilesTest(parameterized.TestCase):
       if official[-2:-1] >= official[-1:]:
         wrong.add(size)  # The last but one sticks out, or is the last.
       else:
-        self.assertEqual(flow.tile_starts(size, tile), official)
+        self.assertEqual(tiles.starts(size, tile), official)
     expected = {tile}.union(
         *(range(k * step + 1, k * step + 21) for k in (2, 3))
     )
@@ -92,16 +53,16 @@ class TilesTest(parameterized.TestCase):
     }
     for size, grid in official.items():
       with self.subTest(size):
-        self.assertEqual(flow.tiles(*size, 368, 496), grid)
+        self.assertEqual(tiles.corners(*size, 368, 496), grid)
 
   def test_even_tiles_are_as_many_and_as_far_apart_as_each_other(self):
     self.assertEqual(
-        flow.tiles(436, 1024, 368, 496, even=True),
+        tiles.corners(436, 1024, 368, 496, even=True),
         [(y, x) for y in (0, 68) for x in (0, 264, 528)],
     )
     for size in range(368, 1500, 7):
-      starts = flow.tile_starts(size, 368, even=True)
-      self.assertLen(starts, len(flow.tile_starts(size, 368)))
+      starts = tiles.starts(size, 368, even=True)
+      self.assertLen(starts, len(tiles.starts(size, 368)))
       self.assertEqual((starts[0], starts[-1]), (0, size - 368))
       steps = np.diff(starts)
       self.assertLessEqual(steps.max(initial=0) - steps.min(initial=348), 1)
@@ -110,16 +71,16 @@ class TilesTest(parameterized.TestCase):
   def test_blending_is_the_official_one(self):
     golden = np.load(GOLDEN / "comp_flow_tiling.npz")
     grid = [tuple(corner) for corner in golden["in:grid"].tolist()]
-    self.assertEqual(flow.tiles(11, 22, 6, 8, 2), grid)
+    self.assertEqual(tiles.corners(11, 22, 6, 8, 2), grid)
     flows = dict(zip(grid, golden["in:patch_flows"][:, 0], strict=True))
-    whole = flow.tiled(lambda y, x: flows[y, x], 11, 22, (6, 8), 2)
+    whole = tiles.blended(lambda y, x: flows[y, x], 11, 22, (6, 8), 2)
     self.assertEqual(whole.dtype, np.float32)
     np.testing.assert_allclose(
         whole, golden["out:flow"][0], rtol=1e-5, atol=1e-6
     )
     total = np.zeros([11, 22])
     for y, x in grid:
-      total[y : y + 6, x : x + 8] += flow.tile_weights(6, 8)
+      total[y : y + 6, x : x + 8] += tiles.weights(6, 8)
     np.testing.assert_array_equal(total, golden["out:weight_sum"][0, ..., 0])
 
   @parameterized.parameters((13, 17), (29, 17), (23, 67), (26, 34))
@@ -132,21 +93,21 @@ class TilesTest(parameterized.TestCase):
       asked.append((y, x))
       return whole[y : y + 13, x : x + 17]
 
-    again = flow.tiled(predict, height, width, (13, 17), 5)
+    again = tiles.blended(predict, height, width, (13, 17), 5)
     np.testing.assert_allclose(again, whole, rtol=1e-5)
-    self.assertEqual(asked, flow.tiles(height, width, 13, 17, 5))
+    self.assertEqual(asked, tiles.corners(height, width, 13, 17, 5))
 
   def test_an_image_smaller_than_a_tile_is_refused_with_the_sizes(self):
     for height, width in ((367, 496), (368, 495)):
       message = f"{height} x {width} pixels is smaller .* 368 x 496"
       with self.assertRaisesRegex(ValueError, message):
-        flow.tiled(lambda y, x: np.zeros([368, 496, 2]), height, width)
+        tiles.blended(lambda y, x: np.zeros([368, 496, 2]), height, width)
     with self.assertRaisesRegex(ValueError, "367 pixels"):
-      flow.tile_starts(367, 368)
+      tiles.starts(367, 368)
 
   def test_an_overlap_of_whole_tiles_is_refused(self):
     with self.assertRaisesRegex(ValueError, "tiles of 20 cannot overlap by 20"):
-      flow.tile_starts(31, 20)
+      tiles.starts(31, 20)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,14 @@
-"""Optical flow: its colours, and images larger than the model's."""
+"""Images larger than what a model sees, and their flow from that of tiles."""
 
 from collections.abc import Callable
 import math
 
-import cv2
 from jax import Array
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data.flow_files import UNKNOWN
 
-
-def colors(flow: np.ndarray, max_length: float | None = None) -> np.ndarray:
-  """A picture of flow: its direction is the hue, its length the saturation.
-
-  Args:
-    flow: [Y, X, 2]; what is unknown, infinite or no number becomes black.
-    max_length: of what has the fullest colour; the longest's by default.
-
-  Returns:
-    RGB, uint8 [Y, X, 3], white where nothing moves.
-  """
-  with np.errstate(invalid="ignore"):  # Older NumPy warns about NaN.
-    known = np.all(np.abs(flow) <= UNKNOWN, axis=-1)
-  x, y = np.where(known, np.moveaxis(flow, -1, 0), 0.0)
-  length = np.hypot(x, y)
-  if max_length is None:
-    max_length = max(length.max(), 1e-6)
-  hue = np.degrees(np.arctan2(y, x)) % 360.0
-  saturation = np.minimum(length / max_length, 1.0)
-  hsv = np.stack([hue, saturation, known], axis=-1).astype(np.float32)
-  rgb = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)
-  return np.round(255.0 * rgb).astype(np.uint8)
-
-
-def tile_starts(
+def starts(
     size: int, tile: int, min_overlap: int = 20, even: bool = False
 ) -> list[int]:
   """Where tiles begin along an axis, as few as the overlap allows.
@@ -52,12 +26,12 @@ def tile_starts(
     raise ValueError(f"tiles of {tile} cannot overlap by {min_overlap}")
   before_last = math.ceil((size - tile) / step)
   if even:
-    starts = np.linspace(0, size - tile, before_last + 1)
-    return [int(start) for start in np.round(starts)]
+    exact = np.linspace(0, size - tile, before_last + 1)
+    return [int(start) for start in np.round(exact)]
   return [step * i for i in range(before_last)] + [size - tile]
 
 
-def tiles(
+def corners(
     height: int,
     width: int,
     tile_height: int,
@@ -77,12 +51,12 @@ def tiles(
         f"an image of {height} x {width} pixels is smaller than a tile of"
         f" {tile_height} x {tile_width}"
     )
-  ys = tile_starts(height, tile_height, min_overlap, even)
-  xs = tile_starts(width, tile_width, min_overlap, even)
+  ys = starts(height, tile_height, min_overlap, even)
+  xs = starts(width, tile_width, min_overlap, even)
   return [(y, x) for y in ys for x in xs]
 
 
-def tile_weights(tile_height: int, tile_width: int) -> np.ndarray:
+def weights(tile_height: int, tile_width: int) -> np.ndarray:
   """How far each pixel is from the outside, float32 [tile_height, tile_width].
 
   A tile knows least at its edge: what moves out of it is unseen.
@@ -94,7 +68,7 @@ def tile_weights(tile_height: int, tile_width: int) -> np.ndarray:
   return np.minimum(y[:, None], x[None, :]).astype(np.float32)
 
 
-def tiled(
+def blended(
     predict: Callable[[int, int], Array],
     height: int,
     width: int,
@@ -110,19 +84,19 @@ def tiled(
     width: of the image.
     tile: height and width of what the model sees.
     min_overlap: pixels that neighbours share, at least.
-    even: as in `tile_starts`.
+    even: as in `starts`.
 
   Returns:
-    the tiles' mean, weighted by `tile_weights`, [..., height, width, 2].
+    the tiles' mean, weighted by `weights`, [..., height, width, 2].
 
   Raises:
     ValueError: if the image is smaller than a tile.
   """
-  weights = tile_weights(*tile)[..., None]
+  weight = weights(*tile)[..., None]
   flow, total = jnp.zeros([]), np.zeros([])
-  for y, x in tiles(height, width, *tile, min_overlap, even):
-    part = weights * predict(y, x)
+  for y, x in corners(height, width, *tile, min_overlap, even):
+    part = weight * predict(y, x)
     around = [(y, height - y - tile[0]), (x, width - x - tile[1]), (0, 0)]
     flow += jnp.pad(part, [(0, 0)] * (part.ndim - 3) + around)
-    total = total + np.pad(weights, around)
+    total = total + np.pad(weight, around)
   return flow / total.astype(np.float32)
