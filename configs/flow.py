@@ -70,6 +70,7 @@ def get_config(variant: str = "patches") -> ConfigDict:
   config.eval_pairs = 64  # Of those that are generated.
   config.scenes = ConfigDict({"size": (448, 576)})
   config.homographies = ConfigDict()
+  config.motorcycle = ConfigDict({"shrink": 1})
   config.best = "sintel_final/epe"
   config.best_is_largest = False
   config.batch_size = 512
@@ -96,6 +97,7 @@ def mini(config: ConfigDict) -> None:
   config.train = "scenes"
   config.scenes = {"size": (64, 80), "translation": 8.0, "warp": 1.0}
   config.homographies = {"motion": 4.0}
+  config.motorcycle.shrink = 8  # A tenth of its frame, as in the large scenes.
   config.augmentation = {"erased_size": (6, 12)}
   config.evals = ("scenes", "homographies", "motorcycle")
   config.disturbed = "scenes"

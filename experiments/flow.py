@@ -34,8 +34,8 @@ from perceiver import losses
 from perceiver import outputs
 from perceiver import Processor
 
-# What the metrics of the model's flow, and of others', begin with.
-WAYS = ("", *(f"{name}_" for name in flow_baselines.BASELINES))
+# What the metrics of the model's flow, and of others', end with.
+WAYS = ("", *(f"_{name}" for name in flow_baselines.BASELINES))
 
 
 def network(config) -> Network:
@@ -144,7 +144,7 @@ def pairs_of(name, part, config) -> Any:
   if name == "homographies":
     return flow_scenes.Homographies(**settings, **config.homographies)
   if name == "motorcycle":
-    return [flow_scenes.motorcycle()]
+    return [flow_scenes.motorcycle(**config.motorcycle)]
   return flow_sets.open_pairs(name, config.data_dir)
 
 
@@ -170,15 +170,15 @@ def measure(outputs, batch):
   for name, flow in flows_of(outputs, batch).items():
     error = losses.end_point_error(flow, batch["flow"])
     is_outlier = (error > 3) & (error > 0.05 * length)
-    sums[f"{name}epe"] = (error * known).sum((1, 2))
-    sums[f"{name}outliers"] = (is_outlier & known).sum((1, 2))
+    sums[f"epe{name}"] = (error * known).sum((1, 2))
+    sums[f"outliers{name}"] = (is_outlier & known).sum((1, 2))
   return sums
 
 
 def flows_of(outputs, batch):
-  """The model's flow and the baselines', by what their metrics begin with."""
+  """The model's flow and the baselines', by what their metrics end with."""
   return {"": outputs["flow"]} | {
-      f"{name}_": batch[name] for name in flow_baselines.BASELINES
+      f"_{name}": batch[name] for name in flow_baselines.BASELINES
   }
 
 
@@ -192,10 +192,10 @@ def summarize(measured):
   is_known = known > 0
   found = {"without_flow": float((~is_known).sum())}
   for name in WAYS:
-    each = measured[f"{name}epe"][is_known] / known[is_known]
-    outliers = measured[f"{name}outliers"].sum() / max(known.sum(), 1)
-    found[f"{name}epe"] = float(np.mean(each)) if len(each) else float("nan")
-    found[f"{name}fl_all"] = 100 * float(outliers)
+    each = measured[f"epe{name}"][is_known] / known[is_known]
+    outliers = measured[f"outliers{name}"].sum() / max(known.sum(), 1)
+    found[f"epe{name}"] = float(np.mean(each)) if len(each) else float("nan")
+    found[f"fl_all{name}"] = 100 * float(outliers)
   return found
 
 
@@ -207,7 +207,7 @@ def measure_change(outputs, batch):
   measured = measure(outputs, batch) | {"disturbed": batch["disturbed"]}
   for name, flow in flows_of(outputs, batch).items():
     change = jnp.square(flow[1::2] - flow[::2]).mean((1, 2, 3))
-    measured[f"{name}change"] = jnp.repeat(change, 2)
+    measured[f"change{name}"] = jnp.repeat(change, 2)
   return measured
 
 
@@ -220,8 +220,8 @@ def summarize_change(measured):
   )
   before, found = summarize(clean), summarize(noisy)
   for name in WAYS:
-    found[f"{name}clean_epe"] = before[f"{name}epe"]
-    found[f"{name}change"] = float(noisy[f"{name}change"].mean())
+    found[f"clean_epe{name}"] = before[f"epe{name}"]
+    found[f"change{name}"] = float(noisy[f"change{name}"].mean())
   return found
 
 

@@ -5,11 +5,13 @@
         --text=NAME=GLOB [--processes=N]
     python -m scripts.prepare_data sentencepiece --corpus=c4,wikipedia
         --vocabulary_size=32000 --model=FILE.model
+    python -m scripts.prepare_data scenes --pairs=40000 [--textures=DIR]
 
 All take --data_dir=DIR. The first name is that of a module in
 experiments/data/builders. `mlm` makes corpora of files that you have: of the
 allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
 the same command goes on. `sentencepiece` learns pieces from such corpora.
+`scenes` draws pairs of frames with their flow, as AutoFlow's files.
 """
 
 import argparse
@@ -18,8 +20,10 @@ from collections.abc import Iterator
 from collections.abc import Mapping
 from concurrent.futures.process import BrokenProcessPool
 import contextlib
+import functools
 import importlib
 import io
+import multiprocessing
 import pathlib
 import pkgutil
 import re
@@ -131,6 +135,38 @@ def learn_pieces(args: argparse.Namespace) -> None:
     raise corpus.CorpusError(f"SentencePiece: {reason}") from error
   jobs.write(pathlib.Path(args.model).expanduser(), model.getvalue())
   print(f"{args.model}: {args.vocabulary_size:,} pieces of {args.corpus}")
+
+
+def draw_scenes(args: argparse.Namespace) -> None:
+  """Draws pairs of frames; those that are there are not drawn again."""
+  from experiments.data import flow_scenes
+  from experiments.task import PlainError
+
+  folder = pathlib.Path(args.data_dir).expanduser() / "autoflow"
+  try:
+    scenes = flow_scenes.Scenes(
+        size=tuple(args.size),
+        length=args.pairs,
+        seed=args.seed,
+        textures=args.textures,
+        part="all",
+    )
+  except (FileNotFoundError, ValueError) as error:
+    raise PlainError(str(error)) from error
+  write = functools.partial(
+      flow_scenes.write_autoflow, scenes=scenes, folder=folder
+  )
+  pool = multiprocessing.get_context("spawn").Pool(args.processes or None)
+  with pool:
+    paths = pool.imap_unordered(write, range(args.pairs), chunksize=8)
+    for _ in rich.progress.track(
+        paths,
+        description="scenes",
+        total=args.pairs,
+        console=rich.console.Console(stderr=True),
+    ):
+      pass
+  print(f"{args.pairs:,} pairs of {args.size[0]} x {args.size[1]} in {folder}")
 
 
 def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
@@ -279,6 +315,14 @@ def parser() -> Parser:
   learn.add_argument("--model", required=True, help="FILE.model, is written")
   learn.add_argument("--max_bytes", type=int, default=200_000_000)
   learn.add_argument("--seed", type=int, default=0, help="of the sample")
+  scenes = add("scenes", draw_scenes, "pairs of frames with optical flow")
+  scenes.add_argument("--pairs", type=int, default=40_000)
+  scenes.add_argument("--textures", help="a folder of pictures")
+  scenes.add_argument(
+      "--size", type=int, nargs=2, default=(448, 576), help="height and width"
+  )
+  scenes.add_argument("--seed", type=int, default=0)
+  scenes.add_argument("--processes", type=int, default=0, help="0: one a core")
   return whole
 
 

@@ -282,11 +282,14 @@ class Page:
     )
     for i, heading in enumerate(self.headings):
       heading = heading.replace(", ", ",\n")
-      table.add_column(heading, justify="right" if i else "left", no_wrap=i > 0)
+      table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     for cells in self.lines:
       # What looks like markup is none.
       table.add_row(*map(rich.text.Text, cells))
-    console.print(table)
+    # Wider than the terminal if need be: half a number is none.
+    options = console.options.update(max_width=1000)
+    width = console.measure(table, options=options).maximum
+    rich.console.Console(file=console.file, width=width).print(table)
     for i, note in enumerate(self.notes, start=1):
       console.print(f"[{i}] {note}", markup=False, highlight=False)
     console.print()
@@ -302,9 +305,13 @@ def page_of(key: str, found: list[Figure]) -> Page:
   """The figures of a table; one that differs refers to its reason."""
   columns = list(dict.fromkeys(figure.column for figure in found))
   fitted = {figure.column for figure in found if figure.fit is not None}
+  printed = {figure.column for figure in found if figure.paper is not None}
   headings = [""]
   for column in columns:
-    headings += [f"{COLUMNS[column]}, paper", "ours"]
+    if column in printed:
+      headings += [f"{COLUMNS[column]}, paper", "ours"]
+    else:
+      headings.append(COLUMNS[column])
     headings += ["off by"] * (column in COUNTED)
     headings += ["as noted"] * (column in fitted)
   notes: list[str] = []
@@ -320,7 +327,8 @@ def page_of(key: str, found: list[Figure]) -> Page:
   for row in TABLES[key].rows:
     line = [row.label]
     for figure in (f for f in found if f.row is row):
-      line.append(figure.paper or NOTHING)
+      if figure.column in printed:
+        line.append(figure.paper or NOTHING)
       if figure.column in COUNTED:
         mark = note(figure.reason) or ("" if figure.agrees else " !")
         line += [shown(figure.ours), percentage(figure.difference) + mark]

@@ -13,10 +13,10 @@ class ColorsTest(parameterized.TestCase):
     moves = np.array([[2, 0], [-2, 0], [1, 0], [0, 2], [0, -2], [0, 0]])
     expected = [
         [255, 0, 0],
-        [0, 255, 255],
+        [0, 209, 255],
         [255, 128, 128],
-        [128, 255, 0],
-        [128, 0, 255],
+        [255, 230, 0],
+        [88, 0, 255],
         [255, 255, 255],
     ]
     picture = flow_colors.colors(moves[None])
@@ -26,7 +26,7 @@ class ColorsTest(parameterized.TestCase):
     moves = np.array([[[1.0, 0.0], [3.0, 0.0], [7.0, 0.0]]])
     picture = flow_colors.colors(moves, max_length=3.0)
     self.assertEqual(
-        picture[0].tolist(), [[255, 170, 170], [255, 0, 0], [255, 0, 0]]
+        picture[0].tolist(), [[255, 170, 170], [255, 0, 0], [191, 0, 0]]
     )
 
   def test_what_is_unknown_is_black_and_changes_nothing_else(self):

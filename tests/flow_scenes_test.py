@@ -369,9 +369,26 @@ def test_the_motorcycle_warped_back_is_itself():
   assert residuals(pair) < 0.2 * residuals(pair, back=0)
 
 
+@needs_photographs
+def test_a_shrunk_motorcycle_has_the_same_flow_in_larger_pixels():
+  whole, pair = flow_scenes.motorcycle(), flow_scenes.motorcycle(7)
+  assert pair["frames"].shape == (2, 71, 105, 3)
+  for y, x in [(0, 2), (13, 31), (70, 104)]:
+    block = np.s_[7 * y : 7 * y + 7, 7 * x : 7 * x + 7]
+    assert pair["known"][y, x] == whole["known"][block].all()
+    if pair["known"][y, x]:
+      median = np.median(whole["flow"][block][..., 0]) / 7
+      np.testing.assert_allclose(pair["flow"][y, x], [median, 0], rtol=1e-6)
+  assert pair["known"].mean() > 0.6
+  assert residuals(pair) < 0.5 * residuals(pair, back=0)
+
+
 def test_autoflows_files_are_read_as_they_were_written(textures, tmp_path):
   source = scenes(textures, length=5)
-  folders = flow_scenes.write_autoflow(source, tmp_path, batches=3)
+  folders = [
+      flow_scenes.write_autoflow(index, source, tmp_path, batches=3)
+      for index in range(5)
+  ]
   assert [str(folder.relative_to(tmp_path)) for folder in folders] == [
       f"static_40k_png_1_of_4/table_{table}_batch_{batch}"
       for table, batch in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]
@@ -388,3 +405,11 @@ def test_autoflows_files_are_read_as_they_were_written(textures, tmp_path):
     for number, frame in enumerate(pair["frames"]):
       written = image.read(folder / f"im{number}.png")
       np.testing.assert_array_equal(written, frame)
+  (folders[0] / "im0.png").write_bytes(b"mine")
+  (folders[1] / "forward.flo").unlink()
+  (folders[1] / "im0.png").write_bytes(b"half")
+  for index in (0, 1):
+    flow_scenes.write_autoflow(index, source, tmp_path, batches=3)
+  assert (folders[0] / "im0.png").read_bytes() == b"mine"
+  assert (folders[1] / "im0.png").read_bytes() != b"half"
+  assert (folders[1] / "forward.flo").exists()

@@ -512,10 +512,14 @@ class Homographies(_Pairs):
     }
 
 
-def motorcycle() -> Pair:
+def motorcycle(shrink: int = 1) -> Pair:
   """A pair of a real scene from two places side by side, [500, 741].
 
   The flow is known where its disparity was measured.
+
+  Args:
+    shrink: how many pixels of a row and of a column become one; as its flow
+      has the median of theirs if all are known.
 
   Raises:
     FileNotFoundError: if scikit-image, which has it, is not installed.
@@ -529,7 +533,19 @@ def motorcycle() -> Pair:
   ]
   with np.load(folder / "motorcycle_disp.npz") as arrays:
     disparity = arrays["arr_0"]
-  known = np.isfinite(disparity)
+  height, width = (side // shrink for side in disparity.shape)
+  disparity = disparity[: height * shrink, : width * shrink]
+  frames = [
+      cv2.resize(
+          frame[: height * shrink, : width * shrink],
+          (width, height),
+          interpolation=cv2.INTER_AREA,
+      )
+      for frame in frames
+  ]
+  blocks = disparity.reshape(height, shrink, width, shrink)
+  disparity = np.median(blocks.swapaxes(1, 2), axis=(2, 3)) / shrink
+  known = np.isfinite(blocks).all((1, 3))
   disparity = np.where(known, disparity, 0).astype(np.float32)
   rows, columns = np.indices(known.shape)
   there = np.rint(columns - disparity).astype(int)
@@ -547,33 +563,34 @@ def motorcycle() -> Pair:
 
 
 def write_autoflow(
-    scenes: Any, folder: Path, batches: int = 4
-) -> list[pathlib.Path]:
-  """Writes pairs as AutoFlow's files.
+    index: int, scenes: Any, folder: Path, batches: int = 4
+) -> pathlib.Path:
+  """Writes a pair as AutoFlow's files.
 
   Args:
+    index: of the pair.
     scenes: pairs, by index.
-    folder: to which "static_40k_png_1_of_4/table_T_batch_S/" are added, each
-      with im0.png, im1.png and forward.flo.
+    folder: to which "static_40k_png_1_of_4/table_T_batch_S/" is added, with
+      im0.png, im1.png and, last of all, forward.flo.
     batches: how many S there are for each T.
 
   Returns:
-    The folder of each pair.
+    The pair's folder. If forward.flo is there already, nothing is written.
   """
-  folders = []
-  for index in range(len(scenes)):
-    pair = scenes[index]
-    table, batch = divmod(index, batches)
-    name = f"table_{table}_batch_{batch}"
-    path = pathlib.Path(folder) / "static_40k_png_1_of_4" / name
-    path.mkdir(parents=True, exist_ok=True)
-    for number, frame in enumerate(pair["frames"]):
-      file = path / f"im{number}.png"
-      if not cv2.imwrite(str(file), frame[..., ::-1]):
-        raise OSError(f"{file} could not be written")
-    flow_files.write_flo(path / "forward.flo", pair["flow"], pair["known"])
-    folders.append(path)
-  return folders
+  table, batch = divmod(index, batches)
+  name = f"table_{table}_batch_{batch}"
+  path = pathlib.Path(folder) / "static_40k_png_1_of_4" / name
+  if (path / "forward.flo").exists():
+    return path
+  path.mkdir(parents=True, exist_ok=True)
+  pair = scenes[index]
+  for number, frame in enumerate(pair["frames"]):
+    png = cv2.imencode(".png", frame[..., ::-1])[1]
+    (path / f"im{number}.png").write_bytes(png.tobytes())
+  part = path / "forward.part"
+  flow_files.write_flo(part, pair["flow"], pair["known"])
+  part.rename(path / "forward.flo")
+  return path
 
 
 def _skimage_folder() -> pathlib.Path:
