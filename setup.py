@@ -48,6 +48,7 @@ setuptools.setup(
         "safetensors>=0.5",
         "scikit-image>=0.25",  # Ships photographs, for scenes.
         "sentencepiece>=0.2",
+        "simplejpeg>=1.8",  # Decodes JPEG as TensorFlow does.
         "tensorboard>=2.18",
         "tensorboardX>=2.6",
         "tensorflow-datasets>=4.9.9",

@@ -18,7 +18,7 @@ RULES = {
     "experiments/data": (
         "experiments.data"
         " PIL array_record av cv2 etils grain jaxtyping mlxtend"
-        " mwparserfromhell numpy sentencepiece tensorflow_datasets"
+        " mwparserfromhell numpy sentencepiece simplejpeg tensorflow_datasets"
     ),
     "experiments/training": (
         "experiments.training experiments.task perceiver PIL grain haiku jax"

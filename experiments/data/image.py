@@ -5,27 +5,61 @@ import pathlib
 
 import cv2
 import numpy as np
+import simplejpeg
 
 # Of ImageNet's pixels, in [0, 255].
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406])
 STD = 255.0 * np.array([0.229, 0.224, 0.225])
 
+_JPEG = b"\xff\xd8"  # How such a file starts.
+
+
+class ImageError(ValueError):
+  """An image, or what is known of it, is of no use; says which and why."""
+
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-  """An image file as RGB, uint8 [Y, X, 3].
+  """An image file as RGB, uint8 [Y, X, 3], turned upright if it says how.
 
-  Gray becomes colour, 16 bits become 8, transparency is dropped, and the image
-  is turned upright if the file says how.
+  Gray and CMYK become RGB, 16 bits become 8, and transparency is dropped.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if it holds no image.
+    ImageError: if it holds no image.
   """
-  content = np.frombuffer(pathlib.Path(path).read_bytes(), np.uint8)
+  return _by_opencv(pathlib.Path(path).read_bytes(), path, cv2.IMREAD_COLOR)
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+  """An image as the published classifiers were trained on, as `read`.
+
+  It is not turned upright. The pixels of JPEG are TensorFlow's to the bit,
+  whose inverse cosine transform is the less exact of two.
+
+  Args:
+    content: of a file.
+    name: of the file.
+
+  Raises:
+    ImageError: if it holds no image, or not all of it.
+  """
+  if content[:2] == _JPEG:
+    try:
+      return simplejpeg.decode_jpeg(content, fastdct=True)
+    except ValueError:
+      pass  # It may still be CMYK, or complete but for what does not matter.
+  how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+  return _by_opencv(content, name, how)
+
+
+def _by_opencv(
+    content: bytes, name: str | os.PathLike[str], how: int
+) -> np.ndarray:
   # OpenCV itself fails on nothing at all.
-  image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
+  array = np.frombuffer(content, np.uint8)
+  image = cv2.imdecode(array, how) if content else None
   if image is None:
-    raise ValueError(f"{path} holds no image that OpenCV can read")
+    raise ImageError(f"{name} holds no image that OpenCV can read")
   return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
@@ -44,6 +45,24 @@ def source(name: str, split: str, data_dir: str) -> Any:
     FileNotFoundError: if it is not there; says which command prepares it.
     ValueError: if it is in another format; says which command converts it.
   """
+  builder = prepared(name, data_dir)
+  folder, file_format = builder.data_path, builder.info.file_format.value
+  if file_format != "array_record":
+    raise ValueError(
+        f"{folder} holds {file_format} files, which cannot be read by"
+        " index: `pip install -e '.[tensorflow]'` and `tfds convert_format"
+        f" --dataset_dir={folder} --out_file_format=array_record` make"
+        " files that can"
+    )
+  return builder.as_data_source(split)
+
+
+def prepared(name: str, data_dir: str) -> Any:
+  """What TFDS knows of the newest version of a data set: its builder.
+
+  Raises:
+    FileNotFoundError: as `source`.
+  """
   root = pathlib.Path(data_dir).expanduser()
   versions = list((root / name).glob("[0-9]*/dataset_info.json"))
   if not versions:
@@ -54,16 +73,7 @@ def source(name: str, split: str, data_dir: str) -> Any:
   newest = max(versions, key=lambda path: tfds.core.Version(path.parent.name))
   # A decorator hides the function's arguments from type checkers.
   open_builder: Any = read_only_builder.builder_from_directory
-  builder = open_builder(newest.parent)
-  file_format = builder.info.file_format.value
-  if file_format != "array_record":
-    raise ValueError(
-        f"{newest.parent} holds {file_format} files, which cannot be read by"
-        " index: `pip install -e '.[tensorflow]'` and `tfds convert_format"
-        f" --dataset_dir={newest.parent} --out_file_format=array_record` make"
-        " files that can"
-    )
-  return builder.as_data_source(split)
+  return open_builder(newest.parent)
 
 
 def train(
@@ -74,6 +84,8 @@ def train(
     seed: int,
     shard: Shard,
     num_workers: int = 0,
+    mix: Step | None = None,
+    skip: type[Exception] | None = None,
 ) -> grain.IterDataset:
   """Endless batches, in a new order every epoch.
 
@@ -84,6 +96,11 @@ def train(
     seed: of the order and of the steps' random numbers.
     shard: which rows of each batch are this process's.
     num_workers: processes that prepare batches; 0: threads of this one.
+    mix: a step that makes one example of two that follow each other. It gets
+      each of their values stacked, and "row": the number of what it makes.
+    skip: if reading an example or changing it raises this, another one, which
+      is always the same, takes its place. "skipped" then says for each row how
+      many were of no use; more than nine in one place raise the last's error.
 
   Returns:
     this process's rows of every batch, which iterate from any saved state.
@@ -94,7 +111,14 @@ def train(
   examples = source
   if not isinstance(source, grain.MapDataset):
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
-  batches = _batches(_apply(examples, steps), batch_size, shard)
+  examples = _apply(examples, steps)
+  if mix:
+    pairs = examples.batch(2)
+    pairs = pairs.map_with_index(lambda i, pair: {**pair, "row": i})
+    examples = pairs.random_map(mix)
+  if skip:
+    examples = _Skipping(examples, skip)
+  batches = _batches(examples, batch_size, shard)
   if not num_workers:
     return batches.to_iter_dataset(_AHEAD)
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
@@ -137,6 +161,37 @@ class _Padded:
 
   def __getitem__(self, index: int) -> Example:
     return self._source[min(index, self.num_real - 1)]
+
+
+class _Skipping(grain.MapDataset):
+  """Endless examples, without those that raise an error."""
+
+  # Further away than any training goes, so that what takes an example's place
+  # is seen, and changed at random, like no other. Even, for steps that differ
+  # between even and odd rows.
+  _JUMP = 2**40
+  _TRIES = 10
+
+  def __init__(self, parent: grain.MapDataset, error: type[Exception]):
+    super().__init__(parent)
+    self._error = error
+
+  def __len__(self) -> int:
+    return len(self._parent)
+
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return self.slice(index)
+    skipped = 0
+    while True:
+      try:
+        example = self._parent[index + skipped * self._JUMP]
+        return {**example, "skipped": np.int32(skipped)}
+      except self._error as error:
+        logging.warning("skipped: %s", error)
+        skipped += 1
+        if skipped == self._TRIES:
+          raise
 
 
 def _apply(

@@ -1,0 +1,97 @@
+"""MixUp and CutMix: one training example of two.
+
+Source: Zhang et al., 2017; Yun et al., 2019; as the pipeline published with
+Perceiver IO does it.
+"""
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+from experiments.data.pipeline import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Mix:
+  """Makes one example of two: even rows by MixUp and odd ones by CutMix.
+
+  As published, half of a batch is mixed in each way; there, these are its
+  halves.
+  """
+
+  alpha: float = 0.2  # MixUp's share of the first image is Beta(alpha, alpha).
+  mixup: bool = True
+  cutmix: bool = True
+
+  def __post_init__(self):
+    if not (self.mixup or self.cutmix):
+      raise ValueError(
+          "neither mixup nor cutmix: examples stay unmixed without"
+      )
+
+  def __call__(self, pair: Example, rng: np.random.Generator) -> Example:
+    """Mixes two examples.
+
+    Args:
+      pair: "image", float32 [2, Y, X, 3], "label", int [2], and "row", the
+        number of what is made.
+      rng: of the shares and places.
+
+    Returns:
+      "image", float32 [Y, X, 3], "label" of the first, "mix_label" of the
+      second, and "ratio", float32: how much of the image is the first.
+    """
+    first, second = pair["image"]
+    if self.mixup and not (self.cutmix and pair["row"] % 2):
+      ratio = np.float32(rng.beta(self.alpha, self.alpha))
+      image = blended(first, second, ratio)
+    else:
+      height, width, _ = first.shape
+      x, y = rng.integers(width), rng.integers(height)
+      mask = np.zeros([height, width, 1], bool)
+      mask[cutmix_box(height, width, int(x), int(y), rng.random())] = True
+      image = boxed(first, second, mask)
+      ratio = np.float32(mask.mean())
+    return {
+        "image": image,
+        "label": pair["label"][0],
+        "mix_label": pair["label"][1],
+        "ratio": ratio,
+    }
+
+
+def blended(
+    first: np.ndarray, second: np.ndarray, ratio: np.float32
+) -> np.ndarray:
+  """A share of one image, and the rest of another."""
+  return cv2.addWeighted(first, float(ratio), second, float(1 - ratio), 0)
+
+
+def boxed(
+    first: np.ndarray, second: np.ndarray, mask: np.ndarray
+) -> np.ndarray:
+  """One image where a mask, [Y, X, 1], is True, and another elsewhere."""
+  return np.where(mask, first, second)
+
+
+def cutmix_box(
+    height: int, width: int, x: int, y: int, share: float
+) -> tuple[slice, slice]:
+  """The rows and columns in which an image is kept.
+
+  Args:
+    height: of the image.
+    width: of the image.
+    x: of the box's middle.
+    y: of the box's middle.
+    share: of the image that is to be outside of the box, if that were not cut
+      off at the borders.
+  """
+  part = math.sqrt(1 - share)
+  half_y, half_x = int(part * height) // 2, int(part * width) // 2
+  return (
+      slice(max(0, y - half_y), min(height, y + half_y)),
+      slice(max(0, x - half_x), min(width, x + half_x)),
+  )
