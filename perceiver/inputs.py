@@ -186,6 +186,24 @@ def audio_patches(
   return rearrange(audio, "b (m s) c -> b m (s c)", s=size)
 
 
+def points(
+    pos: Float[Array, "B M d"], num_bands: int, max_frequency: int
+) -> Float[Array, "B M {pos.shape[-1]*(2*num_bands+1)}"]:
+  """Fourier features of where points are; they have nothing else.
+
+  Args:
+    pos: points in [-1, 1]^d; on their order nothing depends.
+    num_bands: frequencies per axis.
+    max_frequency: of them, in half cycles per unit of `pos`; the least is 1.
+
+  Source: Perceiver, §4.3.
+  """
+  resolution = [2 * max_frequency] * pos.shape[-1]  # Nyquist is half.
+  return jax.vmap(
+      lambda each: position.fourier_features(each, num_bands, resolution)
+  )(pos)
+
+
 def tokens(
     ids: Int[Array, "B M"],
     vocabulary_size: int,

@@ -92,5 +92,32 @@ class LearnedPositionsTest(parameterized.TestCase):
       np.testing.assert_allclose(x[i], expected, atol=1e-5)
 
 
+class PointsTest(parameterized.TestCase):
+
+  def test_each_coordinate_has_frequencies_up_to_the_highest(self):
+    pos = jnp.asarray([[[0.5, -1.0]], [[0.0, 0.25]]])
+    x = inputs.points(pos, 2, 2)  # Half cycles: 1 and 2 a unit.
+    r = 0.5**0.5
+    sines = [[1, 0, 0, 0], [0, 0, r, 1]]
+    cosines = [[0, -1, -1, 1], [1, 1, r, 0]]
+    expected = np.concatenate([pos[:, 0], sines, cosines], axis=-1)
+    np.testing.assert_allclose(x[:, 0], expected, atol=1e-6)
+
+  def test_points_do_not_see_each_other(self):
+    pos = jnp.tanh(normal(2, 7, 3))
+    x = inputs.points(pos, 5, 1120)
+    self.assertEqual(x.shape, (2, 7, 33))
+    np.testing.assert_array_equal(
+        inputs.points(pos[:, ::-1], 5, 1120), x[:, ::-1]
+    )
+
+  def test_are_the_pixels_positions_on_their_grid(self):
+    grid = position.grid([3, 5])
+    expected = position.fourier_features(grid, 4, [14, 14])
+    np.testing.assert_allclose(
+        inputs.points(grid[None], 4, 7)[0], expected, atol=1e-6
+    )
+
+
 if __name__ == "__main__":
   absltest.main()
