@@ -41,6 +41,7 @@ COLUMNS = {
 }
 # A column's name in metrics.jsonl.
 METRICS = {
+    "top1": "test/top1",
     "avg": "dev/average",
     "bits_per_byte": "wikipedia/bits_per_byte",
     "clean": "sintel_clean/epe",
@@ -485,6 +486,12 @@ TABLES = {
             ALL_OUTPUTS,
             {"flops": KINETICS_EVALUATION_FLOPS},
         ),
+    ),
+    "P4": table(
+        "Perceiver, Table 4: ModelNet40",
+        "top1",
+        ("Perceiver", "modelnet40:perceiver", "85.7"),
+        ("mini, generated shapes", "modelnet40:mini", None),
     ),
     "P5": table(
         "Perceiver, Table 5: ImageNet, cross-attends alone",

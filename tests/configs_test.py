@@ -17,7 +17,7 @@ NAMES = sorted(
     if path.stem not in ("__init__", "base", "tables")
 )
 # The others have a model alone.
-TRAINED = ("quickstart", "mlm", "glue", "flow")
+TRAINED = ("quickstart", "mlm", "glue", "flow", "modelnet40")
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
@@ -84,6 +84,9 @@ PARAMETERS = {
     "mlm:mini_16": 1_785_808,
     "mlm:mini_64": 1_269_840,
     "mlm:tiny": 9_406,
+    "modelnet40:perceiver": 44_772_202,
+    "modelnet40:mini": 94_510,
+    "modelnet40:tiny": 8_274,
     "quickstart:full": 360_547,
     "quickstart:mini": 15_187,
 }
