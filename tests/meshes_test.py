@@ -85,7 +85,13 @@ def test_what_is_damaged_is_named(message):
 
 FLAT = {
     "a point": ["1 2 3"] * 5,
-    "a line": ["0 0 0", "0.1 0.1 0.1", "0.3 0.3 0.3", "0.7 0.7 0.7", "0 0 0"],
+    # Rounding leaves it an area of 1e-16 or so.
+    "a line": [
+        "0.1 0.7 0.3",
+        "0.3 2.1 0.9",
+        "0.7 4.9 2.1",
+        *["1.1 7.7 3.3"] * 2,
+    ],
 }
 
 
