@@ -18,6 +18,9 @@ from experiments.data.pipeline import Example
 from experiments.data.pipeline import Step
 from experiments.data.randaugment import randaugment
 
+# Many images are prepared at a time: threads for each of them only wait.
+cv2.setNumThreads(0)
+
 # Of a crop: the share of the image's pixels, and width by height.
 _AREA = (0.08, 1.0)
 _ASPECT = (3 / 4, 4 / 3)
@@ -109,9 +112,17 @@ def normalised(
   image = bicubic.resize(example["image"], size, size)
   # As rows of size * 3 numbers: numpy is slow along an axis of three.
   rows = image.reshape(size, -1)
-  rows -= np.tile(np.float32(image_lib.MEAN), size)
-  rows /= np.tile(np.float32(image_lib.STD), size)
+  mean, scale = _of_rows(size)
+  rows -= mean
+  rows *= scale
   return {**example, "image": image}
+
+
+@functools.cache
+def _of_rows(size: int) -> tuple[np.ndarray, np.ndarray]:
+  """What is subtracted from rows of pixels, and what they are multiplied by."""
+  mean, scale = np.float32(image_lib.MEAN), np.float32(1 / image_lib.STD)
+  return np.tile(mean, size), np.tile(scale, size)
 
 
 def random_box(
