@@ -33,9 +33,11 @@ def test_images_are_blended_as_the_release_does():
 
 def pair(row):
   """Two examples: zeros of class 3, and ones of class 5."""
-  image = np.stack([np.zeros([Y, X, 3]), np.ones([Y, X, 3])])
-  label = np.array([3, 5], np.int32)
-  return {"image": image.astype(np.float32), "label": label, "row": row}
+  pair = [
+      {"image": np.full([Y, X, 3], value, np.float32), "label": np.int32(label)}
+      for value, label in ((0, 3), (1, 5))
+  ]
+  return {"pair": pair, "row": row}
 
 
 def mixed(count, rows, **settings):

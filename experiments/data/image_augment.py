@@ -42,9 +42,10 @@ def train_steps(
       by 50 pixels.
 
   Returns:
-    steps from {"image": what a file holds, or its pixels, "file": its name,
+    one step, which is all of them in turn, for Grain takes its time with each;
+    from {"image": what a file holds, or its pixels, "file": its name,
     ...} to {"image": normalised, float32 [size, size, 3], ...} without "file".
-    They raise `image.ImageError`, which names the file.
+    It raises `image.ImageError`, which names the file.
   """
   steps = [decode, random_crop, random_flip]
   if num_layers:
@@ -53,12 +54,21 @@ def train_steps(
             randaugment, num_layers=num_layers, magnitude=magnitude
         )
     )
-  return [*steps, functools.partial(normalised, size=size)]
+  steps.append(functools.partial(normalised, size=size))
+  return [functools.partial(_in_turn, steps=steps)]
 
 
 def eval_steps(size: int) -> Sequence[Step]:
   """From a file's content to what is evaluated; as `train_steps`."""
   return [decode, centre_crop, functools.partial(normalised, size=size)]
+
+
+def _in_turn(
+    example: Example, rng: np.random.Generator, steps: Sequence[Step]
+) -> Example:
+  for step in steps:
+    example = step(example, rng)
+  return example
 
 
 def decode(example: Example, rng: np.random.Generator) -> Example:

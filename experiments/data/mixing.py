@@ -31,20 +31,21 @@ class Mix:
           "neither mixup nor cutmix: examples stay unmixed without"
       )
 
-  def __call__(self, pair: Example, rng: np.random.Generator) -> Example:
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
     """Mixes two examples.
 
     Args:
-      pair: "image", float32 [2, Y, X, 3], "label", int [2], and "row", the
-        number of what is made.
+      example: "pair", two examples with "image", float32 [Y, X, 3], and
+        "label"; and "row", the number of what is made.
       rng: of the shares and places.
 
     Returns:
       "image", float32 [Y, X, 3], "label" of the first, "mix_label" of the
       second, and "ratio", float32: how much of the image is the first.
     """
-    first, second = pair["image"]
-    if self.mixup and not (self.cutmix and pair["row"] % 2):
+    pair = example["pair"]
+    first, second = (one["image"] for one in pair)
+    if self.mixup and not (self.cutmix and example["row"] % 2):
       ratio = np.float32(rng.beta(self.alpha, self.alpha))
       image = blended(first, second, ratio)
     else:
@@ -56,8 +57,8 @@ class Mix:
       ratio = np.float32(mask.mean())
     return {
         "image": image,
-        "label": pair["label"][0],
-        "mix_label": pair["label"][1],
+        "label": pair[0]["label"],
+        "mix_label": pair[1]["label"],
         "ratio": ratio,
     }
 

@@ -97,7 +97,7 @@ def train(
     shard: which rows of each batch are this process's.
     num_workers: processes that prepare batches; 0: threads of this one.
     mix: a step that makes one example of two that follow each other. It gets
-      each of their values stacked, and "row": the number of what it makes.
+      them as "pair", and "row": the number of what it makes.
     skip: if reading an example or changing it raises this, another one, which
       is always the same, takes its place. "skipped" then says for each row how
       many were of no use; more than nine in one place raise the last's error.
@@ -113,8 +113,8 @@ def train(
     examples = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
   examples = _apply(examples, steps)
   if mix:
-    pairs = examples.batch(2)
-    pairs = pairs.map_with_index(lambda i, pair: {**pair, "row": i})
+    pairs = examples.batch(2, batch_fn=list)
+    pairs = pairs.map_with_index(lambda i, pair: {"pair": pair, "row": i})
     examples = pairs.random_map(mix)
   if skip:
     examples = _Skipping(examples, skip)
