@@ -4,7 +4,8 @@ python -m scripts.prepare_data modelnet40 --manual_dir=DIR
 python -m experiments.train --config=configs/modelnet40.py --workdir=DIR
 
 `mini` needs no download: `python -m scripts.prepare_data shapes` makes what it
-learns from. It has 90.6 % of the held-out shapes after 10 minutes of one core.
+learns from. After 10 minutes of one core it has 90.6 % of the held-out shapes
+with seed 0, and 88.3 % with seed 1.
 """
 
 from ml_collections import ConfigDict
