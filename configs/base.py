@@ -19,9 +19,10 @@ def get_config() -> ConfigDict:
           # Weights to start from: a run's folder, or a file that
           # scripts/convert_weights.py has written. Parameters whose path has
           # "fresh", a regular expression, in it start anew.
-          # "nearby" above 0: new cross-attends read what is near (sequences
-          # alone); how sharply.
-          "start": {"weights": "", "fresh": "", "nearby": 0.0},
+          # "nearby" above 0: new cross-attends read what is near; how sharply.
+          # For images with Fourier features, "grid" says where latents are:
+          # the fields of perceiver.Grid.
+          "start": {"weights": "", "fresh": "", "nearby": 0.0, "grid": {}},
           "max_grad_norm": 10.0,  # of all gradients together
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept

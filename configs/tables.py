@@ -42,6 +42,7 @@ COLUMNS = {
 # A column's name in metrics.jsonl.
 METRICS = {
     "top1": "test/top1",
+    "train_top1": "training_set/top1",
     "avg": "dev/average",
     "bits_per_byte": "wikipedia/bits_per_byte",
     "clean": "sintel_clean/epe",
@@ -224,12 +225,26 @@ _MINI_FLOW = tuple(
         ("no movement", "", "", "_zero"),
         ("Farnebäck", "", "", "_farneback"),
         ("DIS", "", "", "_dis"),
-        ("3 × 3 patches", ""),
+        ("3 × 3 patches", "_patches"),
         ("3 × 3 patches, frames apart", "_patches_separate"),
         ("pixels", "_pixels"),
         ("pixels, frames apart", "_pixels_separate"),
-        ("convolution", "_conv"),
+        ("convolution", ""),
         ("convolution, frames apart", "_conv_separate"),
+    )
+)
+
+_MINI_IMAGENET = tuple(
+    (f"mini, CIFAR-10: {label}", f"imagenet:mini_{variant}", None)
+    for label, variant in (
+        ("Perceiver, Fourier features", "perceiver_fourier"),
+        ("Perceiver IO, Fourier features", "fourier"),
+        ("Perceiver, learned positions", "perceiver_learned"),
+        ("Perceiver IO, learned positions", "learned"),
+        ("Perceiver, convolution", "perceiver_conv"),
+        ("Perceiver IO, convolution", "conv"),
+        ("pretrained on five other classes", "finetune"),
+        ("those five classes alone", "scratch"),
     )
 )
 
@@ -337,6 +352,7 @@ TABLES = {
             {},
             {"flops": LARGE_FLOPS["conv"]},
         ),
+        *_MINI_IMAGENET,
     ),
     "8": table(
         "Perceiver IO, Table 8: speed of ImageNet training on 64 TPU v3",
@@ -493,6 +509,24 @@ TABLES = {
         ("Perceiver", "modelnet40:perceiver", "85.7"),
         ("mini, generated shapes", "modelnet40:mini", None),
     ),
+    "P2": table(
+        "Perceiver, Table 2: permuted pixels, on CIFAR-10",
+        "top1",
+        *(
+            (
+                f"mini, {label}{', permuted' * permuted}",
+                f"imagenet:mini_perceiver_{name}",
+                None,
+                {"permuted": True} if permuted else {},
+            )
+            for name, label in (
+                ("fourier", "Fourier features"),
+                ("learned", "learned positions"),
+                ("conv", "convolution"),
+            )
+            for permuted in (False, True)
+        ),
+    ),
     "P5": table(
         "Perceiver, Table 5: ImageNet, cross-attends alone",
         "top1 flops params",
@@ -562,6 +596,16 @@ TABLES = {
             "78.0 707.2B 44.9M",
             _reads(8, True),
         ),
+        *(
+            (
+                f"mini, CIFAR-10: {number} {where}",
+                "imagenet:mini_repeated",
+                None,
+                _reads(number, where == "interleaved"),
+            )
+            for number in (1, 2, 4)
+            for where in ("at start", "interleaved")
+        ),
     ),
     "P7": table(
         "Perceiver, Table 7: ImageNet, shared weights or not",
@@ -576,6 +620,17 @@ TABLES = {
             "8 cross-attends, shared weights",
             "imagenet:repeated",
             "79.5 78.0 707.2B 44.9M",
+        ),
+        (
+            "mini, CIFAR-10: 4 cross-attends, nothing shared",
+            "imagenet:mini_repeated",
+            None,
+            NOTHING_SHARED,
+        ),
+        (
+            "mini, CIFAR-10: 4 cross-attends, shared weights",
+            "imagenet:mini_repeated",
+            None,
         ),
     ),
 }

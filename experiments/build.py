@@ -22,6 +22,7 @@ from experiments.training.state import Model
 from experiments.training.state import TrainState
 from perceiver import attend_by
 from perceiver import flops
+from perceiver import Grid
 from perceiver.softmax import attended_by
 
 
@@ -79,6 +80,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       config.compute_dtype,
       config.attention,
       config.start.nearby,
+      Grid(**config.start.grid) if config.start.grid else None,
   )
   start = functools.partial(
       state_lib.initial_model, net, network.example, config.seed

@@ -128,7 +128,7 @@ def task(config) -> Task:
       "flow": jax.ShapeDtypeStruct((*size, 2), jnp.float32),
       "known": jax.ShapeDtypeStruct(size, jnp.bool_),
   }
-  return Task(example, model.forward, train_data, loss, evals)
+  return Task(example, model.forward, train_data, loss, evals, draw_input)
 
 
 def pairs_of(name, part, config) -> Any:
@@ -241,6 +241,17 @@ def draw(outputs, batch, most=4):
     ]
     rows.append(np.concatenate(parts, axis=1))
   return {"flow": np.concatenate(rows)}
+
+
+def draw_input(batch, most=8):
+  """Pairs that are trained on, a row each: frames and their flow."""
+  rows = []
+  for frames, flow, known in zip(
+      batch["frames"], batch["flow"], batch["known"], strict=True
+  ):
+    flow = np.where(known[..., None], flow, np.nan)
+    rows.append(np.concatenate([*frames, flow_colors.colors(flow)], axis=1))
+  return {"input": np.concatenate(rows[:most])}
 
 
 def in_tiles(of_tile, frames, size, min_overlap, even):

@@ -1,12 +1,35 @@
-"""ImageNet classification: Perceiver IO and the original Perceiver."""
+"""Classification of images: Perceiver IO and the original Perceiver.
+
+Images have one label, or several (`config.max_labels`), as those that large
+models are pretrained with.
+
+Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
+"""
+
+import functools
+import io
 
 import jax
 import jax.numpy as jnp
+import matplotlib.figure
+import numpy as np
+from PIL import Image
 
+from experiments.data import image_augment
+from experiments.data import image_sets
+from experiments.data import pipeline
+from experiments.data.image import ImageError
+from experiments.data.image import MEAN
+from experiments.data.image import STD
+from experiments.data.mixing import Mix
 from experiments.task import choose
+from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import Encoder
 from perceiver import inputs
+from perceiver import losses
+from perceiver import metrics
 from perceiver import outputs
 from perceiver import Processor
 from perceiver import RepeatedEncoder
@@ -23,7 +46,12 @@ def network(config) -> Network:
   classify = choose(OUTPUTS, model.output)
 
   def forward(batch, is_training):
-    x = read_image(batch["image"], is_training=is_training)  # [B, M, C]
+    image = batch["image"]
+    if config.permuted and model.input.name == "conv":
+      image = permuted(image.reshape(len(image), -1, 3)).reshape(image.shape)
+    x = read_image(image, is_training=is_training)  # [B, M, C]
+    if config.permuted and model.input.name != "conv":
+      x = permuted(x)
     if model.reads.num_reads == 1:
       z = Encoder(**encoder)(x)  # [B, N, D]
       z = Processor(**processor)(z)
@@ -35,3 +63,167 @@ def network(config) -> Network:
   return Network(
       {"image": jax.ShapeDtypeStruct((*dims, 3), jnp.float32)}, forward
   )
+
+
+def permuted(x):
+  """Elements [B, M, C] in an order that is always the same.
+
+  As in the paper, those with positions keep them; a convolution has no other
+  way to know where a pixel was.
+
+  Source: Perceiver, §4.1, permuted ImageNet.
+  """
+  return x[:, np.random.default_rng(0).permutation(x.shape[1])]
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  size, width = config.image_size
+  if size != width:
+    raise ValueError(f"image_size {size} x {width}: images are cut square")
+  kind = "labels" if config.max_labels else "label"
+  shape = (config.max_labels,) if config.max_labels else ()
+  example = {**model.example, kind: jax.ShapeDtypeStruct(shape, jnp.int32)}
+  example["skipped"] = jax.ShapeDtypeStruct((), jnp.int32)
+  mix = None
+  if config.mix:
+    mix = Mix(**config.mix)
+    example |= {
+        "mix_label": jax.ShapeDtypeStruct((), jnp.int32),
+        "ratio": jax.ShapeDtypeStruct((), jnp.float32),
+    }
+
+  def train_data(shard):
+    return pipeline.train(
+        images(config, **config.train),
+        image_augment.train_steps(size, **config.augmentation),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+        mix=mix,
+        skip=ImageError,
+    )
+
+  def eval_data(shard, name):
+    return pipeline.evaluation(
+        images(config, **config.sets[name]),
+        image_augment.eval_steps(size),
+        batch_size=config.eval_batch_size,
+        shard=shard,
+    )
+
+  return Task(
+      example=example,
+      forward=model.forward,
+      train_data=train_data,
+      loss=functools.partial(loss, smoothing=config.label_smoothing),
+      evals={
+          name: Eval(
+              functools.partial(eval_data, name=name), measure, summarize, draw
+          )
+          for name in config.evals
+      },
+      draw=draw_input,
+  )
+
+
+def images(config, name, split, max_labels=None):
+  """A split of a data set; of some of its classes alone if the config says."""
+  return image_sets.open_images(
+      name,
+      split,
+      config.data_dir,
+      num_classes=config.num_classes,
+      max_labels=max_labels or config.max_labels,
+      classes=tuple(config.classes) or None,
+  )
+
+
+def loss(outputs, batch, smoothing):
+  """The cross-entropy with labels that are mixed, then smoothed.
+
+  Of several labels, each class is a question of its own.
+  """
+  logits = outputs["logits"]
+  told = {"skipped_images": batch["skipped"].sum()}
+  if "labels" in batch:
+    targets = losses.multi_hot(batch["labels"], logits.shape[-1])
+    return losses.binary_cross_entropy(logits, targets).mean(), told
+  targets = losses.soft_labels(
+      batch["label"],
+      logits.shape[-1],
+      smoothing,
+      batch.get("mix_label"),
+      batch.get("ratio"),
+  )
+  told["top1"] = metrics.top_k(logits, batch["label"]).mean()
+  return losses.cross_entropy(logits, targets).mean(), told
+
+
+def measure(outputs, batch):
+  """Whether an image's label, or one of them, is among the best answers."""
+  logits = outputs["logits"]
+  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
+  return {
+      "top1": metrics.top_k(logits, labels),
+      "top5": metrics.top_k(logits, labels, min(5, logits.shape[-1])),
+      "has_label": (labels >= 0).any(axis=-1),
+  }
+
+
+def summarize(measured):
+  """Percents of the images that have a label."""
+  has_label = measured["has_label"].astype(bool)
+  return {
+      name: float(np.mean(measured[name][has_label], dtype=np.float64))
+      if has_label.any()
+      else float("nan")
+      for name in ("top1", "top5")
+  }
+
+
+def draw(outputs, batch):
+  """The first images as they are answered: the label, and what was said."""
+  predicted = outputs["logits"].argmax(-1)
+  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
+  titles, colours = [], []
+  for its, answer in zip(labels, predicted, strict=True):
+    titles.append(f"{_shown(its)} → {answer}")
+    colours.append("black" if answer in its else "red")
+  real = batch["real"]
+  images = [image for image, r in zip(batch["image"], real, strict=True) if r]
+  return {"predictions": _grid(images, titles, colours)}
+
+
+def draw_input(batch):
+  """The first images that are trained on, with what is to be said of them."""
+  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
+  titles = [_shown(its) for its in labels]
+  if "ratio" in batch:
+    titles = [
+        f"{ratio:.0%} {title}, {other}"
+        for title, other, ratio in zip(
+            titles, batch["mix_label"], batch["ratio"], strict=True
+        )
+    ]
+  return {"input": _grid(batch["image"], titles, ["black"] * len(titles))}
+
+
+def _shown(labels):
+  return ", ".join(str(label) for label in labels if label >= 0)
+
+
+def _grid(images, titles, colours):
+  """The first 16 images with their titles, uint8 [800, 800, 3]."""
+  figure = matplotlib.figure.Figure(figsize=(10, 10), layout="constrained")
+  for i, ax in enumerate(figure.subplots(4, 4).flat):
+    ax.axis("off")
+    if i < len(images):
+      pixels = np.clip(images[i] * STD + MEAN, 0, 255)
+      ax.imshow(pixels.astype(np.uint8))
+      ax.set_title(titles[i], color=colours[i])
+  file = io.BytesIO()
+  figure.savefig(file, format="png", dpi=80)
+  return np.asarray(Image.open(file).convert("RGB"))

@@ -161,6 +161,10 @@ class _Run:
       raise PlainError(f"the training data ended before step {step}")
     if step == self.first:
       check_batch(batch, self.built.task.example)
+      if self.built.task.draw:
+        drawn = self.built.task.draw(batch)
+        named = {f"train-{name}": what for name, what in drawn.items()}
+        self.recorder.pictures(step, named)
     return sharding.spread(batch, self.built.mesh)
 
   def _record(self, step: int, scalars: Mapping[str, jax.Array]) -> None:

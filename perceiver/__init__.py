@@ -17,6 +17,7 @@ from perceiver.attention import MLP
 from perceiver.attention import record_weights
 from perceiver.attention import SelfAttention
 from perceiver.learned import LearnedArray
+from perceiver.nearby import Grid
 from perceiver.nearby import start_nearby
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
@@ -33,6 +34,7 @@ __all__ = [
     "CrossAttention",
     "Decoder",
     "Encoder",
+    "Grid",
     "LearnedArray",
     "MLP",
     "Processor",

@@ -49,6 +49,26 @@ def cross_entropy(
   return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
+def multi_hot(
+    labels: Int[Array, "B L"], num_classes: int
+) -> Float[Array, "B {num_classes}"]:
+  """1 for each class that is among an example's labels, 0 for all others.
+
+  Args:
+    labels: classes, from 0, each at most once; -1 fills the rows.
+    num_classes: how many there are.
+  """
+  return jax.nn.one_hot(labels, num_classes).sum(axis=1)
+
+
+def binary_cross_entropy(
+    logits: Float[Array, "B K"], targets: Float[Array, "B K"]
+) -> Float[Array, "B"]:
+  """Nats by which sigmoid(logits) misses the targets, summed over classes."""
+  each = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)
+  return each.sum(axis=-1)
+
+
 def token_cross_entropy(
     logits: Float[Array, "B O V"], targets: Int[Array, "B O"]
 ) -> Float[Array, "B O"]:

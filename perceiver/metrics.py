@@ -14,9 +14,11 @@ import numpy as np
 
 
 def top_k(
-    logits: Float[Array, "B K"], labels: Int[Array, "B"], k: int = 1
+    logits: Float[Array, "B K"], labels: Int[Array, "B *L"], k: int = 1
 ) -> Float[Array, "B"]:
   """100 where the label is among the k largest logits, else 0; in percent.
+
+  Of several labels, one is enough; those below 0 are none.
 
   Raises:
     ValueError: if there are fewer than k classes.
@@ -24,7 +26,9 @@ def top_k(
   if k > logits.shape[-1]:
     raise ValueError(f"top-{k} of {logits.shape[-1]} classes.")
   _, best = jax.lax.top_k(logits, k)
-  return 100.0 * jnp.any(best == labels[:, None], axis=-1).astype(jnp.float32)
+  labels = labels.reshape(len(labels), 1, -1)
+  is_right = jnp.any(best[:, :, None] == labels, axis=(1, 2))
+  return 100.0 * is_right.astype(jnp.float32)
 
 
 def matthews(

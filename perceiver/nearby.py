@@ -1,33 +1,75 @@
 """A start from which a model reads what is near, for training of minutes."""
 
+from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
+import dataclasses
 
 import haiku as hk
+import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from perceiver import position
+
 # Of positions and queries; and of latents, whose place has to be seen in what
 # they become by reading.
-_DEVIATION, _OF_LATENTS = 0.1, 1.0
+_DEVIATION, _OF_LATENTS, _ON_GRIDS = 0.1, 1.0, 2.0
+_READS = "cross_attention/attention"
 _WAVES = 64
 _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
 
 
+@dataclasses.dataclass(frozen=True)
+class Grid:
+  """Where the latents of a model of images start."""
+
+  dims: Sequence[int]  # Of the input array.
+  latent_dims: Sequence[int]  # As many axes; their product is N.
+  num_bands: int  # Of the input array's Fourier features, its last channels.
+
+  def places(self) -> Float[Array, "N _"]:
+    """The Fourier features of the latents' places, as if seen from afar.
+
+    High frequencies are damped, so that what agrees with them is as wide as
+    the distance between latents.
+    """
+    bands = self.num_bands
+    damped = jnp.concatenate(
+        [
+            jnp.exp(
+                -0.5 * (jnp.pi / cells * jnp.linspace(1, n / 2, bands)) ** 2
+            )
+            for n, cells in zip(self.dims, self.latent_dims, strict=True)
+        ]
+    )
+    none = jnp.zeros(len(self.dims))  # Of the positions themselves.
+    # The middles of the cells; an axis of one cell lies in the middle.
+    cells = jnp.indices(self.latent_dims).reshape(len(self.dims), -1).T
+    middle = (2 * cells + 1) / jnp.asarray(self.latent_dims) - 1
+    features = position.fourier_features(middle, self.num_bands, self.dims)
+    places = features * jnp.concatenate([none, damped, damped])
+    return places * jax.lax.rsqrt(jnp.mean(jnp.square(places)))
+
+
 @contextlib.contextmanager
-def start_nearby(sharpness: float) -> Iterator[None]:
+def start_nearby(sharpness: float, grid: Grid | None = None) -> Iterator[None]:
   """Makes cross-attends that are created inside start by reading what is near.
 
   As they usually start, every latent reads all of the input array alike and
   every output all latents: from that, where things are is learned slowly. Here
   learned arrays of more than one element start as sines and cosines of where
   each element lies in its sequence, and the queries' map of each cross-attend
-  as that of its keys, so that those at like places agree.
+  as that of its keys, so that those at like places agree. On a grid the latents
+  alone start so, since the input array, whose elements are also the output
+  queries, has Fourier features.
 
   Args:
     sharpness: what the queries' map is multiplied by; 4 lets a latent start
       with the few elements around its place. 0: the usual start.
+    grid: where the latents of a model of images are; None: all are sequences.
 
   Yields:
     nothing.
@@ -37,29 +79,54 @@ def start_nearby(sharpness: float) -> Iterator[None]:
   if not sharpness:
     yield
     return
+  create = _on_a_grid(sharpness, grid) if grid else _in_sequences(sharpness)
+  with hk.custom_creator(create, params=True):
+    yield
+
+
+def _in_sequences(sharpness: float) -> Callable[..., Array]:
+  """What creates parameters where every array is a sequence."""
   drawn = {}  # The queries' map of a module, until its keys' is created.
 
   def create(next_creator, shape, dtype, init, context):
     module, kind = context.full_name.rsplit("/", 1)
+    value = next_creator(shape, dtype, init)
     if kind == "array" and shape[0] > 1:
-      array = next_creator(shape, dtype, init)
-      start = waves(len(array))[:, : shape[1]]
+      start = waves(len(value))[:, : shape[1]]
       start *= _OF_LATENTS if module.endswith("latents") else _DEVIATION
-      return array.at[:, : start.shape[1]].set(start)
-    w = next_creator(shape, dtype, init)
+      return value.at[:, : start.shape[1]].set(start)
     read, _, which = module.rpartition("/")
-    if kind != "w" or not read.endswith("cross_attention/attention"):
-      return w
+    if kind != "w" or not read.endswith(_READS):
+      return value
     if which == "q":
-      drawn[read] = w
-      return sharpness * w
-    if which == "k" and drawn[read].shape[1] == w.shape[1]:
-      rows = min(2 * _WAVES, len(drawn[read]), len(w))
-      return w.at[:rows].set(drawn[read][:rows])
-    return w
+      drawn[read] = value
+      return sharpness * value
+    if which == "k" and drawn[read].shape[1] == value.shape[1]:
+      rows = min(2 * _WAVES, len(drawn[read]), len(value))
+      return value.at[:rows].set(drawn[read][:rows])
+    return value
 
-  with hk.custom_creator(create, params=True):
-    yield
+  return create
+
+
+def _on_a_grid(sharpness: float, grid: Grid) -> Callable[..., Array]:
+  """What creates parameters where the input array has Fourier features."""
+  channels = len(grid.dims) * (2 * grid.num_bands + 1)
+
+  def create(next_creator, shape, dtype, init, context):
+    module, kind = context.full_name.rsplit("/", 1)
+    value = next_creator(shape, dtype, init)
+    if kind == "array" and module.endswith("latents"):
+      return value.at[:, :channels].set(_ON_GRIDS * grid.places())
+    read, _, which = module.rpartition("/")
+    if kind != "w" or which not in "qk" or not read.endswith(_READS):
+      return value
+    is_of_latents = (which == "q") == ("encoder" in read.split("/"))
+    rows = slice(channels) if is_of_latents else slice(-channels, None)
+    value = value.at[rows].set(jnp.eye(channels, shape[1]))
+    return sharpness * value if which == "q" else value
+
+  return create
 
 
 def waves(num_elements: int) -> Float[Array, "{num_elements} _"]:

@@ -21,9 +21,9 @@ from scripts.benchmarks import theirs
 
 MINI = {
     "mlm": ("mlm:tiny", None),
-    "imagenet": ("imagenet:mini", None),
-    "imagenet_learned": ("imagenet:mini", None),
-    "imagenet_conv": ("imagenet:mini", None),
+    "imagenet": ("imagenet:tiny", None),
+    "imagenet_learned": ("imagenet:tiny", None),
+    "imagenet_conv": ("imagenet:tiny", None),
     "kinetics": ("kinetics:mini", {"video": 7, "audio": 3}),
     "flow": ("flow:tiny", None),
 }

@@ -18,7 +18,7 @@ CONFIG = "--config=configs/imagenet.py:mini"
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
   """A checkpoint as the official release has them, and the same model."""
-  read = weights.random(imagenet.get_config("mini"))
+  read = weights.random(imagenet.get_config("tiny"))
   flat = tensors.to_theirs(
       tensors.flatten(*read.model), deepmind.places("imagenet")
   )

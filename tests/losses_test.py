@@ -54,5 +54,18 @@ class CrossEntropyTest(parameterized.TestCase):
     np.testing.assert_allclose(loss, [np.log(1 + np.e)], rtol=1e-6)
 
 
+class MultiHotTest(parameterized.TestCase):
+
+  def test_several_labels_are_a_question_each(self):
+    labels = jnp.array([[2, 0, -1], [-1, -1, -1]])
+    targets = losses.multi_hot(labels, 5)
+    self.assertEqual(targets.tolist(), [[1, 0, 1, 0, 0], [0] * 5])
+    logits = jnp.array([[3.0, -1.0, 0.5, 0.0, 2.0]] * 2)
+    p = 1 / (1 + np.exp(-np.asarray(logits)))
+    expected = -np.log(np.where(targets == 1, p, 1 - p)).sum(-1)
+    found = losses.binary_cross_entropy(logits, targets)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 if __name__ == "__main__":
   absltest.main()

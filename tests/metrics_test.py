@@ -22,6 +22,11 @@ class TopKTest(parameterized.TestCase):
     percent = metrics.top_k(logits, jnp.asarray([1, 2, 0]), k)
     np.testing.assert_array_equal(percent, expected)
 
+  def test_of_several_labels_one_is_enough_and_none_is_never_right(self):
+    logits = jnp.array([[0.0, 3.0, 2.0, 1.0, -1.0]] * 3)
+    labels = jnp.array([[4, 2, -1], [0, 3, 4], [-1, -1, -1]])
+    self.assertEqual(metrics.top_k(logits, labels, 2).tolist(), [100, 0, 0])
+
   def test_more_than_there_are_classes(self):
     with self.assertRaisesRegex(ValueError, "top-5 of 3 classes"):
       metrics.top_k(jnp.zeros([2, 3]), jnp.zeros([2], int), 5)

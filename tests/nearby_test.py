@@ -7,6 +7,8 @@ import numpy as np
 
 from perceiver import Decoder
 from perceiver import Encoder
+from perceiver import Grid
+from perceiver import inputs
 from perceiver import LearnedArray
 from perceiver import record_weights
 from perceiver import start_nearby
@@ -71,3 +73,44 @@ def test_all_else_starts_as_usual():
       *("positions/array", "queries/array", "encoder/latents/array"),
   }
   assert jax.tree.map(jnp.shape, usual) == jax.tree.map(jnp.shape, near)
+
+
+def read_of_image(sharpness, dims, latent_dims):
+  """What each cross-attend of a model of an image reads at first."""
+  num_bands = 5
+
+  def forward(image):
+    with start_nearby(sharpness, Grid(dims, latent_dims, num_bands)):
+      x = inputs.pixels(image, num_bands, dims)
+      z = Encoder(int(np.prod(latent_dims)), 61, qk_channels=37)(x)
+      return Decoder(use_query_residual=False, qk_channels=37)(x, z)
+
+  def recorded(image):
+    with record_weights() as weights:
+      forward(image)
+    return weights
+
+  image = jax.random.uniform(jax.random.key(1), (1, *dims, 3)) - 0.5
+  params = hk.transform(forward).init(jax.random.key(0), image)
+  weights = hk.transform(recorded).apply(params, None, image)
+  return {
+      name.partition("/")[0]: np.asarray(w[0, 0]) for name, w in weights.items()
+  }
+
+
+def distance_on_grid(weights, own, read):
+  """How far from its own place an element reads, in units of the image."""
+  places = lambda dims: (np.indices(dims).reshape(2, -1).T + 0.5) / dims
+  between = np.linalg.norm(places(own)[:, None] - places(read), axis=-1)
+  return np.mean((weights * between).sum(-1))
+
+
+def test_latents_on_a_grid_start_near_their_places_too():
+  dims, latents = (23, 29), (5, 7)
+  usual, near = (read_of_image(s, dims, latents) for s in (0.0, 5.0))
+  for name, own, read in (
+      ("encoder", latents, dims),
+      ("decoder", dims, latents),
+  ):
+    assert distance_on_grid(usual[name], own, read) > 0.4
+    assert distance_on_grid(near[name], own, read) < 0.3

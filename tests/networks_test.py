@@ -53,7 +53,7 @@ def model_of(config):
 @pytest.mark.parametrize(
     ("name", "outputs"),
     [
-        ("imagenet:mini", {"logits": (2, 11)}),
+        ("imagenet:tiny", {"logits": (2, 11)}),
         ("imagenet:perceiver_conv", {"logits": (2, 1000)}),
         ("imagenet:repeated", {"logits": (2, 1000)}),
         ("mlm:tiny", {"logits": (2, 29, 262)}),

@@ -359,6 +359,7 @@ class Scenes(_Pairs):
 
   Attributes:
     objects: the fewest and the most of them.
+    zoom: the smallest and the largest of the objects' textures.
     translation: the longest, in pixels.
     rotation: the largest, in degrees, to either side.
     scale: the largest growth, and the inverse of the smallest.
@@ -370,6 +371,7 @@ class Scenes(_Pairs):
   """
 
   objects: tuple[int, int] = (3, 8)
+  zoom: tuple[float, float] = (0.5, 1.5)
   translation: float = 100.0
   rotation: float = 25.0
   scale: float = 1.25
@@ -383,6 +385,8 @@ class Scenes(_Pairs):
     super().__post_init__()
     if not 0 <= self.objects[0] <= self.objects[1] < 255:
       raise ValueError(f"from {self.objects[0]} to {self.objects[1]} objects")
+    if not 0 < self.zoom[0] <= self.zoom[1]:
+      raise ValueError(f"textures from {self.zoom[0]} to {self.zoom[1]} large")
     if not 0 <= self.warp <= _MAX_WARP:
       raise ValueError(f"warp {self.warp} is not in [0, {_MAX_WARP}] pixels")
 
@@ -426,7 +430,7 @@ class Scenes(_Pairs):
     height, width = self.size
     centre = rng.uniform(-0.05, 1.05, 2) * [width, height]
     radius = min(height, width) * math.exp(rng.uniform(*np.log([0.15, 0.7])))
-    zoom = math.exp(rng.uniform(*np.log([0.5, 1.5])))
+    zoom = math.exp(rng.uniform(*np.log(self.zoom)))
     texture, to_texture = _placed(
         rng, self._texture(rng), centre, zoom, rng.uniform(0, 360), 0.7
     )

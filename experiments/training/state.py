@@ -11,6 +11,7 @@ import optax
 
 from perceiver import attend_by
 from perceiver import compute_in
+from perceiver import Grid
 from perceiver import start_nearby
 
 
@@ -35,12 +36,13 @@ def make_net(
     compute_dtype: str,
     attention: str = "auto",
     nearby: float = 0.0,
+    grid: Grid | None = None,
 ) -> hk.TransformedWithState:
   """A task's forward function as a pair (init, apply)."""
 
   def apply(batch, is_training):
     with compute_in(compute_dtype), attend_by(attention):
-      with start_nearby(nearby):
+      with start_nearby(nearby, grid):
         return forward(batch, is_training)
 
   return hk.transform_with_state(apply)

@@ -115,7 +115,7 @@ def _flow(sizes, kwargs):
 
 
 def _imagenet(sizes, kwargs):
-  config = imagenet.get_config("mini")
+  config = imagenet.get_config("tiny")
   before, after = kwargs["input_preprocessor"], kwargs["decoder"]
   config.image_size = tuple(sizes["image_size"])
   config.num_classes = sizes["num_classes"]

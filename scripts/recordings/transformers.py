@@ -155,7 +155,7 @@ def _text_classification(sizes, batch):
 
 def _imagenet(make_input, use_query_residual):
   def make(sizes, batch):
-    config = imagenet.get_config("mini")
+    config = imagenet.get_config("tiny")
     config.image_size = batch["image"].shape[1:3]
     config.num_classes = sizes["num_labels"]
     config.model = ConfigDict(
