@@ -1,16 +1,14 @@
 """Classification of handwritten digits: the quickstart's task."""
 
 import functools
-import io
 
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import matplotlib
-import matplotlib.figure
 import numpy as np
-from PIL import Image
 
+from experiments import figures
 from experiments.data import pipeline
 from experiments.task import choose
 from experiments.task import Eval
@@ -115,26 +113,21 @@ def _composed(read, written):
 
 def draw(outputs, batch):
   """The first 16 digits with their predictions, and where the model looked."""
-  figure = matplotlib.figure.Figure(figsize=(10, 6), layout="constrained")
-  figure.suptitle(
-      "held-out digit → prediction; beside it the decoder's attention to it"
-  )
   predicted = outputs["logits"].argmax(-1)
-  for i, ax in enumerate(figure.subplots(4, 4).flat):
-    ax.axis("off")
-    if i >= len(predicted) or not batch["real"][i]:
-      continue
+
+  def show(ax, i):
     digit = (batch["image"][i, :, :, 0] + 1.0) / 2.0
     seen = outputs["attention"][i].reshape(digit.shape)
     # Some pixels are looked at far more than others; the root shows both.
     seen = np.sqrt(seen / seen.max())
     gray, hot = (matplotlib.colormaps[name] for name in ("gray", "hot"))
     ax.imshow(np.concatenate([gray(digit), hot(seen)], axis=1))
-    right = predicted[i] == batch["label"][i]
+    label = batch["label"][i]
     ax.set_title(
-        f"{batch['label'][i]} → {predicted[i]}",
-        color="black" if right else "red",
+        f"{label} → {predicted[i]}",
+        color="black" if predicted[i] == label else "red",
     )
-  file = io.BytesIO()
-  figure.savefig(file, format="png", dpi=100)
-  return {"predictions": np.asarray(Image.open(file).convert("RGB"))}
+
+  title = "held-out digit → prediction; beside it the decoder's attention to it"
+  picture = figures.sixteen(batch["real"].sum(), show, title, (10.0, 6.0))
+  return {"predictions": picture}

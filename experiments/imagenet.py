@@ -7,14 +7,12 @@ Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
 """
 
 import functools
-import io
 
 import jax
 import jax.numpy as jnp
-import matplotlib.figure
 import numpy as np
-from PIL import Image
 
+from experiments import figures
 from experiments.data import image_augment
 from experiments.data import image_sets
 from experiments.data import pipeline
@@ -164,8 +162,7 @@ def loss(outputs, batch, smoothing):
 
 def measure(outputs, batch):
   """Whether an image's label, or one of them, is among the best answers."""
-  logits = outputs["logits"]
-  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
+  logits, labels = outputs["logits"], labels_of(batch)
   return {
       "top1": metrics.top_k(logits, labels),
       "top5": metrics.top_k(logits, labels, min(5, logits.shape[-1])),
@@ -187,43 +184,44 @@ def summarize(measured):
 def draw(outputs, batch):
   """The first images as they are answered: the label, and what was said."""
   predicted = outputs["logits"].argmax(-1)
-  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
-  titles, colours = [], []
-  for its, answer in zip(labels, predicted, strict=True):
-    titles.append(f"{_shown(its)} → {answer}")
-    colours.append("black" if answer in its else "red")
-  real = batch["real"]
-  images = [image for image, r in zip(batch["image"], real, strict=True) if r]
-  return {"predictions": _grid(images, titles, colours)}
+
+  def show(ax, i):
+    _show(ax, batch["image"][i])
+    its = labels_of(batch)[i]
+    ax.set_title(
+        f"{_listed(its)} → {predicted[i]}",
+        color="black" if predicted[i] in its else "red",
+    )
+
+  return {
+      "predictions": figures.sixteen(
+          batch["real"].sum(), show, "label → prediction"
+      )
+  }
 
 
 def draw_input(batch):
   """The first images that are trained on, with what is to be said of them."""
-  labels = batch["labels"] if "labels" in batch else batch["label"][:, None]
-  titles = [_shown(its) for its in labels]
-  if "ratio" in batch:
-    titles = [
-        f"{ratio:.0%} {title}, {other}"
-        for title, other, ratio in zip(
-            titles, batch["mix_label"], batch["ratio"], strict=True
-        )
-    ]
-  return {"input": _grid(batch["image"], titles, ["black"] * len(titles))}
+
+  def show(ax, i):
+    _show(ax, batch["image"][i])
+    title = _listed(labels_of(batch)[i])
+    if "ratio" in batch:
+      title = f"{batch['ratio'][i]:.0%} {title}, {batch['mix_label'][i]}"
+    ax.set_title(title)
+
+  return {"input": figures.sixteen(len(batch["image"]), show)}
 
 
-def _shown(labels):
+def labels_of(batch):
+  """The labels of each image, one or several, [B, L]."""
+  return batch["labels"] if "labels" in batch else batch["label"][:, None]
+
+
+def _listed(labels):
   return ", ".join(str(label) for label in labels if label >= 0)
 
 
-def _grid(images, titles, colours):
-  """The first 16 images with their titles, uint8 [800, 800, 3]."""
-  figure = matplotlib.figure.Figure(figsize=(10, 10), layout="constrained")
-  for i, ax in enumerate(figure.subplots(4, 4).flat):
-    ax.axis("off")
-    if i < len(images):
-      pixels = np.clip(images[i] * STD + MEAN, 0, 255)
-      ax.imshow(pixels.astype(np.uint8))
-      ax.set_title(titles[i], color=colours[i])
-  file = io.BytesIO()
-  figure.savefig(file, format="png", dpi=80)
-  return np.asarray(Image.open(file).convert("RGB"))
+def _show(ax, image):
+  pixels = np.clip(image * STD + MEAN, 0, 255)
+  ax.imshow(pixels.astype(np.uint8))

@@ -4,15 +4,12 @@ Source: Perceiver, §4.3.
 """
 
 import functools
-import io
 
 import jax
 import jax.numpy as jnp
-import matplotlib
-import matplotlib.figure
 import numpy as np
-from PIL import Image
 
+from experiments import figures
 from experiments.data import pipeline
 from experiments.data import shapes
 from experiments.data.builders import modelnet40
@@ -126,13 +123,9 @@ def normalized(example, rng):
 
 def draw(outputs, batch, classes):
   """The first 16 clouds with their predictions; what is near is bright."""
-  figure = matplotlib.figure.Figure(figsize=(10, 10), layout="constrained")
-  figure.suptitle("held-out object → prediction")
   predicted = outputs["logits"].argmax(-1)
-  for i, ax in enumerate(figure.subplots(4, 4).flat):
-    ax.axis("off")
-    if i >= len(predicted) or not batch["real"][i]:
-      continue
+
+  def show(ax, i):
     x, y, z = batch["points"][i].T
     # From the front and a little from above; z is up.
     up, depth = 0.9 * z + 0.4 * y, 0.9 * y - 0.4 * z
@@ -144,6 +137,6 @@ def draw(outputs, batch, classes):
         f"{classes[label]} → {classes[predicted[i]]}",
         color="black" if predicted[i] == label else "red",
     )
-  file = io.BytesIO()
-  figure.savefig(file, format="png", dpi=100)
-  return {"predictions": np.asarray(Image.open(file).convert("RGB"))}
+
+  title = "held-out object → prediction"
+  return {"predictions": figures.sixteen(batch["real"].sum(), show, title)}

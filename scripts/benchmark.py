@@ -3,13 +3,17 @@
     python -m scripts.benchmark --config=configs/X.py [--devices=N]
         [--json=FILE]
     python -m scripts.benchmark --input --config=configs/X.py
+    python -m scripts.benchmark --memory --config=configs/X.py
+        [--shape=NAME=2,436,1088,3]
     python -m scripts.benchmark --peers [--models=mlm,flow] [--rounds=3]
     python -m scripts.benchmark --costs=FILE.png
     python -m scripts.benchmark --published [--models=mlm,flow]
 
 The first measures a task's training step and forward pass. No data is read: the
 batch is noise of the task's shapes. --input reads the task's training data and
-trains nothing. --peers compares the published models with
+trains nothing. --memory compiles for one device and computes nothing, so that
+any size can be asked for, also that of inputs other than what is trained on.
+--peers compares the published models with
 Hugging Face's; --costs draws time against M, O, N and the number of layers;
 --published measures training steps of the published models in bfloat16 on an
 accelerator, at the best batch. Rates are fractions of what this machine reached
@@ -18,8 +22,10 @@ machines.
 """
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import json
 import pathlib
+import re
 import resource
 import statistics
 import time
@@ -156,6 +162,54 @@ def measure_input(config: task_lib.Config, least: float) -> dict[str, Any]:
   }
 
 
+def measure_memory(
+    config: task_lib.Config, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, Any]:
+  """What a training step and a forward pass need, in bytes.
+
+  Args:
+    config: of a task.
+    shapes: of an example's arrays, where they are not the task's; the forward
+      pass alone has them.
+
+  Returns:
+    "argument": the state and the batch; "temporary": all else at once.
+
+  Raises:
+    PlainError: if an example has no such array.
+  """
+  built = build(config, 1)
+  like = {
+      name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
+      for name, x in built.task.example.items()
+  }
+  if unknown := shapes.keys() - like.keys():
+    raise PlainError(f"--shape: {sorted(unknown)} are not of {sorted(like)}")
+  forward = step_lib.compile_eval_step(
+      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.mesh
+  )
+  others = {
+      name: jax.ShapeDtypeStruct((config.batch_size, *shape), like[name].dtype)
+      for name, shape in shapes.items()
+  }
+  lowered = {"forward": forward.lower(built.like.model, {**like, **others})}
+  if not shapes:
+    lowered["step"] = built.train_step().lower(built.like, like)
+  found = {"task": config.task, "batch_size": config.batch_size}
+  for name, what in lowered.items():
+    memory: Any = what.compile().memory_analysis()
+    found[f"{name}_argument_bytes"] = memory.argument_size_in_bytes
+    found[f"{name}_temporary_bytes"] = memory.temp_size_in_bytes
+  return {**found, "environment": record.environment()}
+
+
+def _shape_of(text: str) -> tuple[str, tuple[int, ...]]:
+  name, equals, sizes = text.partition("=")
+  if not equals or not re.fullmatch(r"\d+(,\d+)*", sizes):
+    raise PlainError(f"--shape={text} is not --shape=NAME=2,436,1088,3")
+  return name, tuple(map(int, sizes.split(",")))
+
+
 def peak_bytes(device: Any) -> int:
   """The most memory in use so far: the device's, or on a CPU the process's."""
   stats = device.memory_stats() or {}
@@ -204,6 +258,9 @@ def main() -> None:
   elif _INPUT.value:
     found = measure_input(command.config(), INPUT_SECONDS)
     console.print(table_of(found))
+  elif _MEMORY.value:
+    found = measure_memory(command.config(), dict(map(_shape_of, _SHAPE.value)))
+    console.print(table_of(found))
   else:
     found = measure(command.config(), _DEVICES.value)
     console.print(table_of(found))
@@ -234,6 +291,8 @@ if __name__ == "__main__":
   _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
   _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
   _INPUT = flags.DEFINE_bool("input", False, "reading of training data alone")
+  _MEMORY = flags.DEFINE_bool("memory", False, "compile alone")
+  _SHAPE = flags.DEFINE_multi_string("shape", [], "of --memory: NAME=Y,X,C")
   _PEERS = flags.DEFINE_bool("peers", False, "beside transformers")
   _ROUNDS = flags.DEFINE_integer("rounds", 3, "of --peers: how often each runs")
   _OPTIONS = flags.DEFINE_string("options", "", "of --peers: '--compile'")

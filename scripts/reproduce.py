@@ -13,6 +13,7 @@ for it.
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
+import functools
 import importlib
 import json
 import pathlib
@@ -115,6 +116,21 @@ def counts(config: Any) -> Mapping[str, float]:
   }
 
 
+def counts_of(
+    row: Row, changes: Mapping[str, Any] | None = None
+) -> Mapping[str, float]:
+  """The counts of a row's model, with more changes if there are any."""
+  changes = {**row.changes, **(changes or {})}
+  return _counts_of(row.config, tuple(changes.items()))
+
+
+@functools.cache  # Models stand in several tables.
+def _counts_of(
+    name: str, changes: tuple[tuple[str, Any], ...]
+) -> Mapping[str, float]:
+  return counts(config_of(Row("", name, {}, dict(changes))))
+
+
 def masked_positions(config: Any, fraction: float = 0.15) -> float:
   """FLOPs of a language model that predicts masked positions alone.
 
@@ -144,7 +160,7 @@ def fit_of(row: Row, column: str) -> float | None:
     count = {"masked_positions": masked_positions}[reason.count]
     return count(config_of(row))
   if reason.fits:
-    return counts(config_of(row, reason.fits))[column]
+    return counts_of(row, reason.fits)[column]
   return None
 
 
@@ -163,7 +179,7 @@ def figures(
   printed |= set(TABLES[key].columns)
   found = []
   for row in rows:
-    ours = counts(config_of(row))
+    ours = counts_of(row)
     for column in columns or [c for c in COLUMNS if c in printed]:
       if column in printed or column in COUNTED:
         trained = measured(row, column, roots)

@@ -139,7 +139,7 @@ def test_pictures_show_the_label_and_the_answer(pictures):
   batch = batch_of(tiny(pictures))
   logits = np.eye(CLASSES)[batch["label"]]
   drawn = imagenet.draw({"logits": logits}, batch)
-  assert drawn["predictions"].shape == (800, 800, 3)
+  assert drawn["predictions"].shape == (1000, 1000, 3)
   task = build(tiny(pictures)).task
   drawn = task.draw(next(iter(task.train_data(Shard()))))
-  assert drawn["input"].shape == (800, 800, 3)
+  assert drawn["input"].shape == (1000, 1000, 3)

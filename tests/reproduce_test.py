@@ -6,7 +6,6 @@ import io
 import json
 
 from conftest import Command
-from conftest import ROOT
 import pytest
 import rich.console
 
@@ -234,13 +233,3 @@ def test_one_line_says_what_is_wrong(args, message):
   code, out, err = Command("scripts.reproduce", *args).wait()
   assert (code, out) == (2, "")
   assert message in err and len(err.splitlines()) == 1
-
-
-def test_the_readme_has_what_is_printed():
-  text = (ROOT / "README.md").read_text()
-  start = "<!-- python -m scripts.reproduce --columns=params,flops --table="
-  keys, _, rest = text.partition(start)[2].partition(" --markdown -->\n")
-  shown = rest.partition("<!-- end -->")[0]
-  found = reproduce.chosen(keys.split(","), reproduce.COUNTED)
-  pages = [each.markdown() for each in reproduce.pages_of(found)]
-  assert shown.strip() == "\n\n".join(pages)

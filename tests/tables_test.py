@@ -1,5 +1,6 @@
 """What the papers' tables print is what the models have, or it says why not."""
 
+from conftest import ROOT
 import pytest
 
 from configs import tables
@@ -17,7 +18,7 @@ NAMES = [f"{key}: {row.label}" for key, row in ROWS]
 def figures(request):
   """The counted columns of one row."""
   key, row = request.param
-  ours = reproduce.counts(tables.config_of(row))
+  ours = reproduce.counts_of(row)
   return [
       reproduce.Figure(
           key,
@@ -139,3 +140,13 @@ def test_a_reason_has_one_way_to_count():
     for reason in row.reasons.values():
       assert isinstance(reason, Reason) and reason.text
       assert not (reason.fits and reason.count)
+
+
+def test_the_readme_has_what_is_printed():
+  text = (ROOT / "README.md").read_text()
+  start = "<!-- python -m scripts.reproduce --columns=params,flops --table="
+  keys, _, rest = text.partition(start)[2].partition(" --markdown -->\n")
+  shown = rest.partition("<!-- end -->")[0]
+  found = reproduce.chosen(keys.split(","), reproduce.COUNTED)
+  pages = [each.markdown() for each in reproduce.pages_of(found)]
+  assert shown.strip() == "\n\n".join(pages)
