@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import flow
 from configs import quickstart
+from experiments.task import PlainError
 from scripts import benchmark
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs
@@ -70,6 +72,21 @@ def test_reading_training_data_is_timed_by_itself(data_dir):
   assert found["examples"] > 0 and found["examples"] % 16 == 0
   for rate in ("examples_per_second", "examples_per_second_and_core"):
     assert found[rate] > 0
+
+
+def test_memory_is_known_without_computing_and_for_any_shape():
+  config = flow.get_config("tiny").lock()
+  usual = benchmark.measure_memory(config, {})
+  assert usual["step_temporary_bytes"] > usual["forward_temporary_bytes"] > 0
+  large = benchmark.measure_memory(config, {"frames": (2, 50, 70, 3)})
+  assert "step_temporary_bytes" not in large
+  more = 4 * 2 * (50 * 70 - 14 * 22) * 3  # Of a batch, in bytes.
+  before, after = (x["forward_argument_bytes"] for x in (usual, large))
+  assert after - before == more
+  # Tile by tile, what else is needed does not grow as the frames do.
+  assert large["forward_temporary_bytes"] < 5 * usual["forward_temporary_bytes"]
+  with pytest.raises(PlainError, match=r"--shape: \['frame'\] are not of"):
+    benchmark.measure_memory(config, {"frame": (2, 3)})
 
 
 def test_a_step_of_training_changes_every_parameter_that_is_used(mini):

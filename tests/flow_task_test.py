@@ -160,6 +160,12 @@ def test_an_untrained_model_is_as_good_as_no_movement():
   assert metrics["patch/change"] == 0 < metrics["patch/change_dis"]
 
 
+def test_the_pairs_of_a_batch_are_drawn_with_their_flow():
+  task = load(tiny())
+  drawn = task.draw(next(iter(task.train_data(Shard()))))
+  assert drawn["input"].shape == (4 * 14, 3 * 22, 3)
+
+
 def test_pairs_with_noise_need_even_batches():
   with pytest.raises(PlainError, match="eval_batch_size 3 is odd"):
     load(tiny(eval_batch_size=3))

@@ -10,10 +10,12 @@ from corpus_test import contents
 from corpus_test import page
 from corpus_test import write_c4
 from corpus_test import write_dump
+import cv2
 import numpy as np
 import pytest
 import sentencepiece
 
+from experiments.data import flow_sets
 from experiments.data import text
 from scripts import prepare_data
 
@@ -189,3 +191,24 @@ def test_pieces_are_learnt_after_the_special_ids(tmp_path, words):
   code, out, err = learn("3.model", "--vocabulary_size=90000")
   assert code == 2 and "Vocabulary size too high (90000)" in err and not out
   assert len(err.splitlines()) == 1 and not (tmp_path / "3.model").exists()
+
+
+def test_scenes_are_drawn_once_and_read_as_autoflows(tmp_path):
+  folder = tmp_path / "textures"
+  folder.mkdir()
+  rng = np.random.default_rng(3)
+  for i in range(4):
+    picture = rng.integers(0, 255, [41, 43, 3], np.uint8)
+    cv2.imwrite(str(folder / f"{i}.png"), picture)
+  args = ["scenes", f"--data_dir={tmp_path}", "--processes=2"]
+  args += ["--size", "29", "31", f"--textures={folder}"]
+  out, _ = prepare(*args, "--pairs=5")
+  assert out == f"5 pairs of 29 x 31 in {tmp_path / 'autoflow'}\n"
+  pairs = flow_sets.open_pairs("autoflow", str(tmp_path))
+  assert len(pairs) == 5 and pairs[4]["frames"].shape == (2, 29, 31, 3)
+  before = contents(tmp_path / "autoflow")
+  prepare(*args, "--pairs=6")
+  after = contents(tmp_path / "autoflow")
+  assert before.items() < after.items()
+  code, _, err = Command(MODULE, "scenes", "--textures=nowhere").wait()
+  assert code == 2 and "nowhere holds no pictures" in err
