@@ -80,10 +80,10 @@ class Task(Network):
   # The loss is a mean over the examples of the batch.
   loss: Callable[[Outputs, Batch], tuple[jax.Array, Mapping[str, jax.Array]]]
   evals: Mapping[str, Eval]
-  # What people look at of the first batch of training, as `Eval.draw`.
-  draw: Callable[[Batch], Mapping[str, np.ndarray | str]] | None = None
   # What a person should know of the data, once it is opened.
   notes: Callable[[], Iterable[str]] = tuple
+  # What people look at of the first batch of training, as `Eval.draw`.
+  draw: Callable[[Batch], Mapping[str, np.ndarray | str]] | None = None
 
 
 def choose(

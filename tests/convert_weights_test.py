@@ -12,7 +12,7 @@ from perceiver.weights import deepmind
 from perceiver.weights import tensors
 
 CONVERT = "scripts.convert_weights"
-CONFIG = "--config=configs/imagenet.py:mini"
+CONFIG = "--config=configs/imagenet.py:tiny"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_training_run_becomes_one_file(train, tmp_path):
         (["--output=OUT", "--weights=FILE"], "--config"),
         (["--output=OUT", "--download=everything"], "is not one of"),
         (
-            ["--output=OUT", "--weights=FILE", "--config=configs/flow.py:mini"],
+            ["--output=OUT", "--weights=FILE", "--config=configs/flow.py:tiny"],
             "tensors are missing",
         ),
         (

@@ -20,7 +20,7 @@ def printed(what):
 @pytest.fixture(scope="module")
 def network():
   """A small model of images."""
-  config = importlib.import_module("configs.imagenet").get_config("mini")
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
   return build_network(config)
 
 
@@ -33,7 +33,7 @@ def test_parameters_are_modules_in_modules():
 
 
 def test_the_example_has_shapes(network):
-  assert "14 × 22 × 3" in printed(describe.example_table(network))
+  assert "14 × 14 × 3" in printed(describe.example_table(network))
 
 
 def test_counts_of_top_level_modules_sum_to_the_whole(network):
@@ -63,7 +63,7 @@ def test_the_command_describes_any_size_with_changes():
 
 
 def test_a_typo_is_one_line():
-  args = ["--config=configs/imagenet.py:mini", "--config.model.encoder.num=3"]
+  args = ["--config=configs/imagenet.py:tiny", "--config.model.encoder.num=3"]
   code, out, err = Command("scripts.describe", *args).wait()
   assert (code, out) == (2, "")
   assert len(err.splitlines()) == 1 and "num" in err

@@ -22,7 +22,7 @@ from experiments.data import video as video_lib
 from experiments.task import PlainError
 from scripts import predict
 
-# The mini configs where their sizes do not suit files.
+# The small configs where their sizes do not suit files.
 CHANGES = {
     "mlm": {},
     "flow": {"frame_size": (24, 32)},
@@ -34,7 +34,7 @@ CHANGES = {
 @functools.cache
 def made(task: str) -> weights.Weights:
   """A model; all its parameters are random, for some would start at zero."""
-  variant = "tiny" if task == "mlm" else "mini"
+  variant = "mini" if task == "kinetics" else "tiny"
   config = importlib.import_module(f"configs.{task}").get_config(variant)
   config.update(CHANGES[task])
   network = build.build_network(config)
@@ -415,7 +415,7 @@ class TestCommand:
         "scripts.predict",
         "flow",
         "--weights=random",
-        "--config=configs/flow.py:mini",
+        "--config=configs/flow.py:tiny",
         "--config.frame_size=(24, 32)",
         f"--output={tmp_path / 'a.flo'}",
         *map(str, files),
@@ -448,7 +448,7 @@ class TestCommand:
               [
                   "fill-mask",
                   "--weights=random",
-                  "--config=configs/flow.py:mini",
+                  "--config=configs/flow.py:tiny",
                   "a[MASK]",
               ],
               "random: the weights are of task 'flow', not 'mlm'",
