@@ -128,9 +128,7 @@ def task(config) -> Task:
       "flow": jax.ShapeDtypeStruct((*size, 2), jnp.float32),
       "known": jax.ShapeDtypeStruct(size, jnp.bool_),
   }
-  return Task(
-      example, model.forward, train_data, loss, evals, draw=draw_input
-  )
+  return Task(example, model.forward, train_data, loss, evals, draw=draw_input)
 
 
 def pairs_of(name, part, config) -> Any:
