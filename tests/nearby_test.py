@@ -33,8 +33,8 @@ def model(sharpness):
       forward()
     return weights
 
-  params = hk.transform(forward).init(jax.random.key(0))
-  weights = hk.transform(recorded).apply(params, None)
+  params = jax.jit(hk.transform(forward).init)(jax.random.key(0))
+  weights = jax.jit(hk.transform(recorded).apply)(params, None)
   return params, {
       name.partition("/")[0]: np.asarray(w[0]) for name, w in weights.items()
   }
@@ -91,8 +91,8 @@ def read_of_image(sharpness, dims, latent_dims):
     return weights
 
   image = jax.random.uniform(jax.random.key(1), (1, *dims, 3)) - 0.5
-  params = hk.transform(forward).init(jax.random.key(0), image)
-  weights = hk.transform(recorded).apply(params, None, image)
+  params = jax.jit(hk.transform(forward).init)(jax.random.key(0), image)
+  weights = jax.jit(hk.transform(recorded).apply)(params, None, image)
   return {
       name.partition("/")[0]: np.asarray(w[0, 0]) for name, w in weights.items()
   }
