@@ -84,9 +84,8 @@ def get_config(variant: str = "fourier") -> ConfigDict:
   config.classes = ()  # These alone, from 0 in this order; none: all.
   config.max_labels = placeholder(int)  # Of an image; None: it has one.
   config.augmentation = ConfigDict({"num_layers": 4, "magnitude": 5})
-  config.mix = ConfigDict(
-      {"alpha": 0.2, "mixup": True, "cutmix": True}
-  )  # {}: no pairs
+  # Of pairs; {}: there are none.
+  config.mix = ConfigDict({"alpha": 0.2, "mixup": True, "cutmix": True})
   config.label_smoothing = 0.1
   config.best = "test/top1"
   config.batch_size = 1024
@@ -190,6 +189,7 @@ def mini(config: ConfigDict, variant: str) -> None:
   if config.classes:
     config.num_classes = 5
   if variant == "mini_finetune":
+    config.start.weights = "runs/imagenet/mini_pretrain"
     config.start.fresh = "^logits/"
 
 

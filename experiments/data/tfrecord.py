@@ -30,8 +30,8 @@ class Records:
   ):
     """Finds where each record starts.
 
-    That is read once: it is kept in $XDG_CACHE_HOME/perceiver-io, by default
-    ~/.cache/perceiver-io, until a file changes.
+    That is read once: it is kept in $XDG_CACHE_HOME/perceiver, by default
+    ~/.cache/perceiver, until a file changes.
 
     Args:
       builder: of TFDS, which knows the files and features.
@@ -104,7 +104,7 @@ def _indexed(paths: Sequence[str]) -> list[np.ndarray]:
   changed = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, paths)]
   key = repr(list(zip(map(os.path.abspath, paths), changed, strict=True)))
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-  folder = pathlib.Path(home).expanduser() / "perceiver-io"
+  folder = pathlib.Path(home).expanduser() / "perceiver"
   kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
   if kept.exists():
     arrays = np.load(kept)
