@@ -6,12 +6,19 @@
     python -m scripts.prepare_data sentencepiece --corpus=c4,wikipedia
         --vocabulary_size=32000 --model=FILE.model
     python -m scripts.prepare_data scenes --pairs=40000 [--textures=DIR]
+    python -m scripts.prepare_data kinetics --csv train.csv validate.csv
+        --videos=DIR
+    python -m scripts.prepare_data audioset --csv eval_segments.csv
+        --classes=class_labels_indices.csv --videos=DIR
+    python -m scripts.prepare_data film --video=FILE --output=DIR
 
 All take --data_dir=DIR. The first name is that of a module in
 experiments/data/builders. `mlm` makes corpora of files that you have: of the
 allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
 the same command goes on. `sentencepiece` learns pieces from such corpora.
-`scenes` draws pairs of frames with their flow, as AutoFlow's files.
+`scenes` draws pairs of frames with their flow, as AutoFlow's files. `kinetics`
+and `audioset` look at the clips that you have, and index them; `film` cuts a
+film into clips, laid out as Kinetics is.
 """
 
 import argparse
@@ -169,6 +176,71 @@ def draw_scenes(args: argparse.Namespace) -> None:
   print(f"{args.pairs:,} pairs of {args.size[0]} x {args.size[1]} in {folder}")
 
 
+def index_clips(args: argparse.Namespace) -> None:
+  """Indexes the clips of lists; what was indexed is left as it is."""
+  from experiments.data import clip_index
+
+  lists = [pathlib.Path(path).expanduser() for path in args.csv]
+  classes = args.classes and pathlib.Path(args.classes).expanduser()
+  if args.kind == "audioset":
+    rows = clip_index.audioset_rows
+    classes = clip_index.audioset_classes(classes)
+  else:
+    rows = clip_index.kinetics_rows
+    classes = clip_index.kinetics_classes(classes or lists[0])
+  folder = pathlib.Path(args.data_dir).expanduser() / (
+      args.as_name or args.kind
+  )
+  table = rich.table.Table("clips", "what", title=str(folder))
+  for path in lists:
+    index = folder / f"{path.stem}.json"
+    if index.exists():
+      made = jobs.read_json(index)
+    else:
+      with _count(f"{folder.name} {path.stem}") as progress:
+        made = clip_index.prepare(
+            rows(path),
+            classes,
+            pathlib.Path(args.videos).expanduser(),
+            index,
+            min_seconds=args.min_seconds,
+            processes=args.processes,
+            progress=progress,
+        )
+    table.add_row(f"{made['clips']:,}", f"{path.stem}: indexed")
+    table.add_row(f"{made['without_sound']:,}", "of them without sound")
+    for reason, count in made["left_out"].items():
+      table.add_row(f"{count:,}", f"left out: {reason}")
+  rich.console.Console().print(table)
+
+
+def cut_film(args: argparse.Namespace) -> None:
+  """Cuts a film into clips; those that are there are not cut again."""
+  from experiments.data import film
+
+  output = pathlib.Path(args.output).expanduser()
+  with _count("clips") as progress:
+    counts = film.cut(
+        pathlib.Path(args.video).expanduser(),
+        output,
+        seconds=args.seconds,
+        parts=args.parts,
+        height=args.height,
+        processes=args.processes,
+        progress=progress,
+    )
+  print(f"{counts} clips in {output}")
+
+
+@contextlib.contextmanager
+def _count(name: str) -> Iterator[Callable[[int, int], None]]:
+  """Who takes how many are done, of how many, with a bar."""
+  console = rich.console.Console(stderr=True)
+  with rich.progress.Progress(console=console) as bar:
+    task = bar.add_task(name, total=None)
+    yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
 def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
   """What each corpus of the command is made of."""
   if args.c4:
@@ -193,12 +265,13 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
 def _plain_errors() -> Iterator[None]:
   """Turns errors that a person can do something about into one line."""
   from experiments import command
+  from experiments.data.clip_index import ListError
   from experiments.task import PlainError
 
   with command.plain_errors():
     try:
       yield
-    except corpus.CorpusError as error:
+    except (corpus.CorpusError, ListError) as error:
       raise PlainError(str(error)) from error
     except BrokenProcessPool as error:
       raise PlainError(
@@ -323,6 +396,37 @@ def parser() -> Parser:
   )
   scenes.add_argument("--seed", type=int, default=0)
   scenes.add_argument("--processes", type=int, default=0, help="0: one a core")
+  for name, shortest in (("kinetics", 0.64), ("audioset", 1.28)):
+    clips = add(name, index_clips, "an index of clips that you have")
+    clips.set_defaults(kind=name)
+    clips.add_argument("--csv", help="its lists, a split each", **files)
+    clips.add_argument(
+        "--videos", required=True, help="the folder of the clips"
+    )
+    clips.add_argument(
+        "--classes",
+        required=name == "audioset",
+        help="class_labels_indices.csv"
+        if name == "audioset"
+        else "a list with all classes; default: the first of --csv",
+    )
+    clips.add_argument("--as_name", help="another name for it in --data_dir")
+    clips.add_argument(
+        "--min_seconds",
+        type=float,
+        default=shortest,
+        help="shorter clips are left out",
+    )
+    clips.add_argument("--processes", type=int, default=0, help="0: one a core")
+  film = add("film", cut_film, "a film as clips, laid out as Kinetics is")
+  film.add_argument("--video", required=True, help="the film")
+  film.add_argument("--output", required=True, help="a folder")
+  film.add_argument("--seconds", type=float, default=5.0, help="of a clip")
+  film.add_argument(
+      "--parts", type=int, default=10, help="of the film; a clip's class"
+  )
+  film.add_argument("--height", type=int, default=72, help="of the frames")
+  film.add_argument("--processes", type=int, default=0, help="0: one a core")
   return whole
 
 

@@ -128,17 +128,23 @@ def read_clip(
   Raises:
     ValueError: if the video is too short.
   """
-  frames = read_frames(path, num_frames, fps, start)
-  height, width = frames.shape[1:3]
-  side = min(height, width)
-  top, left = height // 2 - side // 2, width // 2 - side // 2
-  frames = frames[:, top : top + side, left : left + side]
-  video = np.stack([cv2.resize(frame, (size, size)) for frame in frames])
-  rate = round(fps * samples_per_frame)
+  video = squared(read_frames(path, num_frames, fps, start), size)
   return {
       "video": video.astype(np.float32) / 255.0,
       "audio": read_audio(path, num_frames * samples_per_frame, rate, start),
   }
+
+
+def squared(frames: np.ndarray, size: int) -> np.ndarray:
+  """The central square of each frame, resized: uint8 [T, size, size, 3].
+
+  Source: official video autoencoding notebook.
+  """
+  height, width = frames.shape[1:3]
+  side = min(height, width)
+  top, left = height // 2 - side // 2, width // 2 - side // 2
+  frames = frames[:, top : top + side, left : left + side]
+  return np.stack([cv2.resize(frame, (size, size)) for frame in frames])
 
 
 def write(
