@@ -201,21 +201,19 @@ def probe(path: pathlib.Path) -> Probed:
         return Probed(reason="empty")
       has_sound = container.streams.best("audio") is not None
       container.seek(0)
-      ends = [
-          packet.pts + (packet.duration or 0)
-          for packet in container.demux(stream)
-          if packet.pts is not None
-      ]
-      base = stream.time_base
-      if not ends or base is None:
-        return Probed(reason="empty")
-      seconds = float((max(ends) - (stream.start_time or 0)) * base)
-      said = float((stream.duration or 0) * base)
+      ends = {True: 0.0, False: 0.0}  # Of the pictures, and of all else.
+      for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+          end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+          is_picture = packet.stream == stream
+          ends[is_picture] = max(ends[is_picture], end)
+      begin = float((stream.start_time or 0) * (stream.time_base or 0))
+      said = (container.duration or 0) / av.time_base
   except (av.error.FFmpegError, OSError, ValueError):
     return Probed(reason="no video")
-  if seconds < said - _CUT_OFF:
+  if max(ends.values()) < said - _CUT_OFF:
     return Probed(reason="cut off")
-  return Probed(seconds, has_sound)
+  return Probed(ends[True] - begin, has_sound)
 
 
 def _probe_all(
