@@ -11,6 +11,8 @@
     python -m scripts.prepare_data audioset --csv eval_segments.csv
         --classes=class_labels_indices.csv --videos=DIR
     python -m scripts.prepare_data film --video=FILE --output=DIR
+    python -m scripts.prepare_data spoken_pictures --recordings=ZIP
+        --pictures=ZIP --output=DIR
 
 All take --data_dir=DIR. The first name is that of a module in
 experiments/data/builders. `mlm` makes corpora of files that you have: of the
@@ -18,7 +20,8 @@ allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
 the same command goes on. `sentencepiece` learns pieces from such corpora.
 `scenes` draws pairs of frames with their flow, as AutoFlow's files. `kinetics`
 and `audioset` look at the clips that you have, and index them; `film` cuts a
-film into clips, laid out as Kinetics is.
+film into clips, laid out as Kinetics is, and `spoken_pictures` puts spoken
+digits over CIFAR-10's pictures, laid out as AudioSet is.
 """
 
 import argparse
@@ -232,6 +235,25 @@ def cut_film(args: argparse.Namespace) -> None:
   print(f"{counts} clips in {output}")
 
 
+def speak_pictures(args: argparse.Namespace) -> None:
+  """Writes clips of spoken digits; those that are there are left alone."""
+  from experiments.data import spoken_pictures
+
+  output = pathlib.Path(args.output).expanduser()
+  clips = {"train": args.train_clips, "test": args.test_clips}
+  with _count("clips") as progress:
+    spoken_pictures.write(
+        pathlib.Path(args.recordings).expanduser(),
+        pathlib.Path(args.pictures).expanduser(),
+        output,
+        clips=clips,
+        seed=args.seed,
+        processes=args.processes,
+        progress=progress,
+    )
+  print(f"{clips} clips in {output}")
+
+
 @contextlib.contextmanager
 def _count(name: str) -> Iterator[Callable[[int, int], None]]:
   """Who takes how many are done, of how many, with a bar."""
@@ -266,12 +288,13 @@ def _plain_errors() -> Iterator[None]:
   """Turns errors that a person can do something about into one line."""
   from experiments import command
   from experiments.data.clip_index import ListError
+  from experiments.data.spoken_pictures import SourceError
   from experiments.task import PlainError
 
   with command.plain_errors():
     try:
       yield
-    except (corpus.CorpusError, ListError) as error:
+    except (corpus.CorpusError, ListError, SourceError) as error:
       raise PlainError(str(error)) from error
     except BrokenProcessPool as error:
       raise PlainError(
@@ -427,6 +450,18 @@ def parser() -> Parser:
   )
   film.add_argument("--height", type=int, default=72, help="of the frames")
   film.add_argument("--processes", type=int, default=0, help="0: one a core")
+  spoken = add("spoken_pictures", speak_pictures, "clips of spoken digits")
+  spoken.add_argument(
+      "--recordings", required=True, help="ZIP: DIGIT_SPEAKER_NUMBER.wav"
+  )
+  spoken.add_argument(
+      "--pictures", required=True, help="ZIP: {train,test}/CLASS/NUMBER.jpg"
+  )
+  spoken.add_argument("--output", required=True, help="a folder")
+  spoken.add_argument("--train_clips", type=int, default=1500)
+  spoken.add_argument("--test_clips", type=int, default=300)
+  spoken.add_argument("--seed", type=int, default=0)
+  spoken.add_argument("--processes", type=int, default=0, help="0: one a core")
   return whole
 
 
