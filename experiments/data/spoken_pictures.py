@@ -94,30 +94,10 @@ def write(
   spawn = multiprocessing.get_context("spawn")
   workers = processes or len(os.sched_getaffinity(0))
   with futures.ProcessPoolExecutor(workers, spawn) as pool:
-    for done, _ in enumerate(pool.map(make, *zip(*numbered, strict=True))):
+    made = pool.map(make, *zip(*numbered, strict=True), chunksize=8)
+    for done, _ in enumerate(made):
       progress(done + 1, len(numbered))
-  names = [
-      f"{digit}, {name}"
-      for digit, name in zip(_DIGITS, sources.classes, strict=True)
-  ]
-  mids = [f"/m/{name.replace(', ', '_')}" for name in names]
-  rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
-  _write_table(
-      output / "class_labels_indices.csv",
-      [("index", "mid", "display_name"), *rows],
-  )
-  for split, count in clips.items():
-    head = (
-        f"# {split}.csv: spoken digits over moving pictures\n"
-        f"# num_ytids={count}, num_unique_labels={len(mids)}\n"
-        "# YTID, start_seconds, end_seconds, positive_labels\n"
-    )
-    end = f"0.000, {SECONDS:.3f}"
-    lines = [
-        f'{_id(split, i)}, {end}, "{mids[i % len(mids)]}"\n'
-        for i in range(count)
-    ]
-    jobs.write(output / f"{split}.csv", (head + "".join(lines)).encode())
+  _write_lists(output, clips, sources.classes)
 
 
 def clip(
@@ -198,6 +178,34 @@ def _write(
   partial = path.with_name(f"{os.getpid()}-{path.name}")
   video.write(partial, frames, _FPS, sound, _RATE)
   partial.replace(path)
+
+
+def _write_lists(
+    output: pathlib.Path, clips: Mapping[str, int], classes: list[str]
+) -> None:
+  """AudioSet's lists: of the classes, and of the clips of each split."""
+  names = [
+      f"{digit}, {name}"
+      for digit, name in zip(_DIGITS, classes, strict=True)
+  ]
+  mids = [f"/m/{name.replace(', ', '_')}" for name in names]
+  rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
+  _write_table(
+      output / "class_labels_indices.csv",
+      [("index", "mid", "display_name"), *rows],
+  )
+  for split, count in clips.items():
+    head = (
+        f"# {split}.csv: spoken digits over moving pictures\n"
+        f"# num_ytids={count}, num_unique_labels={len(mids)}\n"
+        "# YTID, start_seconds, end_seconds, positive_labels\n"
+    )
+    end = f"0.000, {SECONDS:.3f}"
+    lines = [
+        f'{_id(split, i)}, {end}, "{mids[i % len(mids)]}"\n'
+        for i in range(count)
+    ]
+    jobs.write(output / f"{split}.csv", (head + "".join(lines)).encode())
 
 
 def _sources(recordings: pathlib.Path, pictures: pathlib.Path) -> Sources:
