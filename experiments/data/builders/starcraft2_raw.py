@@ -1,0 +1,70 @@
+"""Selections of units from games that AlphaStar Unplugged has converted."""
+
+from collections.abc import Iterator
+import pathlib
+import sys
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.data import raw_units
+from experiments.data import replays
+from experiments.data.builders import starcraft2
+from experiments.data.documents import split_of
+from experiments.data.unit_features import CONVERTED_UNITS
+
+
+class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):
+  """Steps of games: all units that a player saw, and those he commanded."""
+
+  VERSION = tfds.core.Version("1.0.0")
+  RELEASE_NOTES = {"1.0.0": "Initial release."}
+  MANUAL_DOWNLOAD_INSTRUCTIONS = (
+      "--manual_dir=DIR with files HASH_PLAYER.tfrecord, as AlphaStar"
+      " Unplugged's generate_dataset writes them with the game"
+  )
+  pkg_dir_path = None  # It is no part of TFDS and ships no checksums.
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    return tfds.core.DatasetInfo(
+        builder=self,
+        description=self.__doc__,
+        features=starcraft2.features(len(CONVERTED_UNITS), np.int32),
+    )
+
+  def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+    try:
+      folder = pathlib.Path(dl_manager.manual_dir)
+    except AssertionError as error:  # It says what is missing.
+      raise FileNotFoundError(str(error)) from error
+    paths = sorted(folder.rglob("*_[12].tfrecord"))
+    if not paths:
+      raise FileNotFoundError(f"there is no HASH_PLAYER.tfrecord in {folder}")
+    # Both players of a game are in the same split.
+    split = {path: split_of(path.stem[:-2], replays.HELD_OUT) for path in paths}
+    return {
+        name: self._generate_examples([p for p in paths if split[p] == name])
+        for name in starcraft2.SPLITS
+    }
+
+  def _generate_examples(
+      self, paths: list[pathlib.Path]
+  ) -> Iterator[tuple[str, dict[str, Any]]]:
+    left_out = 0
+    for path in paths:
+      try:
+        for step, units, selected in raw_units.moments(path):
+          yield f"{path.stem}-{step:06}", {
+              "units": units,
+              "selected": selected,
+              "frame": step,
+              "player": int(path.stem[-1]),
+              "game": path.name,
+          }
+      except raw_units.RecordError as error:
+        left_out += 1
+        print(f"\nnote: {error}; left out", file=sys.stderr)
+    if left_out:
+      message = f"\nnote: {left_out} of {len(paths)} files left out"
+      print(message, file=sys.stderr)

@@ -1,0 +1,391 @@
+"""Selections of units in StarCraft II, as people make them.
+
+An encoder reads all units; a pointer network over what it says of each picks
+those that a person selected next.
+
+Source: Perceiver IO, appendix B. The agent around it, AlphaStar, plays the
+game, which is not there to be played: what is learned here is one of its
+actions' arguments, from replays.
+"""
+
+import collections
+from collections.abc import Mapping
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments import figures
+from experiments.data import pipeline
+from experiments.data.unit_features import CONVERTED_UNITS
+from experiments.data.unit_features import ENEMY
+from experiments.data.unit_features import NEUTRAL
+from experiments.data.unit_features import REPLAY_UNITS
+from experiments.data.unit_features import SELF
+from experiments.task import choose
+from experiments.task import Eval
+from experiments.task import Network
+from experiments.task import Task
+from perceiver import Decoder
+from perceiver import Encoder
+from perceiver import inputs
+from perceiver import outputs as outputs_lib
+from perceiver import Processor
+from perceiver.baselines import Transformer
+from perceiver.inputs import Bits
+from perceiver.inputs import OneHot
+from perceiver.inputs import Scaled
+
+COLUMNS = {"starcraft2": REPLAY_UNITS, "starcraft2_raw": CONVERTED_UNITS}
+
+_BOOL = (OneHot(2),)
+_KIND = (OneHot(256),)  # The converter's kinds of units fit into a byte.
+_ORDER = (OneHot(600),)  # PySC2 has 573 of them.
+_UPGRADES = (OneHot(5),)
+_FRAMES = (OneHot(65, power=0.4),)  # Up to 32767.
+_CELLS = (Scaled(16.0), OneHot(33, divide=2, offset=16))
+# How features are given to the network: AlphaStar's code where PySC2 has them.
+# Its attributes of kinds of units, and what is mined already, need the game's
+# tables and are not there.
+CODES = {
+    "unit_type": _KIND,
+    "alliance": (OneHot(5),),
+    "health": (OneHot(39, power=0.5),),  # Up to 1500.
+    "shield": (OneHot(32, power=0.5),),  # Up to 1000.
+    "energy": (OneHot(15, power=0.5),),  # Up to 200.
+    "cargo_space_taken": (OneHot(9),),
+    "build_progress": (Scaled(100.0),),
+    "health_ratio": (Scaled(255.0),),
+    "shield_ratio": (Scaled(255.0),),
+    "energy_ratio": (Scaled(255.0),),
+    "display_type": (OneHot(5),),
+    "x": (Bits(8),),
+    "y": (Bits(8),),
+    "cloak": (OneHot(5),),
+    "is_selected": _BOOL,
+    "is_blip": _BOOL,
+    "is_powered": _BOOL,
+    "mineral_contents": (OneHot(19, divide=100),),
+    "vespene_contents": (OneHot(26, divide=100),),
+    "cargo_space_max": (OneHot(9),),
+    "assigned_harvesters": (OneHot(25),),
+    "ideal_harvesters": (OneHot(17),),
+    "weapon_cooldown": (OneHot(33),),
+    "order_length": (OneHot(9),),
+    "order_id_0": _ORDER,
+    "order_id_1": _ORDER,
+    "order_id_2": _ORDER,
+    "order_id_3": _ORDER,
+    "hallucination": _BOOL,
+    "buff_id_0": (OneHot(64),),
+    "buff_id_1": (OneHot(64),),
+    "addon_unit_type": _KIND,
+    "active": _BOOL,
+    "is_on_screen": _BOOL,
+    "order_progress_0": (Scaled(100.0), OneHot(11, divide=10)),
+    "order_progress_1": (Scaled(100.0), OneHot(11, divide=10)),
+    "is_in_cargo": _BOOL,
+    "buff_duration_remain": (OneHot(16, power=0.5),),  # Up to 250.
+    "attack_upgrade_level": _UPGRADES,
+    "armor_upgrade_level": _UPGRADES,
+    "shield_upgrade_level": _UPGRADES,
+    "was_selected": _BOOL,
+    "was_target": _BOOL,
+    # Ours, of replays.
+    "screen_x": _CELLS,
+    "screen_y": _CELLS,
+    "screen_distance": (Scaled(16.0), OneHot(17, power=0.5)),
+    "age": (OneHot(51, power=0.5),),  # Up to 2500 seconds.
+    "since_order": _FRAMES,
+    "since_selected": _FRAMES,
+    "groups": (Bits(10),),
+    "target_x": (Bits(8),),
+    "target_y": (Bits(8),),
+}
+# Actions are for the units that are selected: this would tell the answer.
+TELLING = {"starcraft2_raw": ("is_selected",)}
+
+
+def perceiver_io(x, mask, encoder, processor, decoder):
+  """Units to units through latents; the queries are the units themselves."""
+  z = Encoder(**encoder)(x, mask)  # [B, N, D]
+  z = Processor(**processor)(z)
+  return Decoder(**decoder)(x, z, mask)  # [B, O=M, E]
+
+
+def transformer(x, mask, num_layers, num_heads, widening_factor):
+  """AlphaStar's entity encoder: every unit reads every other."""
+  layers = Transformer(num_layers, num_heads, widening_factor)
+  return layers(x, mask)
+
+
+ENCODERS = (perceiver_io, transformer)
+
+
+def network(config) -> Network:
+  """Units to `entity_embeddings`, `embedded_entity`, and what is picked."""
+  columns = columns_of(config.dataset)
+  telling = TELLING.get(config.dataset, ())
+  codes = {
+      name: code
+      for name, code in CODES.items()
+      if name in columns and name not in telling
+  }
+  model = config.model
+  encode = choose(ENCODERS, model.encode)
+
+  def forward(batch, is_training):
+    units = batch["units"]
+    mask = column(units, columns, "alliance") != 0
+    x = inputs.units(units, columns, codes, model.channels)  # [B, M, C]
+    x = jnp.where(mask[..., None], x, 0)
+    y = encode(x, mask)
+    each, whole = outputs_lib.entities(y, mask, model.output_channels)
+    free = selectable(units, columns)
+    pointer = outputs_lib.pointer(whole, each, free, **model.pointer)
+    outputs = {"entity_embeddings": each, "embedded_entity": whole}
+    if "picks" in batch:  # The steps of what was selected.
+      outputs["log_probs"] = pointer.log_probs(batch["picks"])
+    if not is_training:
+      picks = pointer.pick(config.max_picks)
+      outputs["picks"] = picks
+      outputs["probability"] = probability(pointer.log_probs(picks), picks)
+    return outputs
+
+  shape = (config.num_units, len(columns))
+  return Network({"units": jax.ShapeDtypeStruct(shape, jnp.int32)}, forward)
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  columns = columns_of(config.dataset)
+
+  def likelihood(outputs, batch):
+    picks, num_units = batch["picks"], batch["units"].shape[1]
+    value = outputs_lib.log_likelihood(outputs["log_probs"], picks)
+    return value, (picks < num_units).sum(-1)
+
+  def loss(outputs, batch):
+    value, count = likelihood(outputs, batch)
+    return -(value / count).mean(), {}
+
+  def measure(outputs, batch):
+    value, count = likelihood(outputs, batch)
+    units, picks = batch["units"], batch["picks"]
+    num_units = units.shape[1]
+    truth = outputs_lib.picked(picks, num_units)
+    own = selectable(units, columns)
+    guesses = {
+        "": outputs_lib.picked(outputs["picks"], num_units),
+        "usual_": batch["usual"],
+    }
+    for name in ("is_selected", "was_selected"):
+      guesses[f"{name}_"] = own & (column(units, columns, name) > 0)
+    measured = {
+        "log_likelihood": value,
+        "even_log_likelihood": even_log_likelihood(own.sum(-1), count, picks),
+        "selected": count,
+        "loss": -value / count,
+    }
+    for name, guess in guesses.items():
+      measured[f"{name}exact"] = 100.0 * (guess == truth).all(-1)
+      union = (guess | truth).sum(-1)
+      measured[f"{name}iou"] = 100.0 * (guess & truth).sum(-1) / union
+    return measured
+
+  read = functools.partial(
+      pipeline.source, config.dataset, data_dir=config.data_dir
+  )
+  step = functools.partial(
+      padded,
+      columns=columns,
+      num_units=config.num_units,
+      max_picks=config.max_picks,
+  )
+  picks = jax.ShapeDtypeStruct((config.max_picks,), jnp.int32)
+
+  def evaluation(shard):
+    rank = ranks(read("train"), columns)
+    usual = functools.partial(with_usual, columns=columns, rank=rank)
+    return pipeline.evaluation(
+        read("validation"),
+        [step, usual],
+        batch_size=config.batch_size,
+        shard=shard,
+    )
+
+  return Task(
+      example={**model.example, "picks": picks},
+      train_data=lambda shard: pipeline.train(
+          read("train"),
+          [step],
+          batch_size=config.batch_size,
+          seed=config.seed,
+          shard=shard,
+          num_workers=config.num_workers,
+      ),
+      forward=model.forward,
+      loss=loss,
+      evals={
+          "validation": Eval(
+              evaluation,
+              measure,
+              summarize,
+              functools.partial(draw, columns=columns),
+          )
+      },
+  )
+
+
+def columns_of(dataset: str) -> tuple[str, ...]:
+  """The names of a data set's features of units."""
+  if dataset not in COLUMNS:
+    raise KeyError(f"{dataset!r} is not one of {sorted(COLUMNS)}")
+  return COLUMNS[dataset]
+
+
+def column(units, columns, name):
+  """One feature of all units, [...]."""
+  return units[..., columns.index(name)]
+
+
+def selectable(units, columns):
+  """True at units that the player may select, [...]."""
+  own = column(units, columns, "alliance") == SELF
+  if "tag" in columns:  # Effects have none, and what is inside cannot be.
+    own &= column(units, columns, "tag") > 0
+    own &= column(units, columns, "is_in_cargo") == 0
+  return own
+
+
+def probability(log_probs, picks):
+  """How likely each unit is picked, if all others are as they were, [B, M]."""
+  probs = jnp.exp(log_probs)  # [B, K, M+1]
+  end = probs.shape[-1] - 1
+  before = jnp.pad(picks, [(0, 0), (1, 0)])[:, :-1]
+  goes_on = jnp.where(before == end, 0.0, 1 - probs[..., end])
+  # Whoever picks at a step has not ended before it.
+  reached = jnp.pad(goes_on, [(0, 0), (1, 0)], constant_values=1)[:, :-1]
+  reached = jnp.cumprod(reached, axis=1) * (before != end)
+  return (reached[..., None] * probs[..., :end]).sum(1)
+
+
+def even_log_likelihood(num_units, count, picks):
+  """Of picks if all units that are left, and the end, are equally likely."""
+  steps = jnp.arange(picks.shape[1])
+  left = num_units[:, None] - steps + (steps > 0)
+  real = steps < count[:, None] + 1
+  return -jnp.where(real, jnp.log(jnp.maximum(left, 1)), 0).sum(-1)
+
+
+def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """Likelihoods for each selected unit, and means of all else."""
+  sums = {
+      name: float(np.sum(values, dtype=np.float64))
+      for name, values in measured.items()
+  }
+  return {
+      name: value
+      / (sums["selected"] if "likelihood" in name else len(measured[name]))
+      for name, value in sums.items()
+  }
+
+
+def padded(example, rng, columns, num_units, max_picks):
+  """Units in slots, and the selected ones' slots, nearest first.
+
+  If there are too many units, the player's own are kept, then the nearest. If
+  too many were selected, the nearest count.
+  """
+  del rng
+  units, selected = example["units"], example["selected"]
+  others = column(units, columns, "alliance") != SELF
+  kept = np.sort(np.argsort(others, kind="stable")[:num_units])
+  if not selected[kept].any():  # More own units than slots.
+    kept[-1] = np.flatnonzero(selected)[0]
+  rows = np.zeros((num_units, len(columns)), np.int32)
+  rows[: len(kept)] = units[kept]
+  picks = np.full(max_picks, num_units, np.int32)
+  slots = np.flatnonzero(selected[kept])[:max_picks]
+  picks[: len(slots)] = slots
+  return {"units": rows, "picks": picks}
+
+
+def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
+  """How often each kind of unit was selected, alone, in some examples."""
+  counts: collections.Counter[int] = collections.Counter()
+  for i in range(min(len(source), examples)):
+    units, selected = source[i]["units"], source[i]["selected"]
+    kinds = np.unique(column(units, columns, "unit_type")[selected])
+    if len(kinds) == 1:
+      counts[int(kinds[0])] += 1
+  return dict(counts)
+
+
+def with_usual(example, rng, columns, rank):
+  """An example with a guess: all own units of the kind that is most selected.
+
+  It is the kind that people select most often among those that the player has.
+  """
+  del rng
+  units = example["units"]
+  own = selectable(units, columns)
+  kinds = column(units, columns, "unit_type")
+  best = max(np.unique(kinds[own]), key=lambda kind: rank.get(int(kind), 0))
+  return {**example, "usual": own & (kinds == best)}
+
+
+def draw(outputs, batch, columns):
+  """The first 16 moments: what was selected, and how likely that was."""
+  show = functools.partial(
+      show_moment,
+      columns=columns,
+      units=batch["units"],
+      probability=outputs["probability"],
+      picks=outputs["picks"],
+      truth=batch["picks"],
+  )
+  title = "own units by probability; rings: selected; crosses: predicted"
+  size = (14.0, 14.5)
+  return {"selections": figures.sixteen(batch["real"].sum(), show, title, size)}
+
+
+def show_moment(ax, i, columns, units, probability, picks, truth=None):
+  """Draws a map with its units into a plot of matplotlib's."""
+  rows = units[i]
+  x, y = column(rows, columns, "x"), column(rows, columns, "y")
+  side = column(rows, columns, "alliance")
+  for relation, color in ((NEUTRAL, "0.8"), (ENEMY, "tab:orange")):
+    of = side == relation
+    ax.scatter(x[of], y[of], 4, color)
+  own = np.flatnonzero(side == SELF)
+  own = own[np.argsort(probability[i][own])]  # The likeliest on top.
+  chance = probability[i][own]
+  ax.scatter(x[own], y[own], 12, chance, cmap="viridis", vmin=0, vmax=1)
+  picked = picks[i][picks[i] < len(rows)]
+  ax.scatter(x[picked], y[picked], 40, "tab:red", marker="x", linewidths=0.8)
+  selected = picked[:0] if truth is None else truth[i][truth[i] < len(rows)]
+  ax.scatter(
+      x[selected], y[selected], 90, "none", edgecolors="black", linewidths=0.8
+  )
+  on_screen = column(rows, columns, "is_on_screen") * (side != 0) > 0
+  if "screen_x" in columns and on_screen.any():
+    first = np.flatnonzero(side)[0]
+    left = x[first] - column(rows, columns, "screen_x")[first] - 16
+    low = y[first] - column(rows, columns, "screen_y")[first] - 7
+    ax.plot(
+        left + np.array([0, 32, 32, 0, 0]),
+        low + np.array([0, 0, 20, 20, 0]),
+        color="0.5",
+        linewidth=0.8,
+    )
+  ax.set_aspect("equal")
+  if truth is not None:
+    both = len(set(picked) & set(selected))
+    ax.set_title(
+        f"{len(selected)} selected, {len(picked)} predicted, {both} right",
+        fontsize=9,
+    )
