@@ -1,21 +1,40 @@
-"""Kinetics: a video, its sound and its class through one bottleneck."""
+"""Kinetics: a video, its sound and its class through one bottleneck.
 
+Any of the three may be left out (`config.modalities`).
+
+Source: Perceiver IO, §4.3 and appendix I; official video autoencoding notebook.
+"""
+
+import functools
 import math
 
 from einops import rearrange
 import haiku as hk
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from experiments import figures
+from experiments.data import clips
+from experiments.data import pipeline
+from experiments.data import video as video_lib
+from experiments.task import Eval
+from experiments.task import Movie
 from experiments.task import Network
+from experiments.task import Task
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
+from perceiver import losses
+from perceiver import metrics
 from perceiver import multimodal
 from perceiver import position
 from perceiver import Processor
 from perceiver.attention import no_recording
+
+MODALITIES = ("audio", "video", "label")
+FPS = 25.0
 
 
 def network(config) -> Network:
@@ -24,9 +43,15 @@ def network(config) -> Network:
   With "video_points" and "audio_points" in the batch, indices of voxels and of
   audio patches, only those are decoded: [B, points, 3] and [B, points, patch].
   Without, all are, `num_chunks` after each other: [B, T, Y, X, 3], [B, S, 1].
-  The label is always logits.
+  The label is always logits. Modalities that are left out are not in it.
   """
-  model = config.model
+  model, modalities = config.model, tuple(config.modalities)
+  unknown = set(modalities) - set(MODALITIES)
+  if unknown or not {"audio", "video"} & set(modalities):
+    raise ValueError(
+        f"modalities {modalities} are not of {MODALITIES}, or neither audio nor"
+        " video is among them"
+    )
 
   def forward(batch, is_training):
     hide = jnp.ones([len(batch["label"]), 1], bool)
@@ -34,15 +59,24 @@ def network(config) -> Network:
       hide = jax.random.bernoulli(
           hk.next_rng_key(), config.hide_label, hide.shape
       )
-    x = encoded(batch, hide, config.num_classes, model)  # [B, M, C]
+    x = encoded(batch, hide, modalities, config.num_classes, model)  # [B, M, C]
     z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
-    dims = batch["video"].shape[1:4], batch["audio"].shape[1:2]
-    decode = make_decode(z, *dims, config.num_classes, model)
+    dims = {
+        "video": batch["video"].shape[1:4],
+        "audio": batch["audio"].shape[1:2],
+    }
+    decode = make_decode(z, dims, modalities, config.num_classes, model)
     if "video_points" in batch:
-      return decode(batch["video_points"], batch["audio_points"])
+      return decode(
+          {
+              name: batch[f"{name}_points"]
+              for name in ("audio", "video")
+              if name in modalities
+          }
+      )
     return decode_all(
-        decode, len(z), *dims, model.audio.patch, config.num_chunks
+        decode, len(z), dims, modalities, model, config.num_chunks
     )
 
   shape = jax.ShapeDtypeStruct
@@ -52,13 +86,24 @@ def network(config) -> Network:
       "audio": shape((num_samples, 1), jnp.float32),
       "label": shape((), jnp.int32),
   }
-  if config.num_points:
-    points = shape((config.num_points,), jnp.int32)
-    example |= {"video_points": points, "audio_points": points}
+  example |= {
+      name: shape((min(config.num_points, count),), jnp.int32)
+      for name, count in num_points(config).items()
+      if config.num_points
+  }
   return Network(example, forward)
 
 
-def encoded(batch, hide_label, num_classes, model):
+def num_points(config):
+  """How many voxels and audio patches a clip has, which can be decoded."""
+  num_samples = config.video[0] * config.samples_per_frame
+  return {
+      "video_points": math.prod(config.video),
+      "audio_points": num_samples // config.model.audio.patch,
+  }
+
+
+def encoded(batch, hide_label, modalities, num_classes, model):
   """The input array: audio, video, label."""
   video = inputs.video_patches(batch["video"], model.video.patch)
   audio = inputs.audio_patches(batch["audio"], model.audio.patch)
@@ -70,15 +115,17 @@ def encoded(batch, hide_label, num_classes, model):
       ),
       "label": jax.nn.one_hot(batch["label"], num_classes)[:, None],
   }
-  pack = multimodal.Pack(model.min_padding, name="inputs")
-  return pack(arrays, {"label": hide_label})
+  arrays = {name: x for name, x in arrays.items() if name in modalities}
+  hidden = {"label": hide_label} if "label" in modalities else {}
+  return multimodal.Pack(model.min_padding, name="inputs")(arrays, hidden)
 
 
-def make_decode(z, video_dims, audio_dims, num_classes, model):
-  """A function (voxels [B, P], audio patches [B, A]) -> what they were."""
+def make_decode(z, dims, modalities, num_classes, model):
+  """A function of {"audio": [B, patches], "video": [B, voxels]}: which ones."""
   patch = model.audio.patch
   resolution = model.video.max_resolution or [
-      n // size for n, size in zip(video_dims, model.video.patch, strict=True)
+      n // size
+      for n, size in zip(dims["video"], model.video.patch, strict=True)
   ]
   label_query = LearnedArray(1, model.label_channels, name="label_query")
   pack = multimodal.Pack(model.min_query_padding, name="queries")
@@ -89,37 +136,48 @@ def make_decode(z, video_dims, audio_dims, num_classes, model):
       "video": hk.Linear(3, name="video"),
       "label": hk.Linear(num_classes, name="label"),
   }
+  # What the points are numbers of, and their positions' features.
+  grids = {
+      "audio": (
+          [dims["audio"][0] // patch],
+          model.audio.num_bands,
+          dims["audio"],
+      ),
+      "video": (dims["video"], model.video.num_bands, resolution),
+  }
 
-  def positions(points, dims, num_bands, max_resolution):
-    pos = position.of_indices(points.reshape(-1), dims)
+  def positions(points, grid, num_bands, max_resolution):
+    pos = position.of_indices(points.reshape(-1), grid)
     features = position.fourier_features(pos, num_bands, max_resolution)
     return features.reshape(*points.shape, -1)
 
-  def decode(video_points, audio_points):
+  def decode(points):
     queries = {
-        "audio": positions(
-            audio_points,
-            [audio_dims[0] // patch],
-            model.audio.num_bands,
-            audio_dims,
-        ),
-        "video": positions(
-            video_points, video_dims, model.video.num_bands, resolution
-        ),
-        "label": label_query(len(z)),
+        name: positions(points[name], *grids[name])
+        for name in ("audio", "video")
+        if name in modalities
     }
+    if "label" in modalities:
+      queries["label"] = label_query(len(z))
     y = project(read(pack(queries), z))  # [B, O, E]
     parts = multimodal.unpack(
         y, {name: query.shape[1] for name, query in queries.items()}
     )
     decoded = {name: heads[name](part) for name, part in parts.items()}
-    return {**decoded, "label": decoded["label"][:, 0]}
+    if "label" in decoded:
+      decoded["label"] = decoded["label"][:, 0]
+    return decoded
 
   return decode
 
 
-def decode_all(decode, batch_size, video_dims, audio_dims, patch, num_chunks):
+def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
   """Every voxel and every sample, a chunk of both at a time."""
+  counts = {
+      "audio": dims["audio"][0] // model.audio.patch,
+      "video": math.prod(dims["video"]),
+  }
+  counts = {name: n for name, n in counts.items() if name in modalities}
 
   def chunks(count):
     size = -(-count // num_chunks)
@@ -127,20 +185,213 @@ def decode_all(decode, batch_size, video_dims, audio_dims, patch, num_chunks):
     points = points.reshape(num_chunks, 1, size)
     return jnp.broadcast_to(points, (num_chunks, batch_size, size))
 
-  num_voxels, num_patches = math.prod(video_dims), audio_dims[0] // patch
-  points = chunks(num_voxels), chunks(num_patches)
+  points = {name: chunks(count) for name, count in counts.items()}
   if hk.running_init():  # A loop's body may not make parameters.
-    decode(*(x[0] for x in points))
+    decode({name: x[0] for name, x in points.items()})
 
   def decode_chunk(points):
     with no_recording():  # A loop's body cannot hand any weights out.
-      return decode(*points)
+      return decode(points)
 
   decoded = hk.map(decode_chunk, points)
-  video = rearrange(decoded["video"], "n b p c -> b (n p) c")[:, :num_voxels]
-  audio = rearrange(decoded["audio"], "n b p c -> b (n p) c")[:, :num_patches]
-  return {
-      "video": video.reshape(batch_size, *video_dims, -1),
-      "audio": audio.reshape(batch_size, *audio_dims, 1),
-      "label": decoded["label"][0],
+  whole = {}
+  for name, count in counts.items():
+    x = rearrange(decoded[name], "n b p c -> b (n p) c")[:, :count]
+    channels = 1 if name == "audio" else -1
+    whole[name] = x.reshape(batch_size, *dims[name], channels)
+  if "label" in decoded:
+    whole["label"] = decoded["label"][0]
+  return whole
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  num_frames, size, width = config.video
+  if size != width:
+    raise ValueError(f"video {config.video}: frames are cut square")
+  read = functools.partial(
+      clips.read,
+      num_frames=num_frames,
+      fps=FPS,
+      samples_per_frame=config.samples_per_frame,
+  )
+  open_clips = functools.partial(
+      clips.open_clips, data_dir=config.data_dir, num_classes=config.num_classes
+  )
+
+  def finished(example, rng):
+    del rng
+    (label,) = example["labels"]  # Kinetics has one.
+    frames = video_lib.squared(example["video"], size)
+    return {
+        "video": frames.astype(np.float32) / 255.0,
+        "audio": example["audio"],
+        "label": np.int32(label),
+    }
+
+  def with_points(example, rng):
+    points = {
+        name: rng.choice(
+            count, min(config.num_points, count), replace=False
+        ).astype(np.int32)
+        for name, count in num_points(config).items()
+    }
+    return {**example, **points}
+
+  def train_data(shard):
+    return pipeline.train(
+        open_clips(**config.train),
+        [functools.partial(read, where="random"), finished]
+        + [with_points] * bool(config.num_points),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+        skip=clips.ClipError,
+    )
+
+  def held_out(name):
+    return open_clips(**config.sets[name], skip_missing=config.skip_missing)
+
+  def eval_data(shard, name):
+    return pipeline.evaluation(
+        held_out(name),
+        [functools.partial(read, where="center"), finished],
+        batch_size=config.eval_batch_size,
+        shard=shard,
+    )
+
+  def summarized(measured, name):
+    return {**summarize(measured), "coverage": held_out(name).coverage}
+
+  def notes():
+    yield f"training: {open_clips(**config.train).note()}"
+    for name in config.evals:
+      yield f"{name}: {held_out(name).note()}"
+
+  return Task(
+      example={**model.example, "skipped": jax.ShapeDtypeStruct((), jnp.int32)},
+      forward=model.forward,
+      train_data=train_data,
+      loss=functools.partial(loss, weights=config.loss_weights.to_dict()),
+      evals={
+          name: Eval(
+              functools.partial(eval_data, name=name),
+              measure,
+              functools.partial(summarized, name=name),
+              functools.partial(
+                  draw, rate=round(FPS * config.samples_per_frame)
+              ),
+          )
+          for name in config.evals
+      },
+      notes=notes,
+  )
+
+
+def loss(outputs, batch, weights):
+  """L1 of pixels and of samples, and the label's cross-entropy, weighted."""
+  targets = {"audio": batch["audio"], "video": batch["video"]}
+  if "video_points" in batch:
+    pixels = rearrange(batch["video"], "b t y x c -> b (t y x) c")
+    patch = outputs["audio"].shape[-1] if "audio" in outputs else 1
+    patches = rearrange(batch["audio"], "b (a p) 1 -> b a p", p=patch)
+    targets = {
+        name: jnp.take_along_axis(x, batch[f"{name}_points"][..., None], axis=1)
+        for name, x in {"audio": patches, "video": pixels}.items()
+    }
+  parts = {
+      name: jnp.abs(outputs[name] - target).mean()
+      for name, target in targets.items()
+      if name in outputs
   }
+  if "label" in outputs:
+    labels = losses.soft_labels(batch["label"], outputs["label"].shape[-1])
+    parts["label"] = losses.cross_entropy(outputs["label"], labels).mean()
+  total = sum(weights[name] * part for name, part in parts.items())
+  return total, {**parts, "skipped_clips": batch["skipped"].sum()}
+
+
+def measure(outputs, batch):
+  """How far what was decoded is, beside guesses that see the clip itself.
+
+  These are silence, the colour that the clip has on average, and the mean of
+  its frames.
+  """
+  measured = {}
+
+  def compare(name, guess, truth):
+    error = jnp.mean((guess - truth) ** 2, axis=range(1, truth.ndim))
+    measured[f"{name}_error"] = error
+
+  if "audio" in outputs:
+    compare("audio", outputs["audio"], batch["audio"])
+    compare("audio_silence", 0.0, batch["audio"])
+  if "video" in outputs:
+    video = batch["video"]
+    compare("video", outputs["video"], video)
+    compare("video_mean_color", video.mean((1, 2, 3), keepdims=True), video)
+    compare("video_mean_frame", video.mean(1, keepdims=True), video)
+  if "label" in outputs:
+    measured["top1"] = metrics.top_k(outputs["label"], batch["label"])
+  return measured
+
+
+def summarize(measured):
+  """PSNRs in dB, of the mean squared errors of all clips; top-1 in percent."""
+  summary = {}
+  for name, values in measured.items():
+    if name == "top1":
+      summary[name] = float(np.mean(values, dtype=np.float64))
+    else:
+      kind, _, guess = name.removesuffix("_error").partition("_")
+      guess = f"_{guess}" if guess else ""
+      summary[f"{kind}_psnr{guess}"] = metrics.psnr(values)
+  return summary
+
+
+def draw(outputs, batch, rate):
+  """Clips above what was decoded: frames, spectrograms, and two as movies."""
+  count = batch["real"].sum()
+  pairs = {
+      name: (batch[name], np.clip(outputs[name], least, 1.0))
+      for name, least in (("video", 0.0), ("audio", -1.0))
+      if name in outputs
+  }
+  drawn = {}
+  if "video" in pairs:
+
+    def show_frames(ax, i):
+      shown = np.linspace(0, batch["video"].shape[1] - 1, 4).astype(int)
+      rows = [np.concatenate(list(x[i, shown]), axis=1) for x in pairs["video"]]
+      ax.imshow(np.concatenate(rows))
+
+    drawn["video"] = figures.sixteen(
+        count, show_frames, "four frames of a clip, and as they were decoded"
+    )
+  if "audio" in pairs:
+
+    def show_sound(ax, i):
+      both = [spectrogram(x[i, :, 0]) for x in pairs["audio"]]
+      ax.imshow(np.concatenate(both), aspect="auto", vmin=-100.0, vmax=0.0)
+
+    drawn["sound"] = figures.sixteen(
+        count, show_sound, "spectrograms (0 to -100 dB), and as decoded below"
+    )
+  for i in range(min(count, 2)):
+    if "video" in pairs:
+      frames = np.concatenate([x[i] for x in pairs["video"]], axis=2)
+      frames = np.round(frames * 255.0).astype(np.uint8)
+      sound = pairs["audio"][1][i] if "audio" in pairs else None
+      drawn[f"clip-{i}"] = Movie(frames, FPS, sound, rate)
+  return drawn
+
+
+def spectrogram(sound):
+  """Loudness in decibels, from high to low frequencies, [F, T]."""
+  window = min(256, len(sound))
+  starts = np.arange(0, len(sound) - window + 1, window // 2)
+  pieces = sound[starts[:, None] + np.arange(window)] * np.hanning(window)
+  heard = np.abs(np.fft.rfft(pieces)) / (window / 4)
+  return 20.0 * np.log10(np.maximum(heard, 1e-5)).T[::-1]

@@ -25,6 +25,20 @@ Outputs = Any
 Config = Any  # A ConfigDict; its values are of any type.
 
 
+@dataclasses.dataclass(frozen=True)
+class Movie:
+  """Moving pictures, perhaps with sound."""
+
+  frames: np.ndarray  # RGB, uint8 [T, Y, X, 3].
+  fps: float
+  audio: np.ndarray | None = None  # float32 [S, 1] in [-1, 1].
+  rate: int = 48_000  # Its samples per second.
+
+
+# What people look at: a picture, RGB, uint8 [Y, X, 3]; a text in Markdown.
+Drawn = np.ndarray | str | Movie
+
+
 class PlainError(Exception):
   """What went wrong, in one line for the person who started the command."""
 
@@ -59,9 +73,8 @@ class Eval:
   summarize: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] = (
       mean_of_each
   )
-  # What people look at, of the first batch, from host arrays: pictures, [Y, X,
-  # 3] in uint8, or texts in Markdown.
-  draw: Callable[[Outputs, Batch], Mapping[str, np.ndarray | str]] | None = None
+  # Of the first batch, from host arrays.
+  draw: Callable[[Outputs, Batch], Mapping[str, Drawn]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Task(Network):
   # What a person should know of the data, once it is opened.
   notes: Callable[[], Iterable[str]] = tuple
   # What people look at of the first batch of training, as `Eval.draw`.
-  draw: Callable[[Batch], Mapping[str, np.ndarray | str]] | None = None
+  draw: Callable[[Batch], Mapping[str, Drawn]] | None = None
 
 
 def choose(

@@ -31,6 +31,16 @@ def top_k(
   return 100.0 * is_right.astype(jnp.float32)
 
 
+def psnr(squared_errors: Float[np.ndarray, "N"]) -> float:
+  """Peak signal-to-noise ratio in dB, for a peak of 1.
+
+  That of the mean error of all examples: one that is silent, and guessed to be,
+  would have an infinite ratio by itself.
+  """
+  error = np.mean(squared_errors, dtype=np.float64)
+  return float(-10.0 * np.log10(error)) if error else float("inf")
+
+
 def matthews(
     predicted: Int[np.ndarray, "N"], label: Int[np.ndarray, "N"]
 ) -> float:

@@ -26,7 +26,7 @@ MINI = {
     "imagenet": ("imagenet:tiny", None),
     "imagenet_learned": ("imagenet:tiny", None),
     "imagenet_conv": ("imagenet:tiny", None),
-    "kinetics": ("kinetics:mini", {"video": 7, "audio": 3}),
+    "kinetics": ("kinetics:tiny", {"video": 7, "audio": 3}),
     "flow": ("flow:tiny", None),
 }
 

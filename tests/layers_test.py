@@ -17,12 +17,14 @@ RULES = {
     ),
     "experiments/data": (
         "experiments.data"
-        " PIL array_record av cv2 etils grain jaxtyping mlxtend"
-        " mwparserfromhell numpy sentencepiece simplejpeg tensorflow_datasets"
+        " PIL array_record av cv2 etils grain jaxtyping kaldi_native_fbank"
+        " mlxtend mwparserfromhell numpy sentencepiece simplejpeg"
+        " tensorflow_datasets"
     ),
     "experiments/training": (
-        "experiments.training experiments.task perceiver PIL grain haiku jax"
-        " ml_collections numpy optax orbax rich tensorboardX"
+        "experiments.training experiments.task experiments.data.video"
+        " perceiver PIL grain haiku jax ml_collections numpy optax orbax rich"
+        " tensorboardX"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

@@ -12,6 +12,16 @@ from sklearn import metrics as sklearn_metrics
 from perceiver import metrics
 
 
+class PsnrTest(parameterized.TestCase):
+
+  def test_is_that_of_the_mean_error(self):
+    found = metrics.psnr(np.float32([0.02, 0.0]))
+    self.assertAlmostEqual(found, 20.0, places=5)
+
+  def test_is_infinite_where_nothing_is_wrong(self):
+    self.assertEqual(metrics.psnr(np.zeros(3)), float("inf"))
+
+
 class TopKTest(parameterized.TestCase):
 
   @parameterized.parameters(

@@ -65,7 +65,7 @@ def model_of(config):
         ("flow:conv_separate", {"flow": (2, 368, 496, 2)}),
         ("flow:conv_small", {"flow": (2, 368, 496, 2)}),
         (
-            "kinetics:mini",
+            "kinetics:tiny",
             {"video": (2, 5, 3), "audio": (2, 5, 4), "label": (2, 7)},
         ),
         ("audioset:mini", {"logits": (2, 11)}),
@@ -150,7 +150,7 @@ def clip(config):
 
 
 def test_videos_decoded_whole_are_those_decoded_at_points():
-  config = config_of("kinetics:mini")
+  config = config_of("kinetics:tiny", video=(2, 12, 20))
   run = model_of(config)
   batch = jax.tree.map(jnp.asarray, clip(config))
   whole = run(batch)
@@ -170,7 +170,7 @@ def test_videos_decoded_whole_are_those_decoded_at_points():
 
 
 def test_attention_is_recorded_of_all_that_is_not_decoded_in_chunks():
-  config = config_of("kinetics:mini")
+  config = config_of("kinetics:tiny")
   network = weights.build.build_network(config)
   batch = jax.tree.map(jnp.asarray, clip(config))
 
@@ -186,7 +186,7 @@ def test_attention_is_recorded_of_all_that_is_not_decoded_in_chunks():
 
 
 def test_the_label_is_never_seen_in_evaluation():
-  config = config_of("kinetics:mini")
+  config = config_of("kinetics:tiny")
   run = model_of(config)
   batch = jax.tree.map(jnp.asarray, clip(config))
   other = run({**batch, "label": jnp.array([5, 6])})
@@ -194,7 +194,7 @@ def test_the_label_is_never_seen_in_evaluation():
 
 
 def test_the_label_is_seen_in_half_of_training():
-  config = config_of("kinetics:mini", hide_label=0.5)
+  config = config_of("kinetics:tiny", hide_label=0.5)
   network = weights.build.build_network(config)
   model = weights.random(config).model
   batch = jax.tree.map(

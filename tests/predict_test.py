@@ -34,7 +34,7 @@ CHANGES = {
 @functools.cache
 def made(task: str) -> weights.Weights:
   """A model; all its parameters are random, for some would start at zero."""
-  variant = "mini" if task == "kinetics" else "tiny"
+  variant = "tiny"
   config = importlib.import_module(f"configs.{task}").get_config(variant)
   config.update(CHANGES[task])
   network = build.build_network(config)

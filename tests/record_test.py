@@ -1,11 +1,15 @@
 """What a run writes down."""
 
+import io
 import json
+import wave
 
 import numpy as np
 from PIL import Image
 from tensorboard.backend.event_processing import event_accumulator
 
+from experiments.data import video
+from experiments.task import Movie
 from experiments.training import record
 
 
@@ -57,6 +61,31 @@ def test_pictures_are_files(tmp_path):
   recorder.close()
   path = tmp_path / "pictures" / "test-digits-7.png"
   np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_movies_are_files_and_can_be_seen_and_heard_in_tensorboard(tmp_path):
+  levels = np.array([0, 100, 200], np.uint8)
+  frames = np.tile(levels[:, None, None, None], [1, 16, 32, 3])
+  sound = np.linspace(-0.5, 0.5, 960, dtype=np.float32)[:, None]
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.pictures(7, {"test-clip": Movie(frames, 25.0, sound, 8000)})
+  recorder.close()
+  path = tmp_path / "pictures" / "test-clip-7.mp4"
+  read = video.read_frames(path)
+  np.testing.assert_allclose(read.mean((1, 2, 3)), levels, atol=4)
+  assert len(video.read_audio(path, rate=8000)) >= 960
+  events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+  events.Reload()
+  (image,) = events.Images("test-clip")
+  gif = Image.open(io.BytesIO(image.encoded_image_string))
+  assert (image.step, image.width, image.height) == (7, 32, 16)
+  assert (gif.n_frames, gif.info["duration"]) == (3, 40)
+  (heard,) = events.Audio("test-clip-sound")
+  with wave.open(io.BytesIO(heard.encoded_audio_string)) as wav:
+    assert (wav.getnframes(), wav.getframerate()) == (960, 8000)
+    samples = np.frombuffer(wav.readframes(960), "<i2")
+  np.testing.assert_allclose(samples / 32767.0, sound[:, 0], atol=1e-4)
 
 
 def test_every_start_leaves_what_a_result_depends_on(tmp_path):

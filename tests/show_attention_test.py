@@ -33,7 +33,7 @@ MODELS = {}
 def model(task):
   """The mini model of a task, made once."""
   if task not in MODELS:
-    variant = "mini" if task == "kinetics" else "tiny"
+    variant = "tiny"
     config = importlib.import_module(f"configs.{task}").get_config(variant)
     MODELS[task] = weights.random(config)
   return MODELS[task]

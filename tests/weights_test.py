@@ -275,7 +275,7 @@ def test_damaged_safetensors_are_refused(tmp_path):
 
 
 def test_ours_know_their_config(tmp_path):
-  read = weights.random(config_of("kinetics:mini"))
+  read = weights.random(config_of("kinetics:tiny"))
   weights.save(tmp_path / "kinetics.npz", read.config, read.model)
   again = weights.load(tmp_path / "kinetics.npz")
   assert_same_model(again, read)

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
 import importlib.metadata
+import io
 import json
 import math
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+import wave
 
 import jax
 import numpy as np
@@ -20,6 +22,11 @@ from PIL import Image
 import rich.console
 import rich.progress
 import tensorboardX
+from tensorboardX.proto import summary_pb2
+
+from experiments.data import video
+from experiments.task import Drawn
+from experiments.task import Movie
 
 # FLOP/s of one device in dense matrix products of each compute dtype, from the
 # makers' data sheets. A device that is not here has no utilisation reported.
@@ -84,8 +91,8 @@ class Recorder:
   """Writes a run's results into its folder and tells a person about it.
 
   WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
-  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs and
-  texts; WORKDIR/starts.jsonl has a line for each start of the command.
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs,
+  MP4s and texts; WORKDIR/starts.jsonl has a line for each start of the command.
 
   Only the first process writes and speaks.
   """
@@ -141,10 +148,8 @@ class Recorder:
       self._writer.add_scalar(name, value, step)
     self._writer.flush()
 
-  def pictures(
-      self, step: int, pictures: Mapping[str, np.ndarray | str]
-  ) -> None:
-    """Records pictures, [Y, X, 3] in uint8, or texts in Markdown, of a step."""
+  def pictures(self, step: int, pictures: Mapping[str, Drawn]) -> None:
+    """Records pictures, texts and movies of a step."""
     if not self._active or self._writer is None:
       return
     folder = self._workdir / "pictures"
@@ -153,9 +158,19 @@ class Recorder:
       if isinstance(picture, str):
         (folder / f"{name}-{step}.md").write_text(picture + "\n")
         self._writer.add_text(name, picture, step)
-        continue
-      Image.fromarray(picture).save(folder / f"{name}-{step}.png")
-      self._writer.add_image(name, picture, step, dataformats="HWC")
+      elif isinstance(picture, Movie):
+        video.write(
+            folder / f"{name}-{step}.mp4",
+            picture.frames,
+            picture.fps,
+            picture.audio,
+            picture.rate,
+        )
+        for summary in _shown(name, picture):
+          self._writer.file_writer.add_summary(summary, step)
+      else:
+        Image.fromarray(picture).save(folder / f"{name}-{step}.png")
+        self._writer.add_image(name, picture, step, dataformats="HWC")
     self._writer.flush()
 
   def progress(self, step: int, text: str, say: bool) -> None:
@@ -192,6 +207,45 @@ class Timer:
     """(steps per second, share of time waited) when `step` is done."""
     elapsed = time.perf_counter() - self._start
     return (step - self._step) / elapsed, self._waited / elapsed
+
+
+def _shown(name: str, movie: Movie) -> Iterable[summary_pb2.Summary]:
+  """A movie as TensorBoard can show it: an animated GIF, and its sound."""
+  first, *others = [Image.fromarray(frame) for frame in movie.frames]
+  file = io.BytesIO()
+  first.save(
+      file,
+      "gif",
+      save_all=True,
+      append_images=others,
+      duration=1000.0 / movie.fps,  # ms
+      loop=0,
+  )
+  image = summary_pb2.Summary.Image(
+      height=first.height,
+      width=first.width,
+      colorspace=3,
+      encoded_image_string=file.getvalue(),
+  )
+  value = summary_pb2.Summary.Value
+  yield summary_pb2.Summary(value=[value(tag=name, image=image)])
+  if movie.audio is None:
+    return
+  samples = np.round(np.clip(movie.audio, -1.0, 1.0) * 32767.0)
+  file = io.BytesIO()
+  with wave.open(file, "wb") as wav:
+    wav.setnchannels(1)
+    wav.setsampwidth(2)
+    wav.setframerate(movie.rate)
+    wav.writeframes(samples.astype("<i2").tobytes())
+  audio = summary_pb2.Summary.Audio(
+      sample_rate=movie.rate,
+      num_channels=1,
+      length_frames=len(samples),
+      encoded_audio_string=file.getvalue(),
+      content_type="audio/wav",
+  )
+  yield summary_pb2.Summary(value=[value(tag=f"{name}-sound", audio=audio)])
 
 
 def _keep_records(path: pathlib.Path, last_step: int) -> None:

@@ -156,7 +156,7 @@ def _image(before):
 
 
 def _kinetics(sizes, kwargs):
-  config = kinetics.get_config("mini")
+  config = kinetics.get_config("tiny")
   size, frames = sizes["image_size"], sizes["num_frames"]
   video, audio = kwargs["image_prep"], kwargs["audio_prep"]
   config.video = (frames, size, size)

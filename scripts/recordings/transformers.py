@@ -197,7 +197,7 @@ def _flow(sizes, batch):
 
 
 def _kinetics(sizes, batch):
-  config = kinetics.get_config("mini")
+  config = kinetics.get_config("tiny")
   config.video = batch["video"].shape[1:4]
   config.samples_per_frame = sizes["audio_samples_per_frame"]
   config.num_classes = sizes["num_labels"]
