@@ -152,16 +152,18 @@ def mini(config: ConfigDict) -> None:
   config.model.video = {"patch": (2, 4, 4), "num_bands": 8}
   config.model.audio = {"patch": 32, "num_bands": 64}
   if config.spectrogram:
-    config.num_audio = 40 * 24
+    config.num_audio = 80 * 24
     config.spectrogram = {
-        "hop": 256,
-        "window": 512,
+        "hop": 128,
+        "window": 256,
         "num_bands": 24,
         "low": 100.0,
         "high": 4000.0,
     }
-    config.spec_augment = {"frequency": 5, "time": 6, "masks": 1}
-    config.model.audio.patch = 1
+    config.spec_augment = {"frequency": 5, "time": 12, "masks": 1}
+    # An input is a frame. If it is one number, as in full models, nothing is
+    # learned in so few steps.
+    config.model.audio = {"patch": 24, "num_bands": 16}
   config.model.encoder = {"num_latents": 32, "latent_channels": 128}
   config.model.processor = {"layers_per_block": 4, "num_heads": 4}
   if config.model.output.name == "class_query":

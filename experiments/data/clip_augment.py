@@ -48,7 +48,8 @@ def centre_crop(
   del rng
   height, width = example["video"].shape[1:3]
   top, left, side = image_lib.centre_crop_box(height, width)
-  side = max(side, 1)
+  if not side:  # It is a single pixel wide or high: one pixel is left.
+    top, left, side = top - 1, left - 1, 1
   return {
       **example,
       "video": _cut(example["video"], top, left, side, side, size),
