@@ -129,6 +129,7 @@ def read_clip(
     ValueError: if the video is too short.
   """
   video = squared(read_frames(path, num_frames, fps, start), size)
+  rate = round(fps * samples_per_frame)
   return {
       "video": video.astype(np.float32) / 255.0,
       "audio": read_audio(path, num_frames * samples_per_frame, rate, start),
