@@ -46,6 +46,7 @@ setuptools.setup(
         "pillow>=11",
         "rich>=13",
         "safetensors>=0.5",
+        "sc2reader>=1.9",  # Replays of StarCraft II.
         "scikit-image>=0.25",  # Ships photographs, for scenes.
         "scikit-learn>=1.5",
         "sentencepiece>=0.2",

@@ -18,7 +18,7 @@ RULES = {
     "experiments/data": (
         "experiments.data"
         " PIL array_record av cv2 etils grain jaxtyping kaldi_native_fbank"
-        " mlxtend mwparserfromhell numpy sentencepiece simplejpeg"
+        " mlxtend mwparserfromhell numpy sc2reader sentencepiece simplejpeg"
         " tensorflow_datasets"
     ),
     "experiments/training": (
