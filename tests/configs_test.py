@@ -17,7 +17,7 @@ NAMES = sorted(
     if path.stem not in ("__init__", "base", "tables")
 )
 # The others have a model alone.
-TRAINED = ("quickstart", "mlm", "glue", "flow", "imagenet", "modelnet40")
+TRAINED = ("quickstart", "mlm", "glue", "flow", "imagenet", "modelnet40", "starcraft")
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
@@ -101,6 +101,13 @@ PARAMETERS = {
     "modelnet40:tiny": 8_274,
     "quickstart:full": 360_547,
     "quickstart:mini": 15_187,
+    "starcraft:perceiver_io": 4_227_136,
+    "starcraft:perceiver_io_64": 4_235_328,
+    "starcraft:transformer": 2_901_312,
+    "starcraft:mini_perceiver_io": 331_840,
+    "starcraft:mini_perceiver_io_64": 333_888,
+    "starcraft:mini_transformer": 246_144,
+    "starcraft:tiny": 29_368,
 }
 
 
