@@ -180,20 +180,20 @@ def task(config) -> Task:
     own = selectable(units, columns)
     guesses = {
         "": outputs_lib.picked(outputs["picks"], num_units),
-        "usual_": batch["usual"],
+        "_usual": batch["usual"],
+        "_now": own & (column(units, columns, "is_selected") > 0),
+        "_before": own & (column(units, columns, "was_selected") > 0),
     }
-    for name in ("is_selected", "was_selected"):
-      guesses[f"{name}_"] = own & (column(units, columns, name) > 0)
     measured = {
         "log_likelihood": value,
-        "even_log_likelihood": even_log_likelihood(own.sum(-1), count, picks),
+        "log_likelihood_even": even_log_likelihood(own.sum(-1), count, picks),
         "selected": count,
         "loss": -value / count,
     }
     for name, guess in guesses.items():
-      measured[f"{name}exact"] = 100.0 * (guess == truth).all(-1)
+      measured[f"exact{name}"] = 100.0 * (guess == truth).all(-1)
       union = (guess | truth).sum(-1)
-      measured[f"{name}iou"] = 100.0 * (guess & truth).sum(-1) / union
+      measured[f"iou{name}"] = 100.0 * (guess & truth).sum(-1) / union
     return measured
 
   read = functools.partial(
