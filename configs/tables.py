@@ -47,6 +47,7 @@ COLUMNS = {
 METRICS = {
     "top1": "test/top1",
     "train_top1": "training_set/top1",
+    "map": "test/map",
     "log_likelihood": "validation/log_likelihood",
     "exact": "validation/exact",
     "iou": "validation/iou",
@@ -265,6 +266,19 @@ _MINI_IMAGENET = tuple(
     )
 )
 
+_MINI_AUDIOSET = tuple(
+    (f"mini, spoken pictures: {label}", f"audioset:mini_{variant}", None)
+    for label, variant in (
+        ("Perceiver, raw audio and video", "perceiver_raw"),
+        ("Perceiver IO, raw audio and video", "raw"),
+        ("Perceiver, mel-spectrogram and video", "perceiver_mel"),
+        ("Perceiver IO, mel-spectrogram and video", "mel"),
+        ("Perceiver IO, raw audio", "audio"),
+        ("Perceiver IO, mel-spectrogram", "mel_audio"),
+        ("Perceiver IO, video", "video"),
+    )
+)
+
 # On selections in 42 games, held-out ones from 5. What is no model stands
 # beside one.
 _MINI_STARCRAFT = tuple(
@@ -447,6 +461,7 @@ TABLES = {
             {},
             {"params": MEL_PARAMETERS},
         ),
+        *_MINI_AUDIOSET,
     ),
     "14": table(
         "Perceiver IO, Table 14: GLUE, task by task",

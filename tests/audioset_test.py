@@ -78,9 +78,15 @@ def batches_of(config, name="test"):
 
 
 @pytest.mark.parametrize(
-    "names", [("audio", "video"), ("video",), ("audio",), ("video", "audio")]
+    ("variant", "names"),
+    [
+        ("tiny", ("audio", "video")),
+        ("tiny", ("video",)),
+        ("tiny", ("audio",)),
+        ("tiny_mel", ("video", "audio")),
+        ("tiny_mel", ("audio",)),
+    ],
 )
-@pytest.mark.parametrize("variant", ["tiny", "tiny_mel"])
 def test_a_batch_of_training_is_what_the_model_reads(data_dir, variant, names):
   config = tiny(variant, data_dir=data_dir, modalities=names)
   task = load(config)
@@ -200,9 +206,8 @@ def test_the_loss_asks_for_each_class():
   assert told == {"skipped_clips": 3, "top1": 50}
 
 
-@pytest.mark.parametrize("variant", ["tiny", "tiny_mel"])
-def test_it_trains_and_is_evaluated(data_dir, variant):
-  built = build(tiny(variant, data_dir=data_dir))
+def test_it_trains_and_is_evaluated(data_dir):
+  built = build(tiny("tiny_mel", data_dir=data_dir))
   state, data = built.initial_state(), iter(built.task.train_data(Shard()))
   step = built.train_step()
   for _ in range(2):
@@ -297,8 +302,14 @@ def test_full_sizes_fit(variant):
   assert math.prod(config.video[1:]) == 224**2
 
 
-@pytest.mark.parametrize("variant", ["tiny", "tiny_mel"])
-@pytest.mark.parametrize("names", [("audio", "video"), ("video",), ("audio",)])
+@pytest.mark.parametrize(
+    ("variant", "names"),
+    [
+        ("tiny", ("audio", "video")),
+        ("tiny", ("video",)),
+        ("tiny_mel", ("audio",)),
+    ],
+)
 def test_pictures_show_what_is_heard_and_what_was_said(
     data_dir, variant, names
 ):

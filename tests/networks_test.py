@@ -68,7 +68,7 @@ def model_of(config):
             "kinetics:tiny",
             {"video": (2, 5, 3), "audio": (2, 5, 4), "label": (2, 7)},
         ),
-        ("audioset:mini", {"logits": (2, 11)}),
+        ("audioset:tiny", {"logits": (2, 11)}),
         ("audioset:perceiver_mel", {"logits": (2, 527)}),
     ],
 )
