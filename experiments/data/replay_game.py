@@ -236,10 +236,11 @@ class Game:
     by_game = all(event.frame - unit.changed <= _FRESH for unit in added)
     if added and by_game or not added and event.mask_type != "ZeroIndices":
       return None
-    if chosen == now:
+    others = [id for id in group if id in self._units and id not in chosen]
+    if others:
+      self.counts["selections of others' units"] += 1
       return None
-    if len(chosen) < len(group):
-      self.counts["selections of others' or unknown units"] += 1
+    if not chosen or chosen == now:
       return None
     rows, ids = self._rows(event.frame, player, hand)
     selected = np.isin(ids, list(chosen))
