@@ -21,6 +21,7 @@ Source: what sc2reader reads; checked against the replays of its test suite.
 import collections
 from collections.abc import Iterable
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import heapq
 import pathlib
@@ -91,6 +92,14 @@ class Game:
     Raises:
       ReplayError: if it cannot be read, or does not tell what units there are.
     """
+    with reading(path):
+      self._open(path)
+    self._world = World()
+    self.counts = self._world.counts  # Of what is left out, or not known.
+    self._units = self._world.units
+    self._hands: dict[int, Hand] = collections.defaultdict(Hand)
+
+  def _open(self, path: pathlib.Path) -> None:
     self._replay = replay = _load(path)
     if not replay.tracker_events:
       raise ReplayError(path.name, "without tracker events")
@@ -105,10 +114,6 @@ class Game:
     self._teams = {
         player.pid: team.number for team in replay.teams for player in team
     }
-    self._world = World()
-    self.counts = self._world.counts  # Of what is left out, or not known.
-    self._units = self._world.units
-    self._hands: dict[int, Hand] = collections.defaultdict(Hand)
 
   def moments(self) -> Iterator[Moment]:
     """All selections of all people who play; what is left out is counted."""
@@ -309,12 +314,14 @@ _COLUMNS = unit_features.REPLAY_UNITS
 _DISTANCE = _COLUMNS.index("screen_distance")
 
 
-def _load(path: pathlib.Path) -> Any:
+@contextlib.contextmanager
+def reading(path: pathlib.Path) -> Iterator[None]:
+  """Raises a `ReplayError` for whatever a replay does to who reads it."""
   try:
-    return SC2Factory().load_replay(str(path), load_level=4)
+    yield
   except CorruptTrackerFileError as error:
     raise ReplayError(path.name, "resumed from another game") from error
-  except (MemoryError, KeyboardInterrupt):
+  except (MemoryError, ReplayError):
     raise
   # What a damaged file does to a parser may be anything.
   except Exception as error:
@@ -322,6 +329,10 @@ def _load(path: pathlib.Path) -> Any:
       raise  # It is the disk and not the file.
     why = f"{type(error).__name__}: {error}"[:200]
     raise ReplayError(path.name, "damaged or unsupported", why) from error
+
+
+def _load(path: pathlib.Path) -> Any:
+  return SC2Factory().load_replay(str(path), load_level=4)
 
 
 def _kept(group: list[int], event) -> list[int]:

@@ -98,7 +98,8 @@ def play(path: pathlib.Path) -> Played:
     ReplayError: if it is of no use.
   """
   game = replay_game.Game(path)
-  moments = list(game.moments())
+  with replay_game.reading(path):
+    moments = list(game.moments())
   if not moments:
     raise replay_game.ReplayError(path.name, "without selections")
   info = {
