@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from experiments.data import flow_files
+from experiments.data import flow_layers
 from experiments.data import flow_scenes
 from experiments.data import image
-from experiments.data.flow_scenes import Box
+from experiments.data.flow_layers import Layer
+from experiments.data.flow_layers import Motion
 from experiments.data.flow_scenes import Homographies
-from experiments.data.flow_scenes import Layer
-from experiments.data.flow_scenes import Motion
 from experiments.data.flow_scenes import Scenes
+from experiments.data.splines import Box
 
 Y, X = 101, 149
 CLEAR = {"motion_blur": 0, "fog": 0, "noise": 0}
@@ -124,9 +125,9 @@ def test_a_texture_is_read_once_and_when_it_is_needed(
 ):
   texture = tmp_path / "a.png"
   texture.write_bytes((textures / "0.png").read_bytes())
-  read, paths = flow_scenes.image.read, []
+  read, paths = image.read, []
   monkeypatch.setattr(
-      flow_scenes.image, "read", lambda path: paths.append(path) or read(path)
+      image, "read", lambda path: paths.append(path) or read(path)
   )
   source = scenes([texture])
   assert not paths
@@ -176,7 +177,7 @@ def test_a_motion_is_inverted_to_a_fiftieth_of_a_pixel(textures):
 
 
 def test_the_flow_of_a_translation_is_the_translation():
-  pair = flow_scenes.draw([layer(9, moved(3.7, -5.3))], (Y, X))
+  pair = flow_layers.draw([layer(9, moved(3.7, -5.3))], (Y, X))
   expected = np.broadcast_to(np.float32([3.7, -5.3]), [Y, X, 2])
   np.testing.assert_allclose(pair["flow"], expected, atol=1e-5)
   y, x = np.mgrid[:Y, :X]
@@ -191,7 +192,7 @@ def test_an_object_in_front_hides_what_is_behind():
       layer(100, right, 20, 30, 60, 70),
       layer(200, still, 71, 40, 90, 60),
   ]
-  pair = flow_scenes.draw(layers, (Y, X))
+  pair = flow_layers.draw(layers, (Y, X))
   # In both frames, what is well inside of something.
   first, second = pair["frames"][..., 0]
   assert first[50, 40] == 100 and second[50, 24] == 50 and second[35, 75] == 100
@@ -213,7 +214,7 @@ def test_an_object_in_front_hides_what_is_behind():
 
 def test_what_leaves_the_frame_is_not_visible():
   layers = [layer(50, moved(0, 0)), layer(100, moved(0, -40), 70, 10, 90, 60)]
-  pair = flow_scenes.draw(layers, (Y, X))
+  pair = flow_layers.draw(layers, (Y, X))
   assert not pair["visible"][15:35, 75:85].any()
   assert pair["visible"][45:55, 75:85].all()
 
@@ -224,7 +225,7 @@ def test_a_hole_shows_what_is_behind():
   ring = Layer(
       ring.texture, ring.to_texture, moved(7, 0), ring.outlines + hole.outlines
   )
-  pair = flow_scenes.draw([layer(50, moved(0, 0)), ring], (Y, X))
+  pair = flow_layers.draw([layer(50, moved(0, 0)), ring], (Y, X))
   first, second = pair["frames"][..., 0]
   assert first[50, 40] == second[50, 47] == 50 and second[50, 36] == 100
   assert not pair["flow"][50, 40].any()
@@ -241,7 +242,7 @@ def test_only_what_moves_is_blurred_and_only_along_its_way():
       "across": moved(12, 0),
   }.items():
     background = Layer(stripes, np.eye(2, 3, dtype=np.float32), motion)
-    pair = flow_scenes.draw([background], (Y, X), exposure=0.5)
+    pair = flow_layers.draw([background], (Y, X), exposure=0.5)
     contrast[name] = [frame[20:80, 20:120].std() for frame in pair["frames"]]
   np.testing.assert_allclose(contrast["still"], 120, atol=2)
   np.testing.assert_allclose(contrast["along"], 120, atol=2)

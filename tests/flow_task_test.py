@@ -2,6 +2,7 @@
 
 import importlib
 
+import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +12,7 @@ from experiments import build
 from experiments import evaluate
 from experiments import flow
 from experiments import tiles
-from experiments.data import flow_scenes
+from experiments.data import textures
 from experiments.data.pipeline import Shard
 from experiments.task import load
 from experiments.task import PlainError
@@ -20,15 +21,15 @@ Y, X = 5, 7
 
 
 @pytest.fixture(autouse=True)
-def textures(tmp_path, monkeypatch):
+def photographs(tmp_path, monkeypatch):
   """Pictures of noise instead of photographs, which may not be there."""
   rng = np.random.default_rng(0)
   for i in range(5):
     picture = rng.integers(0, 256, [17, 19, 3], np.uint8)
-    flow_scenes.cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
-  monkeypatch.setattr(flow_scenes, "_skimage_folder", lambda: tmp_path)
+    cv2.imwrite(str(tmp_path / f"{i}.png"), picture)
+  monkeypatch.setattr(textures, "skimage_folder", lambda: tmp_path)
   monkeypatch.setattr(
-      flow_scenes, "_PHOTOGRAPHS", tuple(f"{i}.png" for i in range(5))
+      textures, "_PHOTOGRAPHS", tuple(f"{i}.png" for i in range(5))
   )
 
 
