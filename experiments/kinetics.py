@@ -309,7 +309,7 @@ def loss(outputs, batch, weights):
   if "label" in outputs:
     labels = losses.soft_labels(batch["label"], outputs["label"].shape[-1])
     parts["label"] = losses.cross_entropy(outputs["label"], labels).mean()
-  total = sum(weights[name] * part for name, part in parts.items())
+  total = jnp.stack([weights[name] * parts[name] for name in parts]).sum()
   return total, {**parts, "skipped_clips": batch["skipped"].sum()}
 
 

@@ -27,6 +27,7 @@ from typing import Any
 # A type checker does not see that module: it is compiled.
 from array_record.python import array_record_module  # pyright: ignore
 import av
+import av.error
 
 from experiments.data import jobs
 

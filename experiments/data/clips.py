@@ -12,6 +12,7 @@ from typing import Any
 
 from array_record.python import array_record_data_source
 import av
+import av.error
 import numpy as np
 
 from experiments.data import jobs

@@ -22,7 +22,7 @@ from PIL import Image
 import rich.console
 import rich.progress
 import tensorboardX
-from tensorboardX.proto import summary_pb2
+from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import video
 from experiments.task import Drawn
@@ -85,6 +85,10 @@ def environment() -> dict[str, Any]:
       "processes": jax.process_count(),
       "cores": os.cpu_count(),
   }
+
+
+# Type checkers do not see what protocol buffers define.
+summary_pb2: Any = untyped
 
 
 class Recorder:
@@ -166,8 +170,9 @@ class Recorder:
             picture.audio,
             picture.rate,
         )
+        events: Any = self._writer.file_writer
         for summary in _shown(name, picture):
-          self._writer.file_writer.add_summary(summary, step)
+          events.add_summary(summary, step)
       else:
         Image.fromarray(picture).save(folder / f"{name}-{step}.png")
         self._writer.add_image(name, picture, step, dataformats="HWC")
@@ -209,7 +214,7 @@ class Timer:
     return (step - self._step) / elapsed, self._waited / elapsed
 
 
-def _shown(name: str, movie: Movie) -> Iterable[summary_pb2.Summary]:
+def _shown(name: str, movie: Movie) -> Iterable[Any]:
   """A movie as TensorBoard can show it: an animated GIF, and its sound."""
   first, *others = [Image.fromarray(frame) for frame in movie.frames]
   file = io.BytesIO()
