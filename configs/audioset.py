@@ -150,7 +150,7 @@ def mini(config: ConfigDict) -> None:
   config.windows = 4  # of two seconds
   config.eval_batch_size = 60
   config.model.video = {"patch": (2, 4, 4), "num_bands": 8}
-  config.model.audio = {"patch": 32, "num_bands": 64}
+  config.model.audio = {"patch": 64, "num_bands": 16}
   if config.spectrogram:
     config.num_audio = 80 * 24
     config.spectrogram = {
@@ -169,7 +169,7 @@ def mini(config: ConfigDict) -> None:
   if config.model.output.name == "class_query":
     config.model.output.query_channels = 128
   config.batch_size = 32
-  config.train_examples = 32 * 800
+  config.train_examples = 32 * 600
   config.optimizer = {"name": "adamw", "weight_decay": 0.05}
   config.schedule = {"name": "warmup_cosine", "peak": 1e-3, "warmup": 100}
   config.max_grad_norm = 1.0

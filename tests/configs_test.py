@@ -17,13 +17,34 @@ NAMES = sorted(
     if path.stem not in ("__init__", "base", "tables")
 )
 # The others have a model alone.
-TRAINED = ("quickstart", "mlm", "glue", "flow", "imagenet", "modelnet40", "starcraft")
+TRAINED = (
+    "quickstart",
+    "mlm",
+    "glue",
+    "flow",
+    "imagenet",
+    "modelnet40",
+    "kinetics",
+    "audioset",
+    "starcraft",
+)
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
     "audioset:perceiver_raw": 20_971_870,
     "audioset:perceiver_mel": 20_971_997,
-    "audioset:mini": 355_600,
+    "audioset:raw_audio": 24_351_582,
+    "audioset:mel_audio": 85_404_921,
+    "audioset:video": 24_922_232,
+    "audioset:mini_raw": 622_425,
+    "audioset:mini_mel": 622_465,
+    "audioset:mini_audio": 584_121,
+    "audioset:mini_mel_audio": 560_721,
+    "audioset:mini_video": 622_371,
+    "audioset:mini_perceiver_raw": 522_457,
+    "audioset:mini_perceiver_mel": 522_497,
+    "audioset:tiny": 355_600,
+    "audioset:tiny_mel": 355_727,
     "flow:patches": 41_057_134,
     "flow:patches_separate": 41_720_272,
     "flow:pixels": 41_054_062,
@@ -83,7 +104,10 @@ PARAMETERS = {
     "kinetics:latents_784": 19_857_063,
     "kinetics:latents_392": 19_656_359,
     "kinetics:latents_196": 19_556_007,
-    "kinetics:mini": 21_042,
+    "kinetics:mini_32": 633_368,
+    "kinetics:mini_16": 631_320,
+    "kinetics:mini_8": 630_296,
+    "kinetics:tiny": 21_042,
     "mlm:bytes": 201_108_230,
     "mlm:bytes_plus_plus": 425_607_430,
     "mlm:sentencepiece": 223_155_456,
