@@ -25,6 +25,7 @@ from experiments.data import pipeline
 from experiments.data.flow_disturbed import Disturbed
 from experiments.task import choose
 from experiments.task import Eval
+from experiments.task import Movie
 from experiments.task import Network
 from experiments.task import Task
 from perceiver import Decoder
@@ -226,9 +227,12 @@ def summarize_change(measured):
 
 
 def draw(outputs, batch, most=4):
-  """Pairs, a row each: frames, true and found flow, and the error."""
+  """Pairs, a row each: frames, true and found flow, and the error.
+
+  Pairs that follow each other in time, as those of a film do, are a movie too.
+  """
   rows = []
-  for i in np.flatnonzero(batch["real"])[:most]:
+  for i in np.flatnonzero(batch["real"]):
     true = np.where(batch["known"][i][..., None], batch["flow"][i], np.nan)
     found = outputs["flow"][i]
     longest = np.nanmax(np.linalg.norm(true, axis=-1), initial=1.0)
@@ -240,7 +244,15 @@ def draw(outputs, batch, most=4):
         np.uint8(255 * error),
     ]
     rows.append(np.concatenate(parts, axis=1))
-  return {"flow": np.concatenate(rows)}
+  drawn = {"flow": np.concatenate(rows[:most])}
+  frames, count = batch["frames"], 1
+  while count < len(rows) and np.array_equal(
+      frames[count - 1][1], frames[count][0]
+  ):
+    count += 1
+  if count > 1:
+    drawn["sequence"] = Movie(np.stack(rows[:count]), fps=12.0)
+  return drawn
 
 
 def draw_input(batch, most=8):

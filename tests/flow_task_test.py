@@ -176,3 +176,19 @@ def test_a_data_set_that_is_not_there_is_named():
   config = tiny(train="autoflow", data_dir="nowhere")
   with pytest.raises(FileNotFoundError, match="no pairs of 'autoflow' in"):
     load(config).train_data(Shard())
+
+
+def test_pairs_of_a_film_are_drawn_as_a_movie():
+  film = np.random.default_rng(0).integers(0, 256, [4, Y, X, 3], np.uint8)
+  frames = np.stack([film[:-1], film[1:]], axis=1)
+  still = np.zeros([3, Y, X, 2], np.float32)
+  batch = {"frames": frames, "flow": still, "known": np.ones([3, Y, X], bool)}
+  batch["real"] = np.array([True, True, True])
+  drawn = flow.draw({"flow": still}, batch)
+  assert drawn["flow"].shape == (3 * Y, 5 * X, 3)
+  np.testing.assert_array_equal(drawn["sequence"].frames[:, :, :X], film[:3])
+  # The third does not follow any more, and is of the same film no longer.
+  batch["frames"] = frames[[0, 1, 0]]
+  assert len(flow.draw({"flow": still}, batch)["sequence"].frames) == 2
+  batch["frames"] = frames[[1, 0, 2]]
+  assert "sequence" not in flow.draw({"flow": still}, batch)
