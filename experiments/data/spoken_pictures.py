@@ -185,8 +185,7 @@ def _write_lists(
 ) -> None:
   """AudioSet's lists: of the classes, and of the clips of each split."""
   names = [
-      f"{digit}, {name}"
-      for digit, name in zip(_DIGITS, classes, strict=True)
+      f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
   ]
   mids = [f"/m/{name.replace(', ', '_')}" for name in names]
   rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
