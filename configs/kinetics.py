@@ -77,9 +77,9 @@ def get_config(variant: str = "published") -> ConfigDict:
 
 
 def mini(config: ConfigDict, num_latents: int) -> None:
-  """A small model of a third of a second, which has 27,136 numbers."""
+  """A small model of a third of a second, which has 25,216 numbers."""
   config.video = (8, 32, 32)
-  config.samples_per_frame = 320  # 8 kHz
+  config.samples_per_frame = 80  # 2 kHz
   config.num_classes = 10
   config.num_points = 256
   config.num_chunks = 8
@@ -92,7 +92,7 @@ def mini(config: ConfigDict, num_latents: int) -> None:
   config.train.name = "film"
   config.sets.test.name = config.sets.training_set.name = "film"
   config.batch_size = config.eval_batch_size = 16
-  config.train_examples = 16 * 4000
+  config.train_examples = 16 * 2500
   config.optimizer = {"name": "adamw", "weight_decay": 0.01}
   config.max_grad_norm = 1.0
   config.schedule.warmup = 100

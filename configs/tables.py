@@ -53,6 +53,8 @@ METRICS = {
     "iou": "validation/iou",
     "avg": "dev/average",
     "bits_per_byte": "wikipedia/bits_per_byte",
+    "audio_psnr": "test/audio_psnr",
+    "video_psnr": "test/video_psnr",
     "clean": "sintel_clean/epe",
     "final": "sintel_final/epe",
     "kitti": "kitti_2015/epe",
@@ -346,6 +348,17 @@ TABLES = {
         ("compressed 88 times", "kinetics:latents_784", "26.97 24.37 10.2"),
         ("compressed 176 times", "kinetics:latents_392", "25.33 24.27 8.6"),
         ("compressed 352 times", "kinetics:latents_196", "14.15 23.21 11.5"),
+        ("mini, a film: compressed 6 times", "kinetics:mini_32", None),
+        ("mini, a film: compressed 12 times", "kinetics:mini_16", None),
+        ("mini, a film: compressed 25 times", "kinetics:mini_8", None),
+        *(
+            (f"mini, a film: {label}", "kinetics:mini_32", None, {}, {}, guess)
+            for label, guess in (
+                ("silence", "_silence"),
+                ("a clip's mean colour", "_mean_color"),
+                ("a clip's mean frame", "_mean_frame"),
+            )
+        ),
     ),
     "7": table(
         "Perceiver IO, Table 7: ImageNet",

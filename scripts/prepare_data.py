@@ -229,6 +229,7 @@ def cut_film(args: argparse.Namespace) -> None:
         seconds=args.seconds,
         parts=args.parts,
         height=args.height,
+        gain=args.gain,
         processes=args.processes,
         progress=progress,
     )
@@ -449,6 +450,7 @@ def parser() -> Parser:
       "--parts", type=int, default=10, help="of the film; a clip's class"
   )
   film.add_argument("--height", type=int, default=72, help="of the frames")
+  film.add_argument("--gain", type=float, default=1.0, help="of its sound")
   film.add_argument("--processes", type=int, default=0, help="0: one a core")
   spoken = add("spoken_pictures", speak_pictures, "clips of spoken digits")
   spoken.add_argument(

@@ -276,6 +276,7 @@ def test_a_film_becomes_clips_of_its_parts(tmp_path):
       seconds=1.0,
       parts=2,
       height=16,
+      gain=0.5,
       processes=1,
   )
   assert counts == {"train": 8, "validate": 2}
@@ -284,7 +285,9 @@ def test_a_film_becomes_clips_of_its_parts(tmp_path):
   assert rows[1].stems == ["film_000009_000010"]
   path = tmp_path / "out/validate/part_01/film_000009_000010.mp4"
   assert video.read_frames(path).shape == (25, 16, 24, 3)
-  assert len(video.read_audio(path, rate=RATE)) == pytest.approx(RATE, abs=2048)
+  sound = video.read_audio(path, rate=RATE)
+  assert len(sound) == pytest.approx(RATE, abs=2048)
+  assert np.abs(sound).max() == pytest.approx(0.25, abs=0.05)
 
 
 def test_a_film_that_is_too_short_is_refused(tmp_path):

@@ -59,6 +59,7 @@ def cut(
     seconds: float,
     parts: int,
     height: int,
+    gain: float = 1.0,
     processes: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, int]:
@@ -70,6 +71,7 @@ def cut(
     seconds: of each clip, whole ones; what is left at the end is not used.
     parts: how many the film is divided into, all as long.
     height: of the frames; their width keeps its proportion.
+    gain: what the sound is multiplied by; what is louder than 1 then is cut.
     processes: that cut; 0: one a core.
     progress: takes how many clips are done, and how many there are.
 
@@ -92,7 +94,9 @@ def cut(
       _Clip(film.stem, i, int(seconds), i * parts // count)
       for i in range(count)
   ]
-  write = functools.partial(_write, film=film, output=output, height=height)
+  write = functools.partial(
+      _write, film=film, output=output, height=height, gain=gain
+  )
   spawn = multiprocessing.get_context("spawn")
   workers = processes or len(os.sched_getaffinity(0))
   with futures.ProcessPoolExecutor(workers, spawn) as pool:
@@ -112,7 +116,11 @@ def cut(
 
 
 def _write(
-    clip: _Clip, film: pathlib.Path, output: pathlib.Path, height: int
+    clip: _Clip,
+    film: pathlib.Path,
+    output: pathlib.Path,
+    height: int,
+    gain: float,
 ) -> None:
   path = output / clip.file
   if path.exists():
@@ -125,6 +133,7 @@ def _write(
       for image in images
   ]
   sound = video.read_audio(film, clip.seconds * _RATE, _RATE, start)
+  sound = np.clip(gain * sound, -1.0, 1.0)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_name(f"{os.getpid()}-{path.name}")
   video.write(partial, np.stack(small), _FPS, sound, _RATE)
