@@ -315,17 +315,18 @@ def units(
     raise ValueError(f"{features.shape[-1]} features, but {len(names)} names")
   used = [(name, code) for name, each in codes.items() for code in each]
   numbers, x = [], 0.0
-  for name, code in used:
-    if name not in names:
-      raise ValueError(f"there is no feature {name!r} among {list(names)}")
-    values = features[..., names.index(name)]
-    if isinstance(code, OneHot):
-      # Of the sum, each feature has its part: it has a deviation of 1.
-      w_init = hk.initializers.TruncatedNormal(1 / math.sqrt(len(used)))
-      embed = hk.Embed(code.size, channels, w_init=w_init, name=name)
-      x += embed(code.index(values))
-    else:
-      numbers.append(code.channels(values))
-  if numbers:
-    x += Linear(channels, "numbers")(jnp.concatenate(numbers, axis=-1))
+  with hk.name_scope("units"):
+    for name, code in used:
+      if name not in names:
+        raise ValueError(f"there is no feature {name!r} among {list(names)}")
+      values = features[..., names.index(name)]
+      if isinstance(code, OneHot):
+        # Of the sum, each feature has its part: it has a deviation of 1.
+        w_init = hk.initializers.TruncatedNormal(1 / math.sqrt(len(used)))
+        embed = hk.Embed(code.size, channels, w_init=w_init, name=name)
+        x += embed(code.index(values))
+      else:
+        numbers.append(code.channels(values))
+    if numbers:
+      x += Linear(channels, "numbers")(jnp.concatenate(numbers, axis=-1))
   return jnp.broadcast_to(x, (*features.shape[:2], channels))

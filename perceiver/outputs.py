@@ -222,24 +222,25 @@ def pointer(
   Source: Perceiver IO, appendix B, names a pointer network; Vinyals et al.,
   2015, what that is. AlphaStar's has an LSTM where this has a mean.
   """
-  keys = Linear(key_channels, "keys")(x)
-  end = LearnedArray(1, key_channels, "end")(1)[0, 0].astype(keys.dtype)
-  base = Linear(query_channels, "state")(state)[:, None]  # [B, 1, Q]
-  width = 2 * key_channels + 1
-  w_hidden, w_query = (
-      hk.get_parameter(
-          name,
-          [size, channels],
-          keys.dtype,
-          init=hk.initializers.VarianceScaling(
-              1.0, "fan_in", "truncated_normal"
-          ),
-      )
-      for name, size, channels in (
-          ("picked", width, query_channels),
-          ("query", query_channels, key_channels),
-      )
-  )
+  with hk.name_scope("pointer"):
+    keys = Linear(key_channels, "keys")(x)
+    end = LearnedArray(1, key_channels, "end")(1)[0, 0].astype(keys.dtype)
+    base = Linear(query_channels, "state")(state)[:, None]  # [B, 1, Q]
+    width = 2 * key_channels + 1
+    w_hidden, w_query = (
+        hk.get_parameter(
+            name,
+            [size, channels],
+            keys.dtype,
+            init=hk.initializers.VarianceScaling(
+                1.0, "fan_in", "truncated_normal"
+            ),
+        )
+        for name, size, channels in (
+            ("picked", width, query_channels),
+            ("query", query_channels, key_channels),
+        )
+    )
 
   def query(mean, last, count):
     picked = jnp.concatenate([mean, last, jnp.log1p(count)], axis=-1)

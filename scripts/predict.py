@@ -6,6 +6,8 @@
     python -m scripts.predict flow --weights=FILE in.mp4 --output=flow.mp4
     python -m scripts.predict classify --weights=FILE a.jpg b.jpg
     python -m scripts.predict autoencode --weights=FILE in.mp4 --output=out.mp4
+    python -m scripts.predict starcraft --weights=FILE game.SC2Replay
+        --output=moments.png --attention=latents.png
 
 Weights are an official checkpoint, one of transformers, one of this project, or
 "random". Those of others are taken for the published model; another one is
@@ -31,6 +33,7 @@ import rich.progress
 
 from experiments import command
 from experiments import predictions
+from experiments import selections
 from experiments import weights as weights_lib
 from experiments.data import flow_colors
 from experiments.data import flow_files
@@ -47,6 +50,7 @@ CONFIGS = {
     "flow": "configs/flow.py:patches",
     "classify": "configs/imagenet.py:fourier",
     "autoencode": "configs/kinetics.py:published",
+    "starcraft": "configs/starcraft.py:perceiver_io",
 }
 
 
@@ -165,6 +169,50 @@ def autoencode(args: argparse.Namespace) -> None:
   for output in args.output:
     video_lib.write(output, video, FPS, audio, rate)
     print(output)
+
+
+def starcraft(args: argparse.Namespace) -> None:
+  """Prints what people selected in a game, and what the model would have."""
+  (file,) = args.inputs
+  pictures = [*args.output, *args.attention]
+  if pictures:
+    check_outputs(pictures, (".png",))
+  if args.moments < 1:
+    raise PlainError(f"--moments={args.moments}: at least 1 is needed")
+  with using(file):
+    game = selections.play(file)
+  weights = load(args, "starcraft")
+  with about(file):
+    found = selections.predict(weights, game)
+  count = min(args.moments, len(game.frames))
+  moments = np.linspace(0, len(game.frames) - 1, count).round().astype(int)
+  races = game.info["races"]
+  print(f"{file}: {game.info['map']}, {' against '.join(races.values())}")
+  for i in moments:
+    minutes, seconds = divmod(
+        game.frames[i] // selections.FRAMES_PER_SECOND, 60
+    )
+    player = f"player {game.players[i]}, {races[game.players[i]]}"
+    units, truth, picks = (found[x][i] for x in ("units", "truth", "picks"))
+    print(f"  {minutes:2}:{seconds:02} {player}")
+    print(f"    selected:  {selections.named(units, truth)}")
+    print(f"    predicted: {selections.named(units, picks)}")
+  print(f"all {len(game.frames):,} selections:")
+  for name, value in selections.scores(found).items():
+    print(f"  {name}: {value:.2f}")
+  for output in args.output:
+    write_png(output, selections.draw(found, moments[:16]))
+  for output in args.attention:
+    units = found["units"][moments[len(moments) // 2]]
+    with about(file):
+      write_png(output, selections.draw_attention(weights, units))
+
+
+def write_png(file: pathlib.Path, picture: np.ndarray) -> None:
+  """Writes a picture, RGB, uint8 [Y, X, 3]."""
+  bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+  file.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
+  print(file)
 
 
 def load(args: argparse.Namespace, task: str) -> Weights:
@@ -381,6 +429,18 @@ def parser() -> Parser:
   video.add_argument("inputs", nargs=1, metavar="VIDEO")
   video.add_argument(
       "--clips", type=int, default=1, help="how many, one after another"
+  )
+  replay = add(starcraft, output)
+  replay.add_argument("inputs", nargs=1, metavar="REPLAY")
+  replay.add_argument(
+      "--moments", type=int, default=16, help="how many selections are shown"
+  )
+  replay.add_argument(
+      "--attention",
+      type=pathlib.Path,
+      action="append",
+      default=[],
+      help="a .png: what latents read in the middle one of these",
   )
   return whole
 

@@ -15,6 +15,15 @@ from perceiver.inputs import Bits
 from perceiver.inputs import OneHot
 from perceiver.inputs import Scaled
 
+
+@pytest.fixture(autouse=True)
+def compiled_fast():
+  """What is compiled runs for milliseconds."""
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 NAMES = ("kind", "x", "life")
 CODES = {
     "kind": (OneHot(5),),
@@ -52,14 +61,14 @@ def test_units_are_the_sum_of_their_features():
   x = apply(features)
   assert x.shape == (1, 3, 13)
   first = (
-      params["kind"]["embeddings"][2]
-      + params["x"]["embeddings"][2]
-      + params["life"]["embeddings"][7]
-      + jnp.array([0, 1, 0, 0, 0, 0, 0, 1, 0.49]) @ params["numbers"]["w"]
+      params["units/kind"]["embeddings"][2]
+      + params["units/x"]["embeddings"][2]
+      + params["units/life"]["embeddings"][7]
+      + jnp.array([0, 1, 0, 0, 0, 0, 0, 1, 0.49]) @ params["units/numbers"]["w"]
   )
   np.testing.assert_allclose(x[0, 0], first, atol=1e-5)
   # What is different between units is what their features' parts are.
-  kinds = params["kind"]["embeddings"]
+  kinds = params["units/kind"]["embeddings"]
   np.testing.assert_allclose(x[0, 2] - x[0, 0], kinds[4] - kinds[2], atol=1e-5)
 
 

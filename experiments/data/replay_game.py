@@ -43,7 +43,7 @@ from experiments.data.unit_features import SELF
 
 MAX_UNITS = 512
 ACTIVE = 10  # The number of what is selected among control groups.
-_FRESH = 2  # frames
+_FRESH = 5  # frames
 # Cells of the screen around what the camera looks at, as AlphaStar Unplugged's.
 _LEFT, _RIGHT, _ABOVE, _BELOW = 16, 16, 13, 7
 _MOVES = frozenset(("", "Attack", "Move", "ScanMove", "Patrol"))
