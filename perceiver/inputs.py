@@ -328,5 +328,6 @@ def units(
       else:
         numbers.append(code.channels(values))
     if numbers:
-      x += Linear(channels, "numbers")(jnp.concatenate(numbers, axis=-1))
+      sums = Linear(channels, "numbers")(jnp.concatenate(numbers, axis=-1))
+      x += sums.astype(jnp.result_type(x))  # What embeddings are read in.
   return jnp.broadcast_to(x, (*features.shape[:2], channels))

@@ -151,6 +151,19 @@ def test_units_are_in_no_order(encode):
   )
 
 
+@ENCODERS
+def test_all_is_computed_in_the_dtype_that_is_asked_for(encode):
+  built = build.build_network(tiny(encode, compute_dtype="bfloat16"))
+  outputs, _ = jax.eval_shape(
+      lambda model, batch: built.net.apply(*model, None, batch, False),
+      built.like,
+      batch_of(),
+  )
+  assert outputs["entity_embeddings"].dtype == jnp.bfloat16
+  assert outputs["embedded_entity"].dtype == jnp.bfloat16
+  assert outputs["log_probs"].dtype == jnp.float32
+
+
 def test_only_own_units_are_picked():
   units = batch_of()["units"]
   outputs = model_of(tiny())(units)
