@@ -129,7 +129,7 @@ def draw(found: dict[str, np.ndarray], moments: np.ndarray) -> np.ndarray:
   show = functools.partial(
       starcraft.show_moment, columns=REPLAY_UNITS, **chosen
   )
-  title = "own units by probability; rings: selected; crosses: predicted"
+  title = "own units, the likeliest yellow; rings: selected; crosses: predicted"
   return figures.sixteen(len(moments), show, title, (14.0, 14.5))
 
 

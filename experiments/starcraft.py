@@ -348,7 +348,7 @@ def draw(outputs, batch, columns):
       picks=outputs["picks"],
       truth=batch["picks"],
   )
-  title = "own units by probability; rings: selected; crosses: predicted"
+  title = "own units, the likeliest yellow; rings: selected; crosses: predicted"
   size = (14.0, 14.5)
   return {"selections": figures.sixteen(batch["real"].sum(), show, title, size)}
 
@@ -364,7 +364,7 @@ def show_moment(ax, i, columns, units, probability, picks, truth=None):
   own = np.flatnonzero(side == SELF)
   own = own[np.argsort(probability[i][own])]  # The likeliest on top.
   chance = probability[i][own]
-  ax.scatter(x[own], y[own], 12, chance, cmap="viridis", vmin=0, vmax=1)
+  ax.scatter(x[own], y[own], 12, chance, cmap="viridis", vmin=0)
   picked = picks[i][picks[i] < len(rows)]
   ax.scatter(x[picked], y[picked], 40, "tab:red", marker="x", linewidths=0.8)
   selected = picked[:0] if truth is None else truth[i][truth[i] < len(rows)]
