@@ -92,7 +92,7 @@ def mini(config: ConfigDict, num_latents: int) -> None:
   config.train.name = "film"
   config.sets.test.name = config.sets.training_set.name = "film"
   config.batch_size = config.eval_batch_size = 16
-  config.train_examples = 16 * 2500
+  config.train_examples = 16 * 2000
   config.optimizer = {"name": "adamw", "weight_decay": 0.01}
   config.max_grad_norm = 1.0
   config.schedule.warmup = 100

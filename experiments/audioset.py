@@ -171,6 +171,7 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
       "num_frames": config.video[0],
       "fps": config.fps,
       "samples_per_frame": config.samples_per_frame,
+      "has_frames": "video" in config.modalities,
   }
   where = "random" if is_training else "window"
   steps: list[pipeline.Step] = [bind(clips.read, where=where, **frames)]

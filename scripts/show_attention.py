@@ -31,7 +31,6 @@ from experiments.attention.maps import Maps
 from experiments.attention.maps import maps_of
 from experiments.attention.queries import mark_of
 from experiments.attention.queries import Options
-from experiments.attention.subjects import FPS
 from experiments.attention.subjects import Subject
 from experiments.attention.subjects import SUBJECTS
 from experiments.attention.texts import text_figure
@@ -143,7 +142,7 @@ def _draw_head(subject, parts, labels, marks, look, title, save) -> None:
           heading, ids, values[:, : len(ids)], labels, look, here
       )
     elif part == "audio":
-      seconds = len(subject.frames) / FPS
+      seconds = subject.seconds
       figure = grids.curve_figure(
           heading, subject.wave, values, labels, look, seconds, here
       )

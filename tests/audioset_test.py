@@ -49,7 +49,7 @@ def write_list(root, split, labels, missing=0):
   (root / f"{split}.csv").write_text("\n".join(rows) + "\n")
   clip_index.prepare(
       clip_index.audioset_rows(root / f"{split}.csv"),
-      CLASSES,
+      {name: name for name in CLASSES},
       root / "clips",
       root / "audioset" / f"{split}.json",
       min_seconds=0.32,

@@ -86,7 +86,7 @@ def damaged(tmp_path_factory):
       ("unheard of", "other"),
       ("a", "deleted"),
   ]
-  return tmp_path, indexed(tmp_path, rows, classes=["a", "b"])
+  return tmp_path, indexed(tmp_path, rows, classes={"a": "A", "b": "B"})
 
 
 def test_what_cannot_be_used_is_counted_by_its_reason(damaged):
@@ -115,6 +115,7 @@ def test_clips_have_the_numbers_of_their_classes_and_their_length(damaged):
   assert [found[i]["labels"].tolist() for i in range(2)] == [[1], [0]]
   assert found[1]["file"].endswith("videos/deep/silent_000003_000013.mp4")
   assert found[0]["seconds"] == pytest.approx(2.0, abs=0.05)
+  assert found.classes == ["A", "B"]
   assert found.coverage == pytest.approx(2 / 9)
   assert pickle.loads(pickle.dumps(found))[0] == found[0]
 
@@ -175,7 +176,7 @@ def test_a_list_that_is_not_kinetics_is_refused(tmp_path, text, message):
   with pytest.raises(clip_index.ListError, match=message):
     clip_index.prepare(
         clip_index.kinetics_rows(tmp_path / "train.csv"),
-        ["a"],
+        {"a": "a"},
         tmp_path / "videos",
         tmp_path / "train.json",
         min_seconds=0.5,
@@ -206,7 +207,11 @@ def test_audiosets_classes_are_in_the_order_of_their_index(tmp_path):
   path.write_text(
       'index,mid,display_name\n1,/m/b,"Male speech, man"\n0,/m/a,Speech\n'
   )
-  assert clip_index.audioset_classes(path) == ["/m/a", "/m/b"]
+  classes = clip_index.audioset_classes(path)
+  assert list(classes.items()) == [
+      ("/m/a", "Speech"),
+      ("/m/b", "Male speech, man"),
+  ]
 
 
 @pytest.fixture(name="example", scope="module")
@@ -260,6 +265,15 @@ class TestReading:
         self.first_frame(self.read(windows[i], "window")) for i in range(4)
     ]
     np.testing.assert_allclose(firsts, [0, 15, 30, 45], atol=1)
+
+  def test_sound_alone_is_the_same_sound(self, example):
+    options = {"num_frames": 5, "fps": 25.0, "samples_per_frame": RATE // 25}
+    read = clips.read(
+        example, None, where="center", has_frames=False, **options
+    )
+    assert "video" not in read
+    both = self.read(example, "center")
+    np.testing.assert_array_equal(read["audio"], both["audio"])
 
   def test_what_cannot_be_read_names_its_file(self, example):
     with pytest.raises(clips.ClipError, match=r"a\.mp4 .*49 frames|needed"):

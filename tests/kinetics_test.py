@@ -42,7 +42,7 @@ def write_film(root, split, count, deleted=0):
   (root / f"{split}.csv").write_text("\n".join(rows) + "\n")
   clip_index.prepare(
       clip_index.kinetics_rows(root / f"{split}.csv"),
-      LABELS,
+      {label: label for label in LABELS},
       root / "videos",
       root / "kinetics" / f"{split}.json",
       min_seconds=0.5,

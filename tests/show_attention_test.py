@@ -75,8 +75,8 @@ def picture(tmp_path):
 def clip(tmp_path):
   """A file with a video and its sound."""
   rng = np.random.default_rng(0)
-  frames = rng.integers(0, 256, [6, 32, 48, 3], np.uint8)
-  audio = 0.1 * rng.normal(size=[6 * 1920, 1]).astype(np.float32)
+  frames = rng.integers(0, 256, [10, 32, 48, 3], np.uint8)
+  audio = 0.1 * rng.normal(size=[10 * 1920, 1]).astype(np.float32)
   video.write(tmp_path / "clip.mp4", frames, audio=audio)
   return str(tmp_path / "clip.mp4")
 
@@ -143,12 +143,12 @@ def test_the_softmax_of_scores_is_the_weights(module):
 
 def test_outputs_of_a_video_are_named_by_their_places(clip):
   subject = subject_of("kinetics", clip)
-  outputs = "label,video:1x2x3,audio:5,video:0x11x19"
+  outputs = "label,video:1x2x3,audio:5,video:0x11x10"
   maps = maps_of("kinetics", subject, module="decoder", outputs=outputs)
   assert maps.queries == [
       "output audio 5",
       "output video 1x2x3",
-      "output video 0x11x19",
+      "output video 0x11x10",
       "output label",
   ]
   # Alone it is no other.
@@ -157,7 +157,7 @@ def test_outputs_of_a_video_are_named_by_their_places(clip):
   np.testing.assert_allclose(maps.composed.sum(-1), 1.0, atol=1e-5)
   parts = grids.split(maps.composed[0], subject.inputs)
   shapes = {name: values.shape for name, values in parts.items()}
-  assert shapes == {"audio": (4, 12), "video": (4, 2, 3, 5), "label": (4,)}
+  assert shapes == {"audio": (4, 12), "video": (4, 2, 3, 3), "label": (4,)}
 
 
 def test_what_reads_one_pixel_lights_that_pixel_alone():
@@ -314,6 +314,18 @@ def test_sound_and_video_have_their_pictures(clip, tmp_path):
   start = "clip_encoder-cross_attention_scores_head0"
   names = sorted(path.name for path in tmp_path.glob("*.png"))
   assert names == [f"{start}_audio.png", f"{start}_video.png"]
+
+
+def test_what_is_heard_and_seen_in_a_clip_has_its_pictures(clip, tmp_path):
+  show_attention.show(
+      model("audioset"), [clip], tmp_path, Options(latents="0,5"), "random"
+  )
+  start = "clip_encoder-cross_attention_head0"
+  names = sorted(path.name for path in tmp_path.glob("*.png"))
+  assert names == [f"{start}_audio.png", f"{start}_video.png"]
+  subject = subject_of("audioset", clip)
+  assert subject.batch["video"].min() < -0.2  # Not in [0, 1] as Kinetics' is.
+  assert subject.seconds == 4 / 12.5
 
 
 def test_the_command(picture, tmp_path):

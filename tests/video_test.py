@@ -299,3 +299,12 @@ class TestClip:
     clip = video.read_clip(tmp_path / "a.mp4", 5, 29)
     assert clip["video"].min() > 0.8
     assert not clip["audio"].any()
+
+
+@pytest.mark.parametrize("rate", [700, 2000, 9000, 48000])
+def test_sound_of_any_rate_is_written_as_it_is_heard(tmp_path, rate):
+  sound = tone(101, 2.0, rate)
+  video.write(tmp_path / "a.mp4", gray_frames(), 11.5, sound[:, None], rate)
+  read = video.read_audio(tmp_path / "a.mp4", rate=rate)[:, 0]
+  assert len(read) == pytest.approx(2 * rate, rel=0.1)
+  assert frequency_of(read, rate) == pytest.approx(101, abs=2)

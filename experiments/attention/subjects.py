@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from experiments import audioset
 from experiments.data import image
 from experiments.data import text
 from experiments.data import video
@@ -33,6 +34,7 @@ class Subject:
   outputs: Layout
   frames: np.ndarray | None = None  # RGB in [0, 1], [T, Y, X, 3].
   wave: np.ndarray | None = None  # [S]
+  seconds: float = 0.0  # How long that is.
   ids: np.ndarray | None = None  # Of a text, without padding.
 
 
@@ -102,36 +104,68 @@ def flow_subjects(config, inputs) -> Iterator[Subject]:
     yield Subject(name, batch, *layouts, frames=frames / 255.0)
 
 
-def clip_subjects(config, inputs) -> Iterator[Subject]:
-  """Videos with their sound, for Kinetics and AudioSet."""
+def kinetics_subjects(config, inputs) -> Iterator[Subject]:
+  """Videos with their sound."""
   num_frames, *dims = config.video
   model = config.model
-  if config.task == "kinetics":
-    per_frame = config.samples_per_frame
-  else:
-    per_frame = config.num_audio // num_frames
-    if model.audio.patch == 1:
-      raise PlainError("spectrograms are not read from files; take raw sound")
-  samples = num_frames * per_frame
+  samples = num_frames * config.samples_per_frame
   sizes = zip(config.video, model.video.patch, strict=True)
   layout = {
       "audio": (samples // model.audio.patch,),
       "video": tuple(n // size for n, size in sizes),
+      "label": (),
   }
-  outputs: dict[str, tuple[int, ...]] = {"class": ()}
-  if config.task == "kinetics":
-    layout["label"] = ()
-    outputs = {**layout, "video": tuple(config.video)}
+  outputs = {**layout, "video": tuple(config.video)}
   for path in inputs:
     with plain("the input"):
-      clip = video.read_clip(path, num_frames, max(dims), FPS, per_frame)
+      clip = video.read_clip(
+          path, num_frames, max(dims), FPS, config.samples_per_frame
+      )
     frames = np.stack([_centre(frame, dims) for frame in clip["video"]])
     batch: dict[str, Any] = {"video": frames, "audio": clip["audio"]}
-    if config.task == "kinetics":
-      batch["label"] = np.int32(0)  # It is hidden.
-    wave = clip["audio"][:, 0]
-    name = pathlib.Path(path).stem
-    yield Subject(name, batch, layout, outputs, frames=frames, wave=wave)
+    batch["label"] = np.int32(0)  # It is hidden.
+    yield Subject(
+        pathlib.Path(path).stem,
+        batch,
+        layout,
+        outputs,
+        frames=frames,
+        wave=clip["audio"][:, 0],
+        seconds=num_frames / FPS,
+    )
+
+
+def audioset_subjects(config, inputs) -> Iterator[Subject]:
+  """The first window of clips, as evaluation reads it."""
+  model = config.model
+  sizes = zip(config.video, model.video.patch, strict=True)
+  layout = {
+      "audio": (config.num_audio // model.audio.patch,),
+      "video": tuple(n // size for n, size in sizes),
+  }
+  layout = {
+      name: grid for name, grid in layout.items() if name in config.modalities
+  }
+  decode, *steps = audioset.steps_of(config, is_training=False)
+  rng = np.random.default_rng(0)
+  for path in inputs:
+    clip = {"file": path, "seconds": 0.0, "window": 0, "windows": 1}
+    with plain("the input"):
+      decoded = decode({**clip, "labels": np.zeros(0, np.int32)}, rng)
+      example = decoded
+      for step in steps:
+        example = step(example, rng)
+    batch = {name: example[name] for name in layout}
+    frames = (batch["video"] + 1.0) / 2.0 if "video" in layout else None
+    yield Subject(
+        pathlib.Path(path).stem,
+        batch,
+        layout,
+        {"class": ()},
+        frames=frames,
+        wave=decoded["audio"][:, 0],
+        seconds=config.video[0] / config.fps,
+    )
 
 
 SUBJECTS: Mapping[str, Callable[[Any, Sequence[str]], Iterator[Subject]]] = {
@@ -139,8 +173,8 @@ SUBJECTS: Mapping[str, Callable[[Any, Sequence[str]], Iterator[Subject]]] = {
     "glue": text_subjects,
     "imagenet": image_subjects,
     "flow": flow_subjects,
-    "kinetics": clip_subjects,
-    "audioset": clip_subjects,
+    "kinetics": kinetics_subjects,
+    "audioset": audioset_subjects,
 }
 
 

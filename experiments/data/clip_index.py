@@ -12,6 +12,7 @@ this is stopped, what was looked at is not looked at again.
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 from concurrent import futures
 import csv
@@ -101,23 +102,27 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
       yield Row(where, stems, labels.split(","))
 
 
-def audioset_classes(path: pathlib.Path) -> list[str]:
-  """The classes of class_labels_indices.csv, as the lists call them."""
+def audioset_classes(path: pathlib.Path) -> dict[str, str]:
+  """The classes of class_labels_indices.csv by what the lists call them."""
+  needed = {"index", "mid", "display_name"}
   with _opened(path) as file:
     reader = csv.DictReader(file)
-    if not {"index", "mid"} <= set(reader.fieldnames or []):
-      raise ListError(f"{path} has no columns index and mid")
-    return [row["mid"] for row in sorted(reader, key=lambda r: int(r["index"]))]
+    missing = needed - set(reader.fieldnames or [])
+    if missing:
+      raise ListError(f"{path} has no column {', '.join(sorted(missing))}")
+    rows = sorted(reader, key=lambda row: int(row["index"]))
+    return {row["mid"]: row["display_name"] for row in rows}
 
 
-def kinetics_classes(path: pathlib.Path) -> list[str]:
+def kinetics_classes(path: pathlib.Path) -> dict[str, str]:
   """All labels of a list, in the order of the alphabet."""
-  return sorted({label for row in kinetics_rows(path) for label in row.labels})
+  labels = {label for row in kinetics_rows(path) for label in row.labels}
+  return {label: label for label in sorted(labels)}
 
 
 def prepare(
     rows: Iterable[Row],
-    classes: Sequence[str],
+    classes: Mapping[str, str],
     videos: pathlib.Path,
     index: pathlib.Path,
     *,
@@ -129,7 +134,8 @@ def prepare(
 
   Args:
     rows: of the list.
-    classes: their numbers are their places here.
+    classes: by their labels what they are called, in the order of their
+      numbers.
     videos: a folder; files may be anywhere below.
     index: DATA_DIR/NAME/SPLIT.json.
     min_seconds: shorter clips are left out.
@@ -184,7 +190,7 @@ def prepare(
           reason: sum(other == reason for *_, other in left_out)
           for reason in reasons
       },
-      "classes": list(classes),
+      "classes": list(classes.values()),
   }
   jobs.write_json(index, summary)
   _looked_at(index).unlink()

@@ -146,6 +146,7 @@ def read(
     fps: float,
     samples_per_frame: int,
     where: str,
+    has_frames: bool = True,
 ) -> Example:
   """A part of a clip, its sound exactly as long as its frames.
 
@@ -158,6 +159,7 @@ def read(
       second.
     where: "random"; "center"; or "window", evenly spaced from the beginning to
       the end by the example's "window".
+    has_frames: whether frames are decoded; without, only sound is.
 
   Returns:
     the example with "video": RGB, uint8 [T, Y, X, 3] in the file's own size,
@@ -179,9 +181,11 @@ def read(
     raise ValueError(f"where={where!r} is not random, center or window")
   start = part * spare
   rate = round(fps * samples_per_frame)
+  length = num_frames * samples_per_frame
   try:
-    frames = video.read_frames(file, num_frames, fps, start)
-    audio = video.read_audio(file, num_frames * samples_per_frame, rate, start)
+    read = {"audio": video.read_audio(file, length, rate, start)}
+    if has_frames:
+      read["video"] = video.read_frames(file, num_frames, fps, start)
   except (av.error.FFmpegError, ValueError) as error:
     raise ClipError(f"{file} from {start:.2f} s on: {error}") from error
-  return {**example, "video": frames, "audio": audio}
+  return {**example, **read}

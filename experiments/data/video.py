@@ -17,6 +17,8 @@ import numpy as np
 _JITTER = 1e-3
 # Where times and numbers of samples differ by more, the sound has a gap.
 _MAX_DRIFT = 0.05
+# Samples per second that AAC can have.
+_AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Decoding begins so much earlier: sound depends on the sound before.
 _WARM_UP = 1.0
 
@@ -163,7 +165,8 @@ def write(
       column are doubled where needed.
     fps: frames per second.
     audio: float32 [S, 1] in [-1, 1], if there is any.
-    rate: its samples per second.
+    rate: its samples per second. AAC has certain ones; from another, sound is
+      resampled to the next higher of those.
   """
   _, height, width, _ = frames.shape
   even = [(0, 0), (0, height % 2), (0, width % 2), (0, 0)]
@@ -175,8 +178,9 @@ def write(
     video.height, video.width = frames.shape[1:3]
     video.pix_fmt = "yuv420p"
     sound: Any = None
+    sound_rate = next((r for r in _AAC_RATES if r >= rate), _AAC_RATES[-1])
     if audio is not None:
-      sound = container.add_stream("aac", rate=rate, layout="mono")
+      sound = container.add_stream("aac", rate=sound_rate, layout="mono")
     for image in frames:
       frame = av.VideoFrame.from_ndarray(image, format="rgb24")
       container.mux(video.encode(frame))
@@ -186,7 +190,9 @@ def write(
       heard = av.AudioFrame.from_ndarray(channels, "fltp", "mono")
       heard.sample_rate = rate
       heard.pts, heard.time_base = 0, fractions.Fraction(1, rate)
-      container.mux(sound.encode(heard))
+      resampler = av.AudioResampler("fltp", "mono", sound_rate)
+      for piece in [*resampler.resample(heard), *resampler.resample(None)]:
+        container.mux(sound.encode(piece))
       container.mux(sound.encode())
 
 
