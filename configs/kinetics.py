@@ -8,7 +8,7 @@ from configs import base
 LATENTS = {"latents_784": 784, "latents_392": 392, "latents_196": 196}
 # "published" has 32 bands for video where the paper says 64.
 # The same in small, for clips of a film.
-MINI = {"mini_32": 32, "mini_16": 16, "mini_8": 8}
+MINI = {"mini_32": 32, "mini_8": 8, "mini_2": 2}
 VARIANTS = ("published", *LATENTS, *MINI, "tiny")
 TRAIN_CLIPS = 536_489  # of Kinetics-700-2020
 
