@@ -24,6 +24,7 @@ from experiments.data import flow_sets
 from experiments.data import pipeline
 from experiments.data.flow_disturbed import Disturbed
 from experiments.task import choose
+from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
@@ -244,7 +245,7 @@ def draw(outputs, batch, most=4):
         np.uint8(255 * error),
     ]
     rows.append(np.concatenate(parts, axis=1))
-  drawn = {"flow": np.concatenate(rows[:most])}
+  drawn: dict[str, Drawn] = {"flow": np.concatenate(rows[:most])}
   frames, count = batch["frames"], 1
   while count < len(rows) and np.array_equal(
       frames[count - 1][1], frames[count][0]

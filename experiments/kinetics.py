@@ -18,6 +18,7 @@ from experiments import figures
 from experiments.data import clips
 from experiments.data import pipeline
 from experiments.data import video as video_lib
+from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
@@ -359,7 +360,7 @@ def draw(outputs, batch, rate):
       for name, least in (("video", 0.0), ("audio", -1.0))
       if name in outputs
   }
-  drawn = {}
+  drawn: dict[str, Drawn] = {}
   if "video" in pairs:
 
     def show_frames(ax, i):
