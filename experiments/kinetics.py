@@ -369,7 +369,10 @@ def draw(outputs, batch, rate):
       ax.imshow(np.concatenate(rows))
 
     drawn["video"] = figures.sixteen(
-        count, show_frames, "four frames of a clip, and as they were decoded"
+        count,
+        show_frames,
+        "four frames of a clip, and as they were decoded",
+        size=(10.0, 5.4),
     )
   if "audio" in pairs:
 
@@ -391,7 +394,7 @@ def draw(outputs, batch, rate):
 
 def spectrogram(sound):
   """Loudness in decibels, from high to low frequencies, [F, T]."""
-  window = min(256, len(sound))
+  window = int(np.clip(len(sound) // 16, 16, 512))
   starts = np.arange(0, len(sound) - window + 1, window // 2)
   pieces = sound[starts[:, None] + np.arange(window)] * np.hanning(window)
   heard = np.abs(np.fft.rfft(pieces)) / (window / 4)

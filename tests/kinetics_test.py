@@ -162,6 +162,17 @@ def test_guesses_are_silence_and_means_of_the_clip_itself():
   assert 0.01 < found["video_mean_color_error"][1] < 0.03
 
 
+@pytest.mark.parametrize("count", [640, 30_720])
+def test_a_tone_is_a_line_of_its_spectrogram(count):
+  tone = np.sin(2 * np.pi * 0.125 * np.arange(count))  # An eighth of the rate.
+  shown = kinetics.spectrogram(tone)
+  rows, columns = shown.shape
+  # From above, three quarters of the way down to frequency zero.
+  np.testing.assert_allclose(shown.argmax(0), 0.75 * (rows - 1), atol=1)
+  assert shown.max() == pytest.approx(0, abs=1.5)
+  assert columns > 16
+
+
 def test_training_clips_have_points_without_repetition(data_dir):
   task = load(tiny(data_dir=data_dir, num_points=13))
   batch = next(iter(task.train_data(Shard())))
