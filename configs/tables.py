@@ -352,7 +352,15 @@ TABLES = {
         ("mini, a film: compressed 25 times", "kinetics:mini_8", None),
         ("mini, a film: compressed 98 times", "kinetics:mini_2", None),
         *(
-            (f"mini, a film: {label}", "kinetics:mini_32", None, {}, {}, guess)
+            (
+                f"mini, a film: {label}",
+                "kinetics:mini_32",
+                None,
+                {},
+                {},
+                "",
+                guess,
+            )
             for label, guess in (
                 ("silence", "_silence"),
                 ("a clip's mean colour", "_mean_color"),
