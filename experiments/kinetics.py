@@ -217,8 +217,12 @@ def task(config) -> Task:
       fps=FPS,
       samples_per_frame=config.samples_per_frame,
   )
-  open_clips = functools.partial(
-      clips.open_clips, data_dir=config.data_dir, num_classes=config.num_classes
+  open_clips = functools.cache(
+      functools.partial(
+          clips.open_clips,
+          data_dir=config.data_dir,
+          num_classes=config.num_classes,
+      )
   )
 
   def finished(example, rng):

@@ -207,9 +207,12 @@ def task(config) -> Task:
   )
   picks = jax.ShapeDtypeStruct((config.max_picks,), jnp.int32)
 
+  @functools.cache
+  def rank():
+    return ranks(read("train"), columns)
+
   def evaluation(shard):
-    rank = ranks(read("train"), columns)
-    usual = functools.partial(with_usual, columns=columns, rank=rank)
+    usual = functools.partial(with_usual, columns=columns, rank=rank())
     return pipeline.evaluation(
         read("validation"),
         [step, usual],

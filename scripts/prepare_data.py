@@ -33,7 +33,6 @@ import contextlib
 import functools
 import importlib
 import io
-import multiprocessing
 import pathlib
 import pkgutil
 import re
@@ -166,16 +165,10 @@ def draw_scenes(args: argparse.Namespace) -> None:
   write = functools.partial(
       flow_scenes.write_autoflow, scenes=scenes, folder=folder
   )
-  pool = multiprocessing.get_context("spawn").Pool(args.processes or None)
-  with pool:
-    paths = pool.imap_unordered(write, range(args.pairs), chunksize=8)
-    for _ in rich.progress.track(
-        paths,
-        description="scenes",
-        total=args.pairs,
-        console=rich.console.Console(stderr=True),
-    ):
-      pass
+  paths = jobs.each(write, range(args.pairs), processes=args.processes, chunk=8)
+  with _count("scenes") as progress:
+    for done, _ in enumerate(paths):
+      progress(done + 1, args.pairs)
   print(f"{args.pairs:,} pairs of {args.size[0]} x {args.size[1]} in {folder}")
 
 

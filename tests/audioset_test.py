@@ -57,12 +57,7 @@ def write_list(root, split, labels, missing=0):
   )
 
 
-@pytest.fixture(autouse=True)
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 
 @pytest.fixture(scope="module")

@@ -99,6 +99,16 @@ class Command:
     return self.process.returncode, out, err
 
 
+@pytest.fixture
+def compiled_fast():
+  """What is compiled runs for milliseconds."""
+  import jax  # Not before flags of it are set.
+
+  jax.config.update("jax_disable_most_optimizations", True)
+  yield
+  jax.config.update("jax_disable_most_optimizations", False)
+
+
 def recorded(workdir: pathlib.Path) -> list[dict[str, float]]:
   """The lines of a run's metrics."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()

@@ -31,12 +31,7 @@ def cloud(num_points=2048, seed=0):
   return {"points": points, "label": 5}
 
 
-@pytest.fixture(autouse=True)
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 
 @pytest.fixture(scope="module")

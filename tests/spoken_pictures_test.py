@@ -190,7 +190,7 @@ def test_the_same_seed_makes_the_same_clips_and_another_does_not(written):
 def test_what_is_there_is_left_and_what_is_missing_is_made_again(written):
   out = written / "out"
   kept, made = (out / "clips" / f"test-0000{i}_0.000.mp4" for i in (1, 2))
-  whole = made.read_bytes()
+  seen, heard = video.read_frames(made), video.read_audio(made)
   kept.write_bytes(b"mine")
   made.unlink()
   spoken_pictures.write(
@@ -200,7 +200,11 @@ def test_what_is_there_is_left_and_what_is_missing_is_made_again(written):
       clips={"train": 2, "test": 11},
       processes=1,
   )
-  assert kept.read_bytes() == b"mine" and made.read_bytes() == whole
+  assert kept.read_bytes() == b"mine"
+  # H.264's coder may give equal frames other bytes, but nobody sees it.
+  again = video.read_frames(made).astype(int)
+  assert np.abs(again - seen).mean() < 1
+  np.testing.assert_array_equal(video.read_audio(made), heard)
   kept.unlink()
 
 

@@ -45,12 +45,7 @@ def moment(rng, num_units=23, num_own=9):
   return {"units": units, "selected": selected}
 
 
-@pytest.fixture(autouse=True)
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
+pytestmark = pytest.mark.usefixtures("compiled_fast")
 
 
 @pytest.fixture(scope="module")

@@ -14,13 +14,11 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-from concurrent import futures
 import csv
 import dataclasses
 import functools
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 from typing import Any
@@ -243,14 +241,9 @@ def _probe_all(
   left = sorted(set(files) - probed.keys())
   total = len(probed) + len(left)
   progress(len(probed), total)
-  spawn = multiprocessing.get_context("spawn")
-  workers = processes or len(os.sched_getaffinity(0))
   look = functools.partial(_probe_below, videos)
-  with (
-      notes.open("a") as log,
-      futures.ProcessPoolExecutor(workers, spawn) as pool,
-  ):
-    results = pool.map(look, left, chunksize=16)
+  with notes.open("a") as log:
+    results = jobs.each(look, left, processes=processes, chunk=16)
     for file, what in zip(left, results, strict=True):
       probed[file] = what
       log.write(_line(file, what))

@@ -8,12 +8,10 @@ spread over the whole film, is for validation.
 """
 
 from collections.abc import Callable
-from concurrent import futures
 import csv
 import dataclasses
 import functools
 import io
-import multiprocessing
 import os
 import pathlib
 
@@ -97,11 +95,8 @@ def cut(
   write = functools.partial(
       _write, film=film, output=output, height=height, gain=gain
   )
-  spawn = multiprocessing.get_context("spawn")
-  workers = processes or len(os.sched_getaffinity(0))
-  with futures.ProcessPoolExecutor(workers, spawn) as pool:
-    for done, _ in enumerate(pool.map(write, clips)):
-      progress(done + 1, count)
+  for done, _ in enumerate(jobs.each(write, clips, processes=processes)):
+    progress(done + 1, count)
   splits = {"train": 0, "validate": 0}
   for split in splits:
     text = io.StringIO()

@@ -10,12 +10,10 @@ sound nor the picture alone says everything.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-from concurrent import futures
 import csv
 import dataclasses
 import functools
 import io
-import multiprocessing
 import os
 import pathlib
 import re
@@ -91,12 +89,10 @@ def write(
   sources = _sources(recordings, pictures)
   numbered = [(split, i) for split, n in clips.items() for i in range(n)]
   make = functools.partial(_write, sources=sources, output=output, seed=seed)
-  spawn = multiprocessing.get_context("spawn")
-  workers = processes or len(os.sched_getaffinity(0))
-  with futures.ProcessPoolExecutor(workers, spawn) as pool:
-    made = pool.map(make, *zip(*numbered, strict=True), chunksize=8)
-    for done, _ in enumerate(made):
-      progress(done + 1, len(numbered))
+  pairs = zip(*numbered, strict=True)
+  made = jobs.each(make, *pairs, processes=processes, chunk=8)
+  for done, _ in enumerate(made):
+    progress(done + 1, len(numbered))
   _write_lists(output, clips, sources.classes)
 
 
