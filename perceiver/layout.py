@@ -10,7 +10,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 import contextlib
 import contextvars
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jax import Array
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from jaxtyping import Float
 Attend = Callable[[Array, Array, Array, Array | None], Array]
 
 
+@runtime_checkable
 class Layout(Protocol):
   """What a caller decides."""
 

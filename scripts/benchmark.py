@@ -3,7 +3,7 @@
     python -m scripts.benchmark --config=configs/X.py [--devices=N]
         [--json=FILE]
     python -m scripts.benchmark --input --config=configs/X.py
-    python -m scripts.benchmark --memory --config=configs/X.py
+    python -m scripts.benchmark --memory --config=configs/X.py [--devices=N]
         [--shape=NAME=2,436,1088,3]
     python -m scripts.benchmark --peers [--models=mlm,flow] [--rounds=3]
     python -m scripts.benchmark --costs=FILE.png
@@ -11,11 +11,11 @@
 
 The first measures a task's training step and forward pass. No data is read: the
 batch is noise of the task's shapes. --input reads the task's training data and
-trains nothing. --memory compiles for one device and computes nothing, so that
-any size can be asked for, also that of inputs other than what is trained on.
---peers compares the published models with
-Hugging Face's; --costs draws time against M, O, N and the number of layers;
---published measures training steps of the published models in bfloat16 on an
+trains nothing. --memory compiles and computes nothing, so that any size can be
+asked for, also that of inputs other than what is trained on, and for devices
+that do not exist (XLA_FLAGS=--xla_force_host_platform_device_count=8).
+--peers compares the published models with Hugging Face's; --costs draws time
+against M, O, N and the number of layers; --published measures training steps of the published models in bfloat16 on an
 accelerator, at the best batch. Rates are fractions of what this machine reached
 in a plain matrix product in the same run, so that they can be compared between
 machines.
@@ -23,6 +23,7 @@ machines.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 import json
 import pathlib
 import re
@@ -51,6 +52,7 @@ from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import peers
 from scripts.benchmarks import published
+from scripts.benchmarks.collectives import exchanged
 
 ROUNDS = 10
 WARM_UP = 2
@@ -163,24 +165,31 @@ def measure_input(config: task_lib.Config, least: float) -> dict[str, Any]:
 
 
 def measure_memory(
-    config: task_lib.Config, shapes: Mapping[str, tuple[int, ...]]
+    config: task_lib.Config,
+    shapes: Mapping[str, tuple[int, ...]],
+    num_devices: int = 1,
 ) -> dict[str, Any]:
-  """What a training step and a forward pass need, in bytes.
+  """What a training step and a forward pass need of a device, in bytes.
 
   Args:
     config: of a task.
     shapes: of an example's arrays, where they are not the task's; the forward
       pass alone has them.
+    num_devices: that share the work.
 
   Returns:
-    "argument": the state and the batch; "temporary": all else at once.
+    "argument": the state and the batch; "temporary": all else at once; and, by
+    kind of collective, what devices send each other.
 
   Raises:
     PlainError: if an example has no such array.
   """
-  built = build(config, 1)
+  built = build(config, num_devices)
+  rows = functools.partial(
+      jax.ShapeDtypeStruct, sharding=sharding.of_batch(built.mesh)
+  )
   like = {
-      name: jax.ShapeDtypeStruct((config.batch_size, *x.shape), x.dtype)
+      name: rows((config.batch_size, *x.shape), x.dtype)
       for name, x in built.task.example.items()
   }
   if unknown := shapes.keys() - like.keys():
@@ -189,7 +198,7 @@ def measure_memory(
       built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.layout
   )
   others = {
-      name: jax.ShapeDtypeStruct((config.batch_size, *shape), like[name].dtype)
+      name: rows((config.batch_size, *shape), like[name].dtype)
       for name, shape in shapes.items()
   }
   lowered = {"forward": forward.lower(built.like.model, {**like, **others})}
@@ -197,9 +206,12 @@ def measure_memory(
     lowered["step"] = built.train_step().lower(built.like, like)
   found = {"task": config.task, "batch_size": config.batch_size}
   for name, what in lowered.items():
-    memory: Any = what.compile().memory_analysis()
+    compiled = what.compile()
+    memory: Any = compiled.memory_analysis()
     found[f"{name}_argument_bytes"] = memory.argument_size_in_bytes
     found[f"{name}_temporary_bytes"] = memory.temp_size_in_bytes
+    for kind, size in exchanged(compiled.as_text() or "").items():
+      found[f"{name}_{kind.replace('-', '_')}_bytes"] = size
   return {**found, "environment": record.environment()}
 
 
@@ -259,7 +271,11 @@ def main() -> None:
     found = measure_input(command.config(), INPUT_SECONDS)
     console.print(table_of(found))
   elif _MEMORY.value:
-    found = measure_memory(command.config(), dict(map(_shape_of, _SHAPE.value)))
+    found = measure_memory(
+        command.config(),
+        dict(map(_shape_of, _SHAPE.value)),
+        _DEVICES.value or 1,
+    )
     console.print(table_of(found))
   else:
     found = measure(command.config(), _DEVICES.value)

@@ -22,7 +22,8 @@ RULES = {
         " tensorflow_datasets"
     ),
     "experiments/training": (
-        "experiments.training experiments.task experiments.data.video"
+        "experiments.training experiments.task experiments.data.pipeline"
+        " experiments.data.video"
         " perceiver PIL grain haiku jax ml_collections numpy optax orbax rich"
         " tensorboardX"
     ),

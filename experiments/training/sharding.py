@@ -1,9 +1,9 @@
 """Where arrays live: the one place that knows of devices.
 
 The mesh has two axes. Batches split along "data", and each example along
-"elements", of which `config.mesh` says how many there are. Large parameters, and
-whatever the optimizer keeps of them, split along both axes together, each along
-one of its own.
+"elements", of which `config.mesh` says how many there are. Large parameters,
+and whatever the optimizer keeps of them, split along both axes together, each
+along one of its own.
 """
 
 from collections.abc import Mapping
@@ -88,12 +88,14 @@ def part_of_batches(mesh: Mesh) -> Shard:
 
   Processes whose devices share examples hold the same rows.
   """
-  rows = np.unique([
-      row
-      for row, devices in enumerate(mesh.devices)
-      for device in devices
-      if device.process_index == jax.process_index()
-  ])
+  rows = np.unique(
+      [
+          row
+          for row, devices in enumerate(mesh.devices)
+          for device in devices
+          if device.process_index == jax.process_index()
+      ]
+  )
   return Shard(rows[0] // len(rows), mesh.shape[DATA] // len(rows))
 
 

@@ -50,7 +50,9 @@ def exchanged(program: str) -> dict[str, int]:
       if found:
         shapes = list(_shapes(found[1]))
         # What is started has its operands beside its results.
-        total[found[2]] += times * sum(shapes[len(shapes) // 2 * bool(found[3]) :])
+        total[found[2]] += times * sum(
+            shapes[len(shapes) // 2 * bool(found[3]) :]
+        )
       trips = _TRIPS.search(line)
       for names in _CALLED.findall(line):
         for called in names.split(", "):
