@@ -15,10 +15,10 @@ trains nothing. --memory compiles and computes nothing, so that any size can be
 asked for, also that of inputs other than what is trained on, and for devices
 that do not exist (XLA_FLAGS=--xla_force_host_platform_device_count=8).
 --peers compares the published models with Hugging Face's; --costs draws time
-against M, O, N and the number of layers; --published measures training steps of the published models in bfloat16 on an
-accelerator, at the best batch. Rates are fractions of what this machine reached
-in a plain matrix product in the same run, so that they can be compared between
-machines.
+against M, O, N and the number of layers; --published measures training steps of
+the published models in bfloat16 on an accelerator, at the best batch. Rates are
+fractions of what this machine reached in a plain matrix product in the same
+run, so that they can be compared between machines.
 """
 
 from collections.abc import Callable

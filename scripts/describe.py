@@ -1,15 +1,21 @@
 """Prints what a model is made of: shapes, parameters, FLOPs.
 
     python -m scripts.describe --config=configs/X.py[:variant]
+        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]]
 
-Nothing is computed and no data is read, so that any size can be described
-anywhere.
+With --devices: what a training step would take of so many accelerators, memory
+and time. Nothing is computed and no data is read, so that any size can be
+described anywhere.
 """
 
 from collections.abc import Mapping
+import json
 import math
+import pathlib
 from typing import Any
 
+from absl import flags
+import jax
 import rich.console
 import rich.table
 import rich.tree
@@ -17,7 +23,10 @@ import rich.tree
 from experiments import command
 from experiments.build import build_network
 from experiments.build import BuiltNetwork
+from experiments.task import PlainError
 from perceiver import flops
+from scripts.benchmark import measure_memory
+from scripts.benchmarks import scaling
 
 
 def nested(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -82,14 +91,52 @@ def percentage(part: int, whole: int) -> str:
   return f"{100 * part / max(whole, 1):.1f} %"
 
 
+def estimates(
+    config: Any, devices: list[int], device: str, utilisation: float
+) -> list[dict[str, Any]]:
+  """`scaling.estimate` for each number of devices.
+
+  Raises:
+    PlainError: if a number of them does not divide the batch.
+  """
+  # The CPU pretends to be so many. JAX must not have looked for devices yet.
+  jax.config.update("jax_platforms", "cpu")
+  jax.config.update("jax_num_cpu_devices", max(devices))
+  return [
+      scaling.estimate(
+          config, measure_memory(config, {}, count), count, device, utilisation
+      )
+      for count in devices
+  ]
+
+
 def main() -> None:
   """Prints all of it."""
-  network = build_network(command.config())
   console = rich.console.Console(highlight=False, markup=False)
+  if _COUNTS.value:
+    if not all(count.isdigit() for count in _COUNTS.value):
+      raise PlainError(f"--devices={','.join(_COUNTS.value)} is not 8,64")
+    counts = [int(count) for count in _COUNTS.value]
+    rows = estimates(
+        command.config(), counts, _DEVICE.value, _UTILISATION.value
+    )
+    console.print(scaling.table(rows, _DEVICE.value))
+    if _JSON.value:
+      pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
+    return
+  network = build_network(command.config())
   console.print(example_table(network))
   console.print(parameter_tree(network))
   console.print(flops_table(network))
 
 
 if __name__ == "__main__":
+  _COUNTS = flags.DEFINE_list("devices", [], "numbers of accelerators")
+  _DEVICE = flags.DEFINE_string(
+      "device", "h100", f"one of {', '.join(scaling.ACCELERATORS)}"
+  )
+  _UTILISATION = flags.DEFINE_float(
+      "utilisation", 0.4, "share of the rate in products that is reached"
+  )
+  _JSON = flags.DEFINE_string("json", None, "a file for the estimates")
   command.run(main)

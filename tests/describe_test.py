@@ -2,13 +2,16 @@
 
 import importlib
 import io
+import json
 
 from conftest import Command
 import pytest
 import rich.console
 
 from experiments.build import build_network
+from experiments.task import PlainError
 from scripts import describe
+from scripts.benchmarks import scaling
 
 
 def printed(what):
@@ -67,3 +70,54 @@ def test_a_typo_is_one_line():
   code, out, err = Command("scripts.describe", *args).wait()
   assert (code, out) == (2, "")
   assert len(err.splitlines()) == 1 and "num" in err
+
+
+def test_a_step_of_accelerators_that_are_not_there_is_estimated(tmp_path):
+  path = tmp_path / "estimates.json"
+  args = ("--config=configs/imagenet.py:tiny", "--devices=1,4", "--device=a100")
+  code, out, err = Command("scripts.describe", *args, f"--json={path}").wait()
+  assert code == 0, err
+  assert "a training step on a100s" in out
+  one, four = json.loads(path.read_text())
+  assert (one["devices"], four["devices"]) == (1, 4)
+  assert one["sent_bytes"] == 0 < four["sent_bytes"]
+  assert four["state_bytes"] <= one["state_bytes"]
+  assert one["compute_seconds"] == pytest.approx(4 * four["compute_seconds"])
+  # Three forward passes of a batch, at two fifths of an A100's TF32 rate.
+  network = build_network(
+      importlib.import_module("configs.imagenet").get_config("tiny")
+  )
+  products = 3 * network.flops_per_example() * one["batch_size"]
+  assert one["compute_seconds"] == pytest.approx(products / (0.4 * 156e12))
+
+
+MEMORY = {"step_argument_bytes": 2 * 10**9, "step_temporary_bytes": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "more", "bottleneck", "sending"),
+    [
+        ("h100", 8, {}, "products", 0),
+        # Within a server, each byte of a sum is sent twice.
+        ("h100", 8, {"step_all_reduce_bytes": 45 * 10**9}, "interconnect", 0.2),
+        ("h100", 16, {"step_all_gather_bytes": 10**10}, "interconnect", 0.2),
+        ("h100", 8, {"step_temporary_bytes": 79 * 10**9}, "memory", 0),
+    ],
+)
+def test_what_limits_a_step_is_named(
+    device, devices, more, bottleneck, sending
+):
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
+  row = scaling.estimate(config, MEMORY | more, devices, device, 0.5)
+  assert row["bottleneck"] == bottleneck
+  assert row["sending_seconds"] == pytest.approx(sending)
+  steps = config.train_examples // config.batch_size
+  assert row["run_days"] == pytest.approx(row["step_seconds"] * steps / 86400)
+
+
+def test_an_unknown_accelerator_or_rate_is_named():
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
+  with pytest.raises(PlainError, match="--device=abacus is not one of"):
+    scaling.estimate(config, MEMORY, 8, "abacus", 0.5)
+  with pytest.raises(PlainError, match="tpu_v4 in float32 is not known"):
+    scaling.estimate(config, MEMORY, 8, "tpu_v4", 0.5)
