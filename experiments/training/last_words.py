@@ -18,7 +18,7 @@ TRIES = 3  # Each waits so many seconds at most.
 
 
 def last_checkpoint(workdir: str | None) -> str:
-  """What a message says of the newest finished checkpoint of a run."""
+  """What a message says of a run's newest finished checkpoint, if any."""
   if workdir is None:
     return ""
   folder = pathlib.Path(workdir) / "checkpoints"
@@ -26,7 +26,7 @@ def last_checkpoint(workdir: str | None) -> str:
   with contextlib.suppress(OSError):
     steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
   if not steps:
-    return "; there is no checkpoint yet"
+    return ""
   newest = folder / str(max(steps))
   return f"; the last checkpoint: {newest}; the same command goes on from it"
 

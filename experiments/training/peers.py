@@ -224,7 +224,8 @@ class _Job:
     if say:
       workdir = None if self._workdir is None else str(self._workdir)
       words = last_words.last_checkpoint(workdir)
-      print(f"error: {verdict['line']}{words}", file=sys.stderr, flush=True)
+      line = verdict["line"].rstrip(".") + words
+      print(f"error: {line}", file=sys.stderr, flush=True)
     if self._index == 0 or verdict["of"] != 0 or not say:
       with contextlib.suppress(RuntimeError):  # Another one was first.
         self._client.key_value_set(VERDICT, json.dumps(verdict))
