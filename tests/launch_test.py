@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 from conftest import recorded
@@ -20,6 +21,8 @@ from devices_test import RUN
 import numpy as np
 import pytest
 import yaml
+
+from experiments.training import last_words
 
 LAUNCH = ROOT / "scripts" / "launch"
 LOST_AFTER = 5  # Seconds.
@@ -144,6 +147,29 @@ def test_a_process_that_fails_ends_the_others_with_its_line(start, tmp_path):
   for i, said in enumerate((err, err_1)):
     log = (tmp_path / "logs" / f"process-{i}.txt").read_text()
     assert log.splitlines()[1:] == said.splitlines()
+
+
+@pytest.mark.parametrize(
+    "told, said",
+    [
+        ([], "this process ended before all had met at the coordinator"),
+        ([{"joined": False}], "process 1 of 4 ended before all had met at"),
+        ([{"joined": True}], "process 0 of 4 is lost"),
+        ([{"joined": True, "process": 0}], "process 0 of 4 ended without a"),
+        ([{"joined": True}, {}], ""),
+    ],
+)
+def test_what_stands_beside_a_process_speaks_once_it_is_gone(told, said):
+  known = {"process": 1, "processes": 4}
+  known["coordinator"] = f"localhost:{free_port()}"
+  lines = [json.dumps(known | about if about else {}) for about in told]
+  program = [sys.executable, "-I", "-S", last_words.__file__]
+  done = subprocess.run(
+      program, input="\n".join(lines), stderr=subprocess.PIPE, text=True
+  )
+  assert done.returncode == 0
+  assert done.stderr.startswith(f"error: {said}" if said else "")
+  assert len(done.stderr.splitlines()) == bool(said)
 
 
 def lose(start, workdir, count, victim, how):

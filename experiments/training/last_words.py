@@ -36,13 +36,17 @@ def last_words(about: dict[str, Any]) -> str:
 
   Args:
     about: `process` and `processes`, its number and how many there are;
-      `coordinator`, process 0's HOST:PORT; `workdir`, if there is one. Empty if
-      the process has not joined the others yet.
+      `coordinator`, process 0's HOST:PORT; `joined`, whether they have met;
+      `workdir`, if there is one. What is not known yet is missing.
   """
-  if not about:
+  if not about.get("joined"):
+    who = "this process"
+    if about:
+      who = "process {process} of {processes}".format(**about)
     return (
-        "error: this process ended before it had joined the others; the lines"
-        " above may say why"
+        f"error: {who} ended before all had met at"
+        f" {about.get('coordinator', 'the coordinator')}; they wait for each"
+        " other for five minutes"
     )
   index, count = about["process"], about["processes"]
   if index and not _answers(about["coordinator"]):

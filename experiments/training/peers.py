@@ -47,7 +47,8 @@ def join(*how: Any, lost_after: float, **more: Any) -> None:
   """Joins the other processes and watches them.
 
   Args:
-    *how: for `jax.distributed.initialize`.
+    *how: process 0's HOST:PORT, how many they are, and which this is; nothing
+      if JAX is to find out.
     lost_after: seconds without a sign of life after which a process is lost.
     **more: for `jax.distributed.initialize`.
 
@@ -56,6 +57,9 @@ def join(*how: Any, lost_after: float, **more: Any) -> None:
   """
   global _job
   words = _LastWords()
+  if how:
+    names = ("coordinator", "processes", "process")
+    words.tell(**dict(zip(names, how, strict=True)))
   try:
     jax.distributed.initialize(
         *how,
@@ -127,6 +131,7 @@ class _Job:
         process=self._index,
         processes=self._count,
         coordinator=state.coordinator_address,
+        joined=True,
     )
     watched = range(1, self._count) if self._index == 0 else [0]
     self._silent = {i: 0.0 for i in watched}  # Seconds.
