@@ -25,7 +25,7 @@ import yaml
 from experiments.training import last_words
 
 LAUNCH = ROOT / "scripts" / "launch"
-LOST_AFTER = 5  # Seconds.
+LOST_AFTER = 10  # Seconds.
 LONG = (
     "--config.train_examples=16000",
     "--config.run.eval_every=1000",
