@@ -23,6 +23,9 @@ def get_config() -> ConfigDict:
           # For images with Fourier features, "grid" says where latents are:
           # the fields of perceiver.Grid.
           "start": {"weights": "", "fresh": "", "nearby": 0.0, "grid": {}},
+          # Devices that share each example: its inputs, latents and queries;
+          # "heads": in attention its heads instead of queries.
+          "mesh": {"elements": 1, "heads": False},
           "max_grad_norm": 10.0,  # of all gradients together
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept

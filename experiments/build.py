@@ -95,13 +95,18 @@ class Built:
 
   config: task_lib.Config
   task: task_lib.Task
-  mesh: Mesh
+  layout: sharding.Layout
   steps: int
   network: BuiltNetwork
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation
   start: Callable[[], TrainState]
   like: TrainState  # Shapes and shardings of the state.
+
+  @property
+  def mesh(self) -> Mesh:
+    """The devices."""
+    return self.layout.mesh
 
   @property
   def net(self) -> hk.TransformedWithState:
@@ -122,7 +127,7 @@ class Built:
         accumulate=self.config.accumulate,
         skip_nonfinite=self.config.skip_nonfinite,
     )
-    return step_lib.compile_train_step(step, self.shardings(), self.mesh)
+    return step_lib.compile_train_step(step, self.shardings(), self.layout)
 
   def shardings(self) -> Any:
     """Where each array of the state lives."""
@@ -138,8 +143,11 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
     PlainError: if the config does not fit the task, the model or the devices.
   """
   task = task_lib.load(config)
-  mesh = sharding.make_mesh(num_devices)
-  steps = number_of_steps(config, mesh.size)
+  with plain("the config"):
+    splits = dict(config.mesh)
+    mesh = sharding.make_mesh(num_devices, splits.pop("elements"))
+    layout = sharding.Layout(mesh, **splits)
+  steps = number_of_steps(config, *mesh.devices.shape)
   with plain("the config"):
     schedule = optim.make_schedule(config.schedule, steps)
     optimizer = optim.make_optimizer(
@@ -157,7 +165,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   return Built(
       config=config,
       task=task,
-      mesh=mesh,
+      layout=layout,
       steps=steps,
       network=network,
       schedule=schedule,
@@ -167,17 +175,21 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   )
 
 
-def number_of_steps(config: task_lib.Config, devices: int) -> int:
+def number_of_steps(
+    config: task_lib.Config, groups: int, devices: int = 1
+) -> int:
   """Steps of a run.
 
   Raises:
-    PlainError: if the devices do not divide the batch, or there is no step.
+    PlainError: if the groups, of so many devices each, do not divide the batch,
+      or there is no step.
   """
-  batch_size, parts = config.batch_size, devices * config.accumulate
+  batch_size, parts = config.batch_size, groups * config.accumulate
   if batch_size < 1 or parts < 1 or batch_size % parts:
+    of = "devices" if devices == 1 else f"groups of {devices} devices"
     raise PlainError(
-        f"batch_size {batch_size} does not divide evenly among {devices}"
-        f" devices × {config.accumulate} accumulated parts"
+        f"batch_size {batch_size} does not divide evenly among {groups} {of} ×"
+        f" {config.accumulate} accumulated parts"
     )
   steps = config.train_examples // batch_size
   if steps < 1:

@@ -12,13 +12,11 @@ import pathlib
 from absl import flags
 import haiku as hk
 import jax
-from jax.sharding import Mesh
 import numpy as np
 
 from experiments import command
 from experiments import task as task_lib
 from experiments.build import build
-from experiments.data.pipeline import Shard
 from experiments.task import PlainError
 from experiments.training import sharding
 from experiments.training import step as step_lib
@@ -30,14 +28,17 @@ Evaluate = Callable[[Model], tuple[dict[str, float], Pictures]]
 
 
 def make_evaluate(
-    evals: Mapping[str, task_lib.Eval], net: hk.TransformedWithState, mesh: Mesh
+    evals: Mapping[str, task_lib.Eval],
+    net: hk.TransformedWithState,
+    layout: sharding.Layout,
 ) -> Evaluate:
   """A function model -> (metrics, pictures), named EVAL/METRIC, EVAL/PICTURE.
 
   Rows that only fill a batch count for nothing, so the metrics are those of the
   split, whatever the batch size and the number of devices.
   """
-  shard = Shard(jax.process_index(), jax.process_count())
+  mesh = layout.mesh
+  shard = sharding.part_of_batches(mesh)
   measures = {
       name: step_lib.compile_eval_step(
           net,
@@ -45,11 +46,13 @@ def make_evaluate(
               e.measure(outputs, batch),
               batch["real"],
           ),
-          mesh,
+          layout,
       )
       for name, e in evals.items()
   }
-  look = step_lib.compile_eval_step(net, lambda out, batch: (out, batch), mesh)
+  look = step_lib.compile_eval_step(
+      net, lambda out, batch: (out, batch), layout
+  )
 
   def measure(name: str, model: Model) -> dict[str, np.ndarray]:
     parts = []
@@ -92,7 +95,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
       read_only=True,
   )
   model, step = checkpoints.restore_model(built.like.model, which)
-  metrics, _ = make_evaluate(built.task.evals, built.net, built.mesh)(model)
+  metrics, _ = make_evaluate(built.task.evals, built.net, built.layout)(model)
   return {"step": step, **metrics}
 
 

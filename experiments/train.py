@@ -18,7 +18,6 @@ from experiments import command
 from experiments import start
 from experiments import task as task_lib
 from experiments.build import build
-from experiments.data.pipeline import Shard
 from experiments.evaluate import make_evaluate
 from experiments.task import plain
 from experiments.task import PlainError
@@ -78,7 +77,7 @@ class _Run:
   def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
     self.config = config
     self.built = built = build(config)
-    shard = Shard(jax.process_index(), jax.process_count())
+    shard = sharding.part_of_batches(built.mesh)
     with plain("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
       for e in built.task.evals.values():
@@ -100,7 +99,7 @@ class _Run:
       self.recorder.note(f"continues after step {int(state.step)}")
     self.state = state or start.initial_state(built, self.recorder.note)
     self.train_step = built.train_step()
-    self.evaluate = make_evaluate(built.task.evals, built.net, built.mesh)
+    self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
     self.stopped = False
 

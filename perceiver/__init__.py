@@ -16,6 +16,7 @@ from perceiver.attention import CrossAttention
 from perceiver.attention import MLP
 from perceiver.attention import record_weights
 from perceiver.attention import SelfAttention
+from perceiver.layout import laid_out_by
 from perceiver.learned import LearnedArray
 from perceiver.nearby import Grid
 from perceiver.nearby import start_nearby
@@ -43,6 +44,7 @@ __all__ = [
     "attend",
     "attend_by",
     "compute_in",
+    "laid_out_by",
     "record_weights",
     "start_nearby",
 ]

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from perceiver import layout
 from perceiver.softmax import attend
 from perceiver.softmax import attention_scores
 from perceiver.softmax import attention_weights
@@ -44,7 +45,8 @@ class Linear(hk.Module):
     # Only so does a CPU use its instructions for products of bfloat16: a
     # forward pass takes a third of the time.
     is_slow = x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-    return (_summed_in_float32 if is_slow else jnp.matmul)(x, w) + b
+    y = (_summed_in_float32 if is_slow else jnp.matmul)(x, w) + b
+    return layout.place(y)
 
 
 _matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)

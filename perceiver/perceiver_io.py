@@ -17,6 +17,7 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from perceiver import attention
+from perceiver import layout
 from perceiver.attention import CrossAttention
 from perceiver.attention import SelfAttention
 from perceiver.learned import LearnedArray
@@ -68,7 +69,7 @@ class Encoder(hk.Module):
 
     def read(z, x, mask):
       # Parameters are read in the dtype to compute in: z has it, x may not.
-      x = x.astype(z.dtype)
+      x, mask = layout.place_evenly(x.astype(z.dtype), mask)
       return module(z, x, None if mask is None else mask[:, None, :])
 
     return read
@@ -257,7 +258,9 @@ class Decoder(hk.Module):
     )
 
     def read(query, mask):
-      return module(query, z, None if mask is None else mask[:, :, None])
+      placed, mask = layout.place_evenly(query, mask)
+      y = module(placed, z, None if mask is None else mask[:, :, None])
+      return y[:, : query.shape[1]]
 
     query = query.astype(z.dtype)
     num_queries = query.shape[1]
@@ -271,13 +274,14 @@ class Decoder(hk.Module):
       padding = -num_queries % chunk
       padding = [(0, 0), (0, padding)] + [(0, 0)] * (array.ndim - 2)
       array = jnp.pad(array, padding)
-      return rearrange(array, "b (n o) ... -> n b o ...", o=chunk)
+      # Every chunk has rows of all places that the queries are split over.
+      return rearrange(array, "b (o n) ... -> n b o ...", o=chunk)
 
     # None is a tree without arrays, so a missing mask stays None.
     chunks = jax.tree.map(split, (query, mask))
     one = hk.remat(lambda queries: read(*queries), prevent_cse=False)
     y = hk.map(one, chunks)
-    return rearrange(y, "n b o e -> b (n o) e")[:, :num_queries]
+    return rearrange(y, "n b o e -> b (o n) e")[:, :num_queries]
 
 
 @dataclasses.dataclass

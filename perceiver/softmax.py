@@ -17,6 +17,7 @@ from jaxtyping import Float
 
 from perceiver import blocked
 from perceiver import fused
+from perceiver import layout
 
 AUTO = "auto"
 IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
@@ -61,6 +62,13 @@ def attend(
   Raises:
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
+  decides = layout.current()
+  if decides is not None:
+    return decides.attend(_attend, q, k, v, mask)
+  return _attend(q, k, v, mask)
+
+
+def _attend(q, k, v, mask):
   name = _choose(q, k, v, mask)
   _note(name, q, k)
   if name == "blocked":
@@ -170,7 +178,9 @@ def _choose(q, k, v, mask) -> str:
     if not problem():
       return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
-  size = 4 * batch * heads * queries * keys // jax.device_count()
+  # A layout shows each device its own part, the compiler shows the whole.
+  sharing = jax.device_count() if layout.current() is None else 1
+  size = 4 * batch * heads * queries * keys // sharing
   stats = jax.local_devices()[0].memory_stats() or {}
   memory = stats.get("bytes_limit", _UNKNOWN_MEMORY)
   return "blocked" if size > _SHARE_FOR_SCORES * memory else "plain"

@@ -95,7 +95,7 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
   state = built.initial_state()
   batch = sharding.spread(noise(built.task, config.batch_size), built.mesh)
   forward = step_lib.compile_eval_step(
-      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.mesh
+      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.layout
   )
 
   start = time.perf_counter()
@@ -186,7 +186,7 @@ def measure_memory(
   if unknown := shapes.keys() - like.keys():
     raise PlainError(f"--shape: {sorted(unknown)} are not of {sorted(like)}")
   forward = step_lib.compile_eval_step(
-      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.mesh
+      built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.layout
   )
   others = {
       name: jax.ShapeDtypeStruct((config.batch_size, *shape), like[name].dtype)

@@ -52,7 +52,7 @@ def test_several_devices_learn_what_one_does(
   command = train(tmp_path, *RUN, devices=devices, split=True)
   code, out, err = command.wait()
   assert code == 0, err
-  assert f"mesh {{'data': {devices}}}" in out
+  assert f"mesh {{'data': {devices}, 'elements': 1}}" in out
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 

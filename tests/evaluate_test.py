@@ -43,7 +43,9 @@ def test_the_batch_size_changes_no_metric(config):
     with config.copy_and_resolve_references().unlocked() as changed:
       changed.batch_size = batch_size
     evals = task_lib.load(changed).evals
-    metrics, _ = make_evaluate(evals, net, sharding.make_mesh())(model)
+    metrics, _ = make_evaluate(
+        evals, net, sharding.Layout(sharding.make_mesh())
+    )(model)
     found.append(metrics)
   for metrics in found[1:]:
     assert metrics["test/top1"] == found[0]["test/top1"]
@@ -77,7 +79,9 @@ def test_padding_does_not_count_and_summaries_see_every_example_in_order():
   net = state_lib.make_net(lambda batch, is_training: batch["i"], "float32")
   example = {"i": jax.ShapeDtypeStruct((), "int32")}
   model = state_lib.initial_model(net, example, seed=0)
-  metrics, _ = make_evaluate({"n": number}, net, sharding.make_mesh())(model)
+  metrics, _ = make_evaluate(
+      {"n": number}, net, sharding.Layout(sharding.make_mesh())
+  )(model)
   assert metrics == {"n/sum": 78.0}
   assert seen[0].tolist() == list(range(13))
 

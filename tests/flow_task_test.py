@@ -150,7 +150,7 @@ def test_training_starts_plain_and_every_step_is_finite():
 
 def test_an_untrained_model_is_as_good_as_no_movement():
   built = build.build(tiny())
-  run = evaluate.make_evaluate(built.task.evals, built.net, built.mesh)
+  run = evaluate.make_evaluate(built.task.evals, built.net, built.layout)
   metrics, pictures = run(built.initial_state().model)
   assert set(built.task.evals) == {"scenes", "homographies", "patch", "noise"}
   for name in built.task.evals:

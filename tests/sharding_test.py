@@ -9,16 +9,17 @@ from jax.sharding import PartitionSpec
 
 from experiments.training import sharding
 
-MESH = AbstractMesh((8,), ("data",))
+MESH = AbstractMesh((4, 2), ("data", "elements"))
+BOTH = ("data", "elements")
 
 
 class OfStateTest(parameterized.TestCase):
 
   @parameterized.parameters(
-      ((1024, 512), ("data", None)),
-      ((512, 1024), (None, "data")),
-      ((6, 1024, 1024), (None, "data", None)),  # A stack of 6 layers.
-      ((1001, 512), (None, "data")),  # 8 does not divide the longest axis.
+      ((1024, 512), (BOTH, None)),
+      ((512, 1024), (None, BOTH)),
+      ((6, 1024, 1024), (None, BOTH, None)),  # A stack of 6 layers.
+      ((1001, 512), (None, BOTH)),  # 8 does not divide the longest axis.
       ((1001, 509), (None, None)),
       ((128, 128), (None, None)),  # Too small to be worth it.
       ((), ()),

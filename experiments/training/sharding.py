@@ -1,31 +1,53 @@
 """Where arrays live: the one place that knows of devices.
 
-The mesh has one axis, "data". Batches split along it; so do large parameters,
-and whatever the optimizer keeps of them, each along one of its axes.
+The mesh has two axes. Batches split along "data", and each example along
+"elements", of which `config.mesh` says how many there are. Large parameters, and
+whatever the optimizer keeps of them, split along both axes together, each along
+one of its own.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import math
 from typing import Any
 
 import jax
+from jax import Array
 from jax.sharding import Mesh
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec
 import numpy as np
 
+from experiments.data.pipeline import Shard
+from perceiver.layout import Attend
+
+DATA, ELEMENTS = "data", "elements"
 MIN_SIZE = 2**18  # Numbers; smaller arrays are copied to every device.
 
 
-def make_mesh(num_devices: int | None = None) -> Mesh:
-  """The first so many devices of all processes, or all of them, in one row."""
+def make_mesh(num_devices: int | None = None, elements: int = 1) -> Mesh:
+  """The first so many devices of all processes, or all of them.
+
+  Args:
+    num_devices: how many.
+    elements: devices that share each example.
+
+  Raises:
+    ValueError: if these do not divide the devices.
+  """
+  devices = jax.devices()[:num_devices]
+  if elements < 1 or len(devices) % elements:
+    raise ValueError(
+        f"{len(devices)} devices do not divide into groups of mesh.elements ="
+        f" {elements}"
+    )
   # `jax.make_mesh` makes explicit axes, which batch norm rejects.
-  return Mesh(np.asarray(jax.devices()[:num_devices]), ("data",))
+  return Mesh(np.asarray(devices).reshape(-1, elements), (DATA, ELEMENTS))
 
 
 def of_batch(mesh: Mesh) -> NamedSharding:
   """Rows of a batch, spread over the devices."""
-  return NamedSharding(mesh, PartitionSpec("data"))
+  return NamedSharding(mesh, PartitionSpec(DATA))
 
 
 def copied(mesh: Mesh) -> NamedSharding:
@@ -42,9 +64,9 @@ def of_state(state: Any, mesh: Mesh) -> Any:
 
   def one(x):
     axes = [i for i, n in enumerate(x.shape) if n and n % mesh.size == 0]
-    spec: list[str | None] = [None] * len(x.shape)
+    spec: list[Any] = [None] * len(x.shape)
     if axes and math.prod(x.shape) >= MIN_SIZE:
-      spec[max(axes, key=lambda i: x.shape[i])] = "data"
+      spec[max(axes, key=lambda i: x.shape[i])] = (DATA, ELEMENTS)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(one, state)
@@ -61,6 +83,20 @@ def with_shardings(shapes: Any, mesh: Mesh) -> Any:
   )
 
 
+def part_of_batches(mesh: Mesh) -> Shard:
+  """Which rows of every batch this process's devices hold.
+
+  Processes whose devices share examples hold the same rows.
+  """
+  rows = np.unique([
+      row
+      for row, devices in enumerate(mesh.devices)
+      for device in devices
+      if device.process_index == jax.process_index()
+  ])
+  return Shard(rows[0] // len(rows), mesh.shape[DATA] // len(rows))
+
+
 def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
   """This process's rows as its part of the global batch."""
   sharding = of_batch(mesh)
@@ -68,3 +104,59 @@ def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
       name: jax.make_array_from_process_local_data(sharding, np.asarray(rows))
       for name, rows in batch.items()
   }
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How a model is spread: a `perceiver.layout.Layout`.
+
+  Examples split along "data", and the rows of each, whether inputs, latents or
+  output queries, along "elements". Attention runs on each device by itself: of
+  its queries, or of its heads, and of all keys. So any implementation can be
+  taken, and what is exchanged is keys, values and their gradients.
+  """
+
+  mesh: Mesh
+  heads: bool = False  # Attention splits along its heads where they divide.
+
+  @property
+  def parts(self) -> int:
+    """How many parts the rows of an array are split into."""
+    return self.mesh.shape[ELEMENTS]
+
+  def place(self, x: Array) -> Array:
+    """x [B, rows, C], placed; whole if its rows do not divide.
+
+    Without being told, the compiler may rather split channels, since parameters
+    are.
+    """
+    spec = PartitionSpec(DATA, self._along(x.shape[1]))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
+
+  def attend(
+      self, attend: Attend, q: Array, k: Array, v: Array, mask: Array | None
+  ) -> Array:
+    """attend(q, k, v, mask), each device with its part of it."""
+    # One part of all heads: nothing is added up over one device.
+    by_heads = self.heads or self.parts == 1
+    heads = self._along(q.shape[2]) if by_heads else None
+    queries = None if heads else self._along(q.shape[1])
+    of_queries = PartitionSpec(DATA, queries, heads)
+    of_keys = PartitionSpec(DATA, None, heads)
+    of_mask = None
+    if mask is not None:
+      of_mask = PartitionSpec(
+          DATA if len(mask) > 1 else None,
+          queries if mask.shape[1] > 1 else None,
+      )
+    return jax.shard_map(
+        attend,
+        mesh=self.mesh,
+        in_specs=(of_queries, of_keys, of_keys, of_mask),
+        out_specs=of_queries,
+        # What it would check, the blocks' loops are not written for.
+        check_vma=False,
+    )(q, k, v, mask)
+
+  def _along(self, length: int) -> str | None:
+    return ELEMENTS if length % self.parts == 0 else None

@@ -7,12 +7,12 @@ from typing import Any
 import haiku as hk
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 import optax
 
 from experiments.training import sharding
 from experiments.training.state import Model
 from experiments.training.state import TrainState
+from perceiver import laid_out_by
 
 Loss = Callable[[Any, Mapping[str, Any]], tuple[jax.Array, Mapping[str, Any]]]
 
@@ -105,19 +105,21 @@ def make_train_step(
   return train_step
 
 
-def compile_train_step(train_step, shardings: TrainState, mesh: Mesh):
+def compile_train_step(
+    train_step, shardings: TrainState, layout: sharding.Layout
+):
   """The step under jit; it overwrites the state that it is given."""
   return jax.jit(
-      train_step,
+      _laid_out(train_step, layout),
       donate_argnums=0,
-      out_shardings=(shardings, sharding.copied(mesh)),
+      out_shardings=(shardings, sharding.copied(layout.mesh)),
   )
 
 
 def compile_eval_step(
     net: hk.TransformedWithState,
     measure: Callable[[Any, Mapping[str, Any]], Any],
-    mesh: Mesh,
+    layout: sharding.Layout,
 ):
   """(model, global batch) -> what is measured, whole on every device."""
 
@@ -126,4 +128,14 @@ def compile_eval_step(
     outputs, _ = net.apply(model.params, model.net_state, rng, batch, False)
     return measure(outputs, batch)
 
-  return jax.jit(eval_step, out_shardings=sharding.copied(mesh))
+  return jax.jit(
+      _laid_out(eval_step, layout), out_shardings=sharding.copied(layout.mesh)
+  )
+
+
+def _laid_out(function: Callable[..., Any], layout: sharding.Layout):
+  def laid_out(*args):
+    with laid_out_by(layout if layout.mesh.size > 1 else None):
+      return function(*args)
+
+  return laid_out
