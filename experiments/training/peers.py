@@ -220,10 +220,18 @@ class _Job:
               f"process {i} of {self._count} is lost: no sign of life for"
               f" {self._lost_after:g} seconds"
           )
-          self._end({"of": i, "line": line, "code": 1}, say=True)
+          self._end({"of": i, "line": line, "code": 1}, say=True, lost=True)
 
-  def _end(self, verdict: dict[str, Any], say: bool) -> NoReturn:
-    """Tells the others, and ends this process."""
+  def _end(
+      self, verdict: dict[str, Any], say: bool, lost: bool = False
+  ) -> NoReturn:
+    """Tells the others, and ends this process.
+
+    Args:
+      verdict: `of` which process, its `line`, the exit `code`.
+      say: whether it has not been said here yet.
+      lost: whether this process has found that one lost.
+    """
     if not self._ending.acquire(blocking=False):
       threading.Event().wait()  # Another thread is at it.
     if say:
@@ -231,7 +239,7 @@ class _Job:
       words = last_words.last_checkpoint(workdir)
       line = verdict["line"].rstrip(".") + words
       print(f"error: {line}", file=sys.stderr, flush=True)
-    if self._index == 0 or verdict["of"] != 0 or not say:
+    if not (lost and verdict["of"] == 0):  # The store is gone with process 0.
       with contextlib.suppress(RuntimeError):  # Another one was first.
         self._client.key_value_set(VERDICT, json.dumps(verdict))
       with contextlib.suppress(RuntimeError):
