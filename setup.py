@@ -10,6 +10,7 @@ TEST = [
     "filelock>=3.16",
     "pytest>=8",
     "pytest-xdist>=3.7",
+    "PyYAML>=6",
 ]
 
 setuptools.setup(

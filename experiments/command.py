@@ -17,12 +17,15 @@ import jax
 from ml_collections import config_flags
 
 from experiments.task import PlainError
+from experiments.training import peers
 
 CONFIG = config_flags.DEFINE_config_file(
     "config", None, "file.py[:variant]; --config.key=value changes a key"
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "HOST:PORT of process 0, to run in several processes"
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, to run in several processes; auto: JAX finds them",
 )
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
 _CACHE = flags.DEFINE_string(
@@ -31,21 +34,30 @@ _CACHE = flags.DEFINE_string(
     "where compiled programs are kept for the next run; empty: nowhere",
 )
 _PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
+_LOST_AFTER = flags.DEFINE_float(
+    "lost_after",
+    60.0,
+    "seconds without a sign of life after which a process is lost; all end",
+    lower_bound=1.0,
+)
 
 
-def run(main: Callable[[], None], needs_config: bool = True) -> None:
-  """Runs a command: parses its flags, joins the other processes, calls it."""
+def run(main: Callable[[], int | None], needs_config: bool = True) -> None:
+  """Runs a command: parses its flags, joins the other processes, calls it.
+
+  What it returns is the exit code.
+  """
 
   def without_arguments(arguments):
     if arguments:
       fail(f"unexpected arguments: {' '.join(arguments)}")
-    main()
+    return main()
 
   run_with_arguments(without_arguments, needs_config)
 
 
 def run_with_arguments(
-    main: Callable[[list[str]], None], needs_config: bool = False
+    main: Callable[[list[str]], int | None], needs_config: bool = False
 ) -> None:
   """Runs a command that takes words besides flags."""
 
@@ -55,15 +67,18 @@ def run_with_arguments(
         raise PlainError("--config=configs/FILE.py[:variant] is missing")
       _keep_compiled()
       join_processes()
-      main(argv[1:])
+    with peers.together(), plain_errors():
+      return main(argv[1:])
 
   logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
   app.run(guarded, flags_parser=_parse)
 
 
 def fail(message: str) -> NoReturn:
-  """Ends the process with one line."""
-  print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+  """Ends the process, and the others of its job, with one line."""
+  line = " ".join(message.split())
+  print(f"error: {line}", file=sys.stderr, flush=True)
+  peers.failed(line, 2)
   sys.exit(2)
 
 
@@ -79,6 +94,7 @@ def plain_errors():
     if reason is None:
       raise
     print(f"error: {reason}", file=sys.stderr, flush=True)
+    peers.failed(reason, 1)
     os._exit(1)  # What else wants to write at exit would only fail again.
 
 
@@ -88,10 +104,15 @@ def join_processes() -> None:
   They are found from the flags --coordinator, --num_processes, --process_id; or
   from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID; or from what
   SLURM, Kubernetes or a TPU pod say.
+
+  Raises:
+    PlainError: if what is said of them is not whole, or they do not come.
   """
   env = os.environ.get
   address = _COORDINATOR.value or env("JAX_COORDINATOR_ADDRESS")
-  if address:
+  if address == "auto":
+    _join()
+  elif address:
     try:
       count = _NUM_PROCESSES.value or int(os.environ["JAX_NUM_PROCESSES"])
       index = _PROCESS_ID.value
@@ -121,8 +142,12 @@ def _keep_compiled() -> None:
 
 
 def _join(*how) -> None:
+  more = {}
+  if how and "KUBERNETES_SERVICE_HOST" in os.environ:
+    # JAX would ask Kubernetes for what it has been told already.
+    more["cluster_detection_method"] = "deactivate"
   try:
-    jax.distributed.initialize(*how)
+    peers.join(*how, lost_after=_LOST_AFTER.value, **more)
   except (RuntimeError, ValueError) as error:
     message = f"the other processes cannot be joined: {error}"
     raise PlainError(message) from error

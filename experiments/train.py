@@ -21,6 +21,7 @@ from experiments.build import build
 from experiments.evaluate import make_evaluate
 from experiments.task import plain
 from experiments.task import PlainError
+from experiments.training import peers
 from experiments.training import record
 from experiments.training import sharding
 from experiments.training import workdir as workdir_lib
@@ -36,11 +37,7 @@ def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
       loss is not finite.
     FileNotFoundError: if the data set is not there.
   """
-  run = _Run(config, workdir)
-  try:
-    return run.loop()
-  finally:
-    run.close()
+  return _train(config, workdir)[0]
 
 
 def check_batch(
@@ -60,6 +57,18 @@ def check_batch(
           f"the batches' {name!r} is {found.dtype}{list(found.shape[1:])} an"
           f" example, not {expected.dtype}{list(expected.shape)}"
       )
+
+
+def _train(
+    config: task_lib.Config, workdir: pathlib.Path
+) -> tuple[dict[str, float], bool]:
+  """(the last metrics, whether SIGTERM came before the end)."""
+  peers.keep_log(workdir)
+  run = _Run(config, workdir)
+  try:
+    return run.loop(), run.stopped
+  finally:
+    run.close()
 
 
 class _Run:
@@ -92,6 +101,7 @@ class _Run:
     self.train_step = built.train_step()
     self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
+    self.stopped = False
 
   def _introduce(self) -> None:
     """Says what runs where."""
@@ -142,6 +152,7 @@ class _Run:
           self.checkpoints.save(self.state, self.data, metrics or None)
           self.timer.restart(step)
         if stop:
+          self.stopped = True
           self.checkpoints.wait()
           self.recorder.note(
               f"stopped by SIGTERM after step {step}; the same command goes on"
@@ -235,13 +246,17 @@ class _Run:
     self.checkpoints.close()
 
 
-def main() -> None:
-  """Trains what the flags say."""
+def main() -> int:
+  """Trains what the flags say; returns the exit code."""
   if _WORKDIR.value is None:
     raise PlainError("--workdir=DIR is missing")
-  train(command.config(), pathlib.Path(_WORKDIR.value))
+  _, stopped = _train(command.config(), pathlib.Path(_WORKDIR.value))
+  return _STOPPED_CODE.value if stopped else 0
 
 
 if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
+  _STOPPED_CODE = flags.DEFINE_integer(
+      "stopped_code", 0, "exit code where SIGTERM came before the end"
+  )
   command.run(main)

@@ -1,11 +1,13 @@
 """What tests share: the digits, prepared once, and the command in a process."""
 
+from collections.abc import Mapping
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
+from types import MappingProxyType
 
 from absl import flags
 import filelock
@@ -67,7 +69,12 @@ class Command:
   """A command line of the project, in a process of its own."""
 
   def __init__(
-      self, module: str, *args: str, devices: int = 1, split: bool = False
+      self,
+      module: str,
+      *args: str,
+      devices: int = 1,
+      split: bool = False,
+      environment: Mapping[str, str] = MappingProxyType({}),
   ):
     """Starts it.
 
@@ -76,6 +83,7 @@ class Command:
       *args: its arguments.
       devices: how many the CPU pretends to be.
       split: whether even small parameters are split over the devices.
+      environment: further variables.
     """
     flag = f"--xla_force_host_platform_device_count={devices}"
     program = ["-m", module]
@@ -84,7 +92,7 @@ class Command:
     self.process = subprocess.Popen(
         [sys.executable, *program, *args],
         cwd=ROOT,
-        env={**ENVIRONMENT, "XLA_FLAGS": flag},
+        env={**ENVIRONMENT, "XLA_FLAGS": flag, **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

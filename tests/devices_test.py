@@ -1,8 +1,6 @@
 """The same run on one device, on many, and in several processes."""
 
-import signal
 import socket
-import time
 
 from conftest import recorded
 import numpy as np
@@ -91,34 +89,6 @@ def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
   for code, _, err in [command.wait() for command in commands]:
     assert code == 0, err
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_sigterm_to_one_of_two_processes_stops_both_and_both_go_on(
-    train, tmp_path
-):
-  longer = (
-      "--config.train_examples=960",
-      "--config.run.eval_every=1000",
-      "--config.run.checkpoint_every=1000",
-  )
-  commands = in_two_processes(train, tmp_path, *longer)
-  deadline = time.time() + 120
-  while not (tmp_path / "metrics.jsonl").exists():
-    assert time.time() < deadline
-    time.sleep(0.01)
-  commands[1].process.send_signal(signal.SIGTERM)
-  for code, _, err in [c.wait() for c in commands]:
-    assert code == 0, err
-  stopped_at = recorded(tmp_path)[-1]["step"]
-  assert stopped_at < 60
-  (code, out, err), (code_1, _, err_1) = [
-      c.wait() for c in in_two_processes(train, tmp_path, *longer)
-  ]
-  assert code == code_1 == 0, err + err_1
-  assert f"continues after step {stopped_at}" in out
-  steps = [r["step"] for r in recorded(tmp_path) if "train/loss" in r]
-  assert steps == list(range(1, 61))
 
 
 @pytest.mark.parametrize("devices", [3, 5])
