@@ -1,7 +1,8 @@
 """Prints what a model is made of: shapes, parameters, FLOPs.
 
     python -m scripts.describe --config=configs/X.py[:variant]
-        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]]
+        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]
+         [--markdown]]
 
 With --devices: what a training step would take of so many accelerators, memory
 and time. Nothing is computed and no data is read, so that any size can be
@@ -120,7 +121,11 @@ def main() -> None:
     rows = estimates(
         command.config(), counts, _DEVICE.value, _UTILISATION.value
     )
-    console.print(scaling.table(rows, _DEVICE.value))
+    if _MARKDOWN.value:
+      for row in rows:
+        print("|", " | ".join(scaling.cells(row)), "|", flush=True)
+    else:
+      console.print(scaling.table(rows, _DEVICE.value))
     if _JSON.value:
       pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
     return
@@ -139,4 +144,5 @@ if __name__ == "__main__":
       "utilisation", 0.4, "share of the rate in products that is reached"
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the estimates")
+  _MARKDOWN = flags.DEFINE_bool("markdown", False, "rows for a document")
   command.run(main)
