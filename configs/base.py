@@ -20,9 +20,9 @@ def get_config() -> ConfigDict:
           # scripts/convert_weights.py has written. Parameters whose path has
           # "fresh", a regular expression, in it start anew.
           # "nearby" above 0: new cross-attends read what is near; how sharply.
-          # For images with Fourier features, "grid" says where latents are:
+          # With Fourier features, "grids" say where latents are: a name, and
           # the fields of perceiver.Grid.
-          "start": {"weights": "", "fresh": "", "nearby": 0.0, "grid": {}},
+          "start": {"weights": "", "fresh": "", "nearby": 0.0, "grids": {}},
           # Devices that share each example: its inputs, latents and queries;
           # "heads": in attention its heads instead of queries.
           "mesh": {"elements": 1, "heads": False},

@@ -96,9 +96,10 @@ def mini(config: ConfigDict) -> None:
   config.train = "scenes"
   dims = (12, 16) if config.model.upsample == 4 else config.frame_size
   config.start.nearby = 3.0
-  config.start.grid = {"dims": dims, "latent_dims": (8, 12), "num_bands": 16}
+  grid = {"dims": dims, "latent_dims": (8, 12), "num_bands": 16}
   if not config.model.input.concat_frames:  # Half of the latents for each.
-    config.start.grid.update({"dims": (2, *dims), "latent_dims": (2, 6, 8)})
+    grid |= {"dims": (2, *dims), "latent_dims": (2, 6, 8)}
+  config.start.grids = {"frames": grid}
   config.scenes = {
       "size": (64, 80),
       "objects": (1, 4),
@@ -137,7 +138,7 @@ def tiny(config: ConfigDict) -> None:
   config.model.encoder = {"num_latents": 7, "latent_channels": 16}
   config.model.processor = {"layers_per_block": 2, "num_heads": 4}
   config.scenes = {"size": (19, 29), "translation": 4.0, "warp": 0.5}
-  config.start.nearby, config.start.grid = 0.0, {}
+  config.start.nearby, config.start.grids = 0.0, {}
   config.homographies = {"motion": 2.0}
   config.augmentation = {"erased_size": (2, 4)}
   config.evals = ("scenes", "homographies")

@@ -1,5 +1,7 @@
 """Multimodal autoencoding of Kinetics as in Perceiver IO, Tables 4 and 17."""
 
+import math
+
 from ml_collections import ConfigDict
 
 from configs import base
@@ -7,8 +9,13 @@ from configs import base
 # Latents: the more, the less the video is compressed (88, 176 and 352 times).
 LATENTS = {"latents_784": 784, "latents_392": 392, "latents_196": 196}
 # "published" has 32 bands for video where the paper says 64.
-# The same in small, for clips of a film.
-MINI = {"mini_32": 32, "mini_8": 8, "mini_2": 2}
+# The same in small, for clips of a film: latents that start on a grid of video,
+# frames × rows × columns, and along the sound.
+MINI = {
+    "mini_32": ((2, 3, 4), 8),
+    "mini_8": ((1, 2, 3), 2),
+    "mini_2": ((1, 1, 1), 1),
+}
 VARIANTS = ("published", *LATENTS, *MINI, "tiny")
 TRAIN_CLIPS = 536_489  # of Kinetics-700-2020
 
@@ -56,7 +63,8 @@ def get_config(variant: str = "published") -> ConfigDict:
               "num_bands": 32 if variant == "published" else 64,
               "max_resolution": None,  # that of the patches
           },
-          "audio": {"patch": 16, "num_bands": 192},
+          # None: that of the samples, though a patch has 16 of them.
+          "audio": {"patch": 16, "num_bands": 192, "max_resolution": None},
           "min_padding": 4,
           "encoder": {
               "num_latents": LATENTS.get(variant, 784),
@@ -70,22 +78,45 @@ def get_config(variant: str = "published") -> ConfigDict:
       }
   )
   if variant in MINI:
-    mini(config, MINI[variant])
+    mini(config, *MINI[variant])
   if variant == "tiny":
     tiny(config)
   return config
 
 
-def mini(config: ConfigDict, num_latents: int) -> None:
+def mini(
+    config: ConfigDict, of_video: tuple[int, int, int], of_audio: int
+) -> None:
   """A small model of a third of a second, which has 25,216 numbers."""
   config.video = (8, 32, 32)
   config.samples_per_frame = 80  # 2 kHz
   config.num_classes = 10
   config.num_points = 256
   config.num_chunks = 8
-  config.model.video.num_bands = 16
-  config.model.audio = {"patch": 16, "num_bands": 32}
-  config.model.encoder = {"num_latents": num_latents, "latent_channels": 128}
+  config.model.video.num_bands = 8
+  # A latent reads one average: of sound it keeps what one patch is.
+  config.model.audio = {"patch": 80, "num_bands": 4, "max_resolution": (8,)}
+  config.model.encoder = {
+      "num_latents": math.prod(of_video) + of_audio,
+      "latent_channels": 128,
+  }
+  config.start.nearby = 3.0
+  config.start.grids = {
+      "video": {
+          "dims": (8, 8, 8),  # Patches.
+          "latent_dims": of_video,
+          "num_bands": 8,
+          "of_inputs": 48,  # After the numbers of a patch.
+          "of_queries": 0,
+      },
+      "audio": {
+          "dims": (8,),
+          "latent_dims": (of_audio,),
+          "num_bands": 4,
+          "of_inputs": 80,
+          "of_queries": 0,
+      },
+  }
   config.model.processor = {"layers_per_block": 4, "num_heads": 4}
   config.model.label_channels = 128
   config.model.output_channels = 64
@@ -106,7 +137,7 @@ def tiny(config: ConfigDict) -> None:
   config.num_points = 5
   config.num_chunks = 3
   config.model.video.num_bands = 3
-  config.model.audio = {"patch": 4, "num_bands": 5}
+  config.model.audio = {"patch": 4, "num_bands": 5, "max_resolution": None}
   config.model.encoder = {"num_latents": 7, "latent_channels": 16}
   config.model.processor = {"layers_per_block": 2, "num_heads": 4}
   config.model.label_channels = 23

@@ -80,7 +80,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       config.compute_dtype,
       config.attention,
       config.start.nearby,
-      Grid(**config.start.grid) if config.start.grid else None,
+      {name: Grid(**grid) for name, grid in config.start.grids.items()},
   )
   start = functools.partial(
       state_lib.initial_model, net, network.example, config.seed

@@ -110,7 +110,9 @@ def encoded(batch, hide_label, modalities, num_classes, model):
   audio = inputs.audio_patches(batch["audio"], model.audio.patch)
   samples = batch["audio"].shape[1:2]
   arrays = {
-      "audio": inputs.pixels(audio, model.audio.num_bands, samples),
+      "audio": inputs.pixels(
+          audio, model.audio.num_bands, model.audio.max_resolution or samples
+      ),
       "video": inputs.pixels(
           video, model.video.num_bands, model.video.max_resolution
       ),
@@ -142,7 +144,7 @@ def make_decode(z, dims, modalities, num_classes, model):
       "audio": (
           [dims["audio"][0] // patch],
           model.audio.num_bands,
-          dims["audio"],
+          model.audio.max_resolution or dims["audio"],
       ),
       "video": (dims["video"], model.video.num_bands, resolution),
   }

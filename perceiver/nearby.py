@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import itertools
 
 import haiku as hk
 import jax
@@ -16,7 +18,7 @@ from perceiver import position
 
 # Of positions and queries; and of latents, whose place has to be seen in what
 # they become by reading.
-_DEVIATION, _OF_LATENTS, _ON_GRIDS = 0.1, 1.0, 2.0
+_DEVIATION, _OF_LATENTS, _ON_GRIDS, _OF_MODALITIES = 0.1, 1.0, 2.0, 3.0
 _READS = "cross_attention/attention"
 _WAVES = 64
 _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
@@ -24,11 +26,20 @@ _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """Where the latents of a model of images start."""
+  """Where latents of a model with Fourier features start."""
 
-  dims: Sequence[int]  # Of the input array.
-  latent_dims: Sequence[int]  # As many axes; their product is N.
-  num_bands: int  # Of the input array's Fourier features, its last channels.
+  dims: Sequence[int]  # Of the input array, in which the features count waves.
+  latent_dims: Sequence[int]  # As many axes; their product is N, or part of it.
+  num_bands: int  # Of the Fourier features.
+  # The first channels of the features in the input array and in the output
+  # queries; None: they are the last ones.
+  of_inputs: int | None = None
+  of_queries: int | None = None
+
+  @property
+  def channels(self) -> int:
+    """Of the Fourier features."""
+    return len(self.dims) * (2 * self.num_bands + 1)
 
   def places(self) -> Float[Array, "N _"]:
     """The Fourier features of the latents' places, as if seen from afar.
@@ -55,21 +66,25 @@ class Grid:
 
 
 @contextlib.contextmanager
-def start_nearby(sharpness: float, grid: Grid | None = None) -> Iterator[None]:
+def start_nearby(
+    sharpness: float, grids: Mapping[str, Grid] | None = None
+) -> Iterator[None]:
   """Makes cross-attends that are created inside start by reading what is near.
 
   As they usually start, every latent reads all of the input array alike and
   every output all latents: from that, where things are is learned slowly. Here
   learned arrays of more than one element start as sines and cosines of where
   each element lies in its sequence, and the queries' map of each cross-attend
-  as that of its keys, so that those at like places agree. On a grid the latents
-  alone start so, since the input array, whose elements are also the output
-  queries, has Fourier features.
+  as that of its keys, so that those at like places agree. On grids the latents
+  alone start so, since the input array and the output queries have Fourier
+  features.
 
   Args:
     sharpness: what the queries' map is multiplied by; 4 lets a latent start
       with the few elements around its place. 0: the usual start.
-    grid: where the latents of a model of images are; None: all are sequences.
+    grids: where the latents are, those of one modality after the other's, by
+      the names that `multimodal.Pack` has for these; none: all arrays are
+      sequences.
 
   Yields:
     nothing.
@@ -79,7 +94,7 @@ def start_nearby(sharpness: float, grid: Grid | None = None) -> Iterator[None]:
   if not sharpness:
     yield
     return
-  create = _on_a_grid(sharpness, grid) if grid else _in_sequences(sharpness)
+  create = _on_grids(sharpness, grids) if grids else _in_sequences(sharpness)
   with hk.custom_creator(create, params=True):
     yield
 
@@ -109,21 +124,60 @@ def _in_sequences(sharpness: float) -> Callable[..., Array]:
   return create
 
 
-def _on_a_grid(sharpness: float, grid: Grid) -> Callable[..., Array]:
+def _on_grids(
+    sharpness: float, grids: Mapping[str, Grid]
+) -> Callable[..., Array]:
   """What creates parameters where the input array has Fourier features."""
-  channels = len(grid.dims) * (2 * grid.num_bands + 1)
+  # Each grid has channels of its own in the latents and in what maps give.
+  ends = list(itertools.accumulate(grid.channels for grid in grids.values()))
+  starts = [0, *ends[:-1]]
+  # So have several modalities together, to tell them apart.
+  names = list(grids) if len(grids) > 1 else []
+  codes = _OF_MODALITIES * (2 * jnp.eye(len(names)) - 1)
+
+  def latents(value):
+    places = [_ON_GRIDS * grid.places() for grid in grids.values()]
+    placed = jax.scipy.linalg.block_diag(*places)
+    if names:
+      of_each = [
+          jnp.tile(code, (len(its), 1))
+          for code, its in zip(codes, places, strict=True)
+      ]
+      placed = jnp.concatenate([placed, jnp.concatenate(of_each)], axis=1)
+    return value.at[: len(placed), : placed.shape[1]].set(placed)
+
+  def queries_or_keys(value, is_of_latents, is_encoder):
+    """The map that takes each grid's features to its channels."""
+    rows = []
+    for start, grid in zip(starts, grids.values(), strict=True):
+      if not is_of_latents:
+        start = grid.of_inputs if is_encoder else grid.of_queries
+        start = len(value) - grid.channels if start is None else start
+      rows.append((start, grid.channels))
+    if names:
+      start = ends[-1] if is_of_latents else len(value) - len(names)
+      rows.append((start, len(names)))
+    for start, count in rows:
+      value = value.at[start : start + count].set(0.0)
+    for to, (start, count) in zip([*starts, ends[-1]], rows, strict=False):
+      ones = jnp.eye(count, value.shape[1] - to)
+      value = value.at[start : start + count, to:].set(ones)
+    return value
 
   def create(next_creator, shape, dtype, init, context):
     module, kind = context.full_name.rsplit("/", 1)
     value = next_creator(shape, dtype, init)
-    if kind == "array" and module.endswith("latents"):
-      return value.at[:, :channels].set(_ON_GRIDS * grid.places())
+    if kind == "array":
+      if module.endswith("latents"):
+        return latents(value)
+      for name, code in zip(names, codes, strict=True):
+        if module.endswith(f"{name}_padding"):
+          return value.at[:, -len(names) :].set(code)
     read, _, which = module.rpartition("/")
     if kind != "w" or which not in "qk" or not read.endswith(_READS):
       return value
-    is_of_latents = (which == "q") == ("encoder" in read.split("/"))
-    rows = slice(channels) if is_of_latents else slice(-channels, None)
-    value = value.at[rows].set(jnp.eye(channels, shape[1]))
+    is_encoder = "encoder" in read.split("/")
+    value = queries_or_keys(value, (which == "q") == is_encoder, is_encoder)
     return sharpness * value if which == "q" else value
 
   return create

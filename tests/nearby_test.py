@@ -1,10 +1,13 @@
 """A start that reads what is near, against the usual one."""
 
+import importlib
+
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.build import build_network
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import Grid
@@ -80,7 +83,7 @@ def read_of_image(sharpness, dims, latent_dims):
   num_bands = 5
 
   def forward(image):
-    with start_nearby(sharpness, Grid(dims, latent_dims, num_bands)):
+    with start_nearby(sharpness, {"": Grid(dims, latent_dims, num_bands)}):
       x = inputs.pixels(image, num_bands, dims)
       z = Encoder(int(np.prod(latent_dims)), 61, qk_channels=37)(x)
       return Decoder(use_query_residual=False, qk_channels=37)(x, z)
@@ -114,3 +117,36 @@ def test_latents_on_a_grid_start_near_their_places_too():
   ):
     assert distance_on_grid(usual[name], own, read) > 0.4
     assert distance_on_grid(near[name], own, read) < 0.3
+
+
+def test_each_modality_has_latents_that_read_what_is_near_in_it():
+  config = importlib.import_module("configs.kinetics").get_config("mini_32")
+  network = build_network(config)
+  model = jax.jit(network.start)()
+  rng = np.random.default_rng(0)
+  batch = {
+      name: np.zeros((1, *x.shape), x.dtype)
+      if x.dtype == np.int32
+      else rng.uniform(-1, 1, (1, *x.shape)).astype(x.dtype)
+      for name, x in network.example.items()
+  }
+
+  def recorded(model, batch):
+    with record_weights() as weights:
+      network.net.apply(*model, jax.random.key(0), batch, False)
+    return weights
+
+  weights = jax.jit(recorded)(model, batch)
+  read = {name: np.asarray(w[0, 0]) for name, w in weights.items()}
+  read = next(w for name, w in read.items() if name.startswith("encoder"))
+  assert read.shape == (32, 8 + 512 + 1)  # Sound, video, label.
+  # A latent of sound reads one patch of it, the one at its place; the first and
+  # the last are neighbours to waves.
+  assert (read[1:7, :8].argmax(1) == np.arange(1, 7)).all()
+  assert read[:8, :8].max(1).min() > 0.6
+  # A latent of video reads frames, rows and columns around its place.
+  assert read[8:, 8:-1].sum(1).min() > 0.99
+  place = np.indices((8, 8, 8)).reshape(3, -1).T / 8 + 1 / 16
+  own = (np.indices((2, 3, 4)).reshape(3, -1).T + 0.5) / (2, 3, 4)
+  found = read[8:, 8:-1] @ place
+  assert np.abs(found - own).mean() < 0.15

@@ -36,13 +36,13 @@ def make_net(
     compute_dtype: str,
     attention: str = "auto",
     nearby: float = 0.0,
-    grid: Grid | None = None,
+    grids: Mapping[str, Grid] | None = None,
 ) -> hk.TransformedWithState:
   """A task's forward function as a pair (init, apply)."""
 
   def apply(batch, is_training):
     with compute_in(compute_dtype), attend_by(attention):
-      with start_nearby(nearby, grid):
+      with start_nearby(nearby, grids):
         return forward(batch, is_training)
 
   return hk.transform_with_state(apply)
