@@ -1,14 +1,15 @@
 """Checkpoints that survive: a kill at any moment, a full disk, damaged files.
 
-A checkpoint holds the model, the rest of the training state, the position in
-the data, the config, and a checksum of every array, which restoring compares.
+A checkpoint holds the model, the rest of the training state, the config, and a
+checksum of every array, which restoring compares. The position in the data is
+the step: nothing in a checkpoint depends on the number of devices, processes or
+workers.
 """
 
 from collections.abc import Mapping
 import pathlib
 from typing import Any
 
-import grain
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
@@ -65,7 +66,6 @@ class Checkpoints:
         "model": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
         "about": ocp.JsonCheckpointHandler(),
-        "data": grain.checkpoint.CheckpointHandler(),
     }
     self._manager = ocp.CheckpointManager(
         self._folder.absolute(),
@@ -82,10 +82,7 @@ class Checkpoints:
     )
 
   def save(
-      self,
-      state: TrainState,
-      data: grain.DatasetIterator,
-      metrics: Mapping[str, float] | None = None,
+      self, state: TrainState, metrics: Mapping[str, float] | None = None
   ) -> None:
     """Starts to write a checkpoint; returns once the arrays may change again.
 
@@ -106,28 +103,25 @@ class Checkpoints:
             about=ocp.args.JsonSave(
                 {"checksums": checksums, "config": self._config}
             ),
-            data=grain.checkpoint.CheckpointSave(data),
         ),
         metrics=metrics,
     )
 
-  def restore(
-      self, like: TrainState, data: grain.DatasetIterator
-  ) -> TrainState | None:
+  def restore(self, like: TrainState) -> TrainState | None:
     """The newest checkpoint that is whole; None if there is none at all.
 
     Those that are newer, and damaged, are reported and moved aside.
 
     Args:
-      like: shapes and shardings of the state.
-      data: is set to the position that belongs to the state.
+      like: shapes and shardings of the state; the saved one's may have been
+        others.
 
     Raises:
       PlainError: if there are checkpoints and none can be read.
     """
     damaged: list[tuple[int, str]] = []
     for step in sorted(self._manager.all_steps(), reverse=True):
-      state, problem = self._try(step, like, data)
+      state, problem = self._try(step, like)
       if state is not None:
         self._move_aside(damaged)
         return state
@@ -216,7 +210,7 @@ class Checkpoints:
           f" differ: {'; '.join(wrong[:10])}"
       )
 
-  def _try(self, step, like, data):
+  def _try(self, step, like):
     """(state, "") if every process could read the checkpoint whole."""
     state, problem = None, ""
     try:
@@ -227,7 +221,6 @@ class Checkpoints:
               model=ocp.args.StandardRestore(like.model._asdict()),
               rest=ocp.args.StandardRestore(_rest(like)),
               about=ocp.args.JsonRestore(),
-              data=grain.checkpoint.CheckpointRestore(data),
           ),
       )
       state = TrainState(model=Model(**restored["model"]), **restored["rest"])

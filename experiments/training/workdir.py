@@ -12,7 +12,7 @@ from experiments.task import Config
 from experiments.task import PlainError
 
 # What of a config may differ when its run is continued.
-MAY_DIFFER = ("run", "data_dir", "sweep")
+MAY_DIFFER = ("run", "data_dir", "mesh", "num_workers", "sweep")
 
 
 def claim(workdir: pathlib.Path, config: Config) -> None:
