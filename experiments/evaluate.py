@@ -22,6 +22,7 @@ from experiments.data.pipeline import Shard
 from experiments.task import PlainError
 from experiments.training import sharding
 from experiments.training import step as step_lib
+from experiments.training import workdir as workdir_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
 
@@ -84,9 +85,12 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   Raises:
     PlainError: if there is no such checkpoint, or it is another model's.
   """
+  place = config.run.checkpoints or workdir_lib.find_checkpoints(workdir)
+  if place is None:
+    raise PlainError(f"there are no checkpoints in {workdir}")
   built = build(config)
   checkpoints = Checkpoints(
-      workdir,
+      place,
       best=config.best or None,
       best_is_largest=config.best_is_largest,
       read_only=True,
@@ -101,8 +105,6 @@ def main() -> None:
   if _WORKDIR.value is None:
     raise PlainError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
-  if not (workdir / "checkpoints").is_dir():
-    raise PlainError(f"there are no checkpoints in {workdir}")
   metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)
   if jax.process_index() == 0:
     print(json.dumps(metrics))

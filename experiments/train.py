@@ -78,7 +78,7 @@ class _Run:
     workdir_lib.claim(workdir, config)
     self.recorder = record.Recorder(workdir, built.steps)
     self.checkpoints = Checkpoints(
-        workdir,
+        workdir_lib.checkpoints(workdir, config),
         config=json.loads(config.to_json()),
         keep=config.run.keep_checkpoints,
         best=config.best or None,

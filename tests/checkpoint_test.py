@@ -50,7 +50,7 @@ def folder(saved, tmp_path):
 
 
 def largest(folder: pathlib.Path, step: int, item: str) -> pathlib.Path:
-  files = (folder / "checkpoints" / str(step) / item / "d").iterdir()
+  files = (folder / str(step) / item / "d").iterdir()
   return max(files, key=lambda path: path.stat().st_size)
 
 
@@ -67,11 +67,11 @@ def cut_off(folder, step, item="model"):
 
 
 def remove_the_optimizer(folder, step, item="rest"):
-  shutil.rmtree(folder / "checkpoints" / str(step) / item)
+  shutil.rmtree(folder / str(step) / item)
 
 
 def empty_the_metadata(folder, step, item="model"):
-  path = folder / "checkpoints" / str(step) / item / "_METADATA"
+  path = folder / str(step) / item / "_METADATA"
   path.write_text("")
 
 
@@ -81,7 +81,7 @@ def test_a_restored_state_equals_the_saved_one(saved, folder):
 
 
 def test_what_else_an_older_version_has_saved_is_ignored(saved, folder):
-  data = folder / "checkpoints" / "3" / "data"
+  data = folder / "3" / "data"
   data.mkdir()
   (data / "process_0-of-1.json").write_text('{"next_index": 3}')
   state = Checkpoints(folder).restore(start()[1])
@@ -104,7 +104,7 @@ def test_damage_is_reported_and_the_checkpoint_before_is_used(folder, damage):
   state = checkpoints.restore(start()[1])
   assert int(state.step) == 2
   assert len(notes) == 1 and "3 is damaged" in notes[0]
-  assert (folder / "checkpoints" / "damaged-3").is_dir()
+  assert (folder / "damaged-3").is_dir()
   # The run comes to step 3 again.
   checkpoints.save(state._replace(step=jnp.asarray(3)))
   checkpoints.close()
@@ -123,14 +123,14 @@ def test_with_all_damaged_nothing_is_moved_and_the_reasons_are_given(folder):
     cut_off(folder, step)
   with pytest.raises(PlainError, match="3: .*2: .*1: "):
     Checkpoints(folder).restore(start()[1])
-  names = {path.name for path in (folder / "checkpoints").iterdir()}
+  names = {path.name for path in (folder).iterdir()}
   assert {"1", "2", "3"} <= names
 
 
 def test_another_models_checkpoint_is_not_taken_for_damaged(folder):
   with pytest.raises(PlainError, match=r"linear/w is \(300, 7\) there"):
     Checkpoints(folder).restore(start(width=5)[1])
-  assert (folder / "checkpoints" / "3").is_dir()
+  assert (folder / "3").is_dir()
 
 
 def test_the_newest_and_the_best_stay(tmp_path):
@@ -140,7 +140,7 @@ def test_the_newest_and_the_best_stay(tmp_path):
     metrics = {"score": score}
     checkpoints.save(state._replace(step=jnp.asarray(step)), metrics)
   checkpoints.close()
-  kept = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+  kept = {path.name for path in tmp_path.iterdir()}
   assert kept == {"2", "4", "5"}
 
 

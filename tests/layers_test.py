@@ -23,7 +23,7 @@ RULES = {
     ),
     "experiments/training": (
         "experiments.training experiments.task experiments.data.video"
-        " perceiver PIL grain haiku jax ml_collections numpy optax orbax rich"
+        " perceiver PIL etils haiku jax ml_collections numpy optax orbax rich"
         " tensorboardX"
     ),
 }

@@ -7,9 +7,11 @@ workers.
 """
 
 from collections.abc import Mapping
-import pathlib
+import json
+import os
 from typing import Any
 
+from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
@@ -18,16 +20,18 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.task import PlainError
+from experiments.training import storage
+from experiments.training import workdir as workdir_lib
 from experiments.training.state import Model
 from experiments.training.state import TrainState
 
 
 class Checkpoints:
-  """The checkpoints of one run, in WORKDIR/checkpoints/STEP."""
+  """The checkpoints of one run, in PLACE/STEP."""
 
   def __init__(
       self,
-      workdir: pathlib.Path,
+      place: str | os.PathLike[str],
       config: Mapping[str, Any] | None = None,
       keep: int = 2,
       best: str | None = None,
@@ -38,13 +42,16 @@ class Checkpoints:
     """Opens the folder.
 
     Args:
-      workdir: the run's folder.
+      place: a folder, or a URL that `storage.place` knows.
       config: what the run is made of; saved with every checkpoint.
       keep: how many of the newest checkpoints stay.
       best: the metric whose best checkpoint stays too; None: no such one.
       best_is_largest: whether more of that metric is better.
       note: called with a line when a person should know something.
       read_only: leave everything as it is, for a run may be writing there.
+
+    Raises:
+      PlainError: if the place cannot be used, or has another run's checkpoints.
     """
     self._note = note
     self._config = config
@@ -61,20 +68,25 @@ class Checkpoints:
           )
       )
     self._best = best
-    self._folder = workdir / "checkpoints"
+    self._folder = storage.place(place)
+    if read_only and not self._folder.is_dir():
+      raise PlainError(f"there are no checkpoints in {self._folder}")
+    if config is not None:
+      self._check_owner(config)
     handlers: Any = {
         "model": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
         "about": ocp.JsonCheckpointHandler(),
     }
     self._manager = ocp.CheckpointManager(
-        self._folder.absolute(),
+        self._folder,
         options=ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                 policies
             ),
             best_fn=best_fn,
             best_mode="max" if best_is_largest else "min",
+            atomicity_options=storage.atomicity(self._folder),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         ),
@@ -181,6 +193,23 @@ class Checkpoints:
     """Finishes what is being written."""
     self._manager.close()
 
+  def _check_owner(self, config: Mapping[str, Any]) -> None:
+    """Compares with the newest checkpoint whose config can be read."""
+    steps = [int(p.name) for p in _listed(self._folder) if p.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+      file = self._folder / str(step) / "about" / "metadata"
+      try:
+        theirs = json.loads(file.read_text())["config"]
+      except (OSError, ValueError, KeyError):
+        continue  # Restoring says what is damaged.
+      differences = list(workdir_lib.differences(theirs, config))
+      if differences:
+        raise PlainError(
+            f"{self._folder} has checkpoints of another config:"
+            f" {'; '.join(differences)}. Take another --config.run.checkpoints."
+        )
+      return
+
   def _find(self, which: str) -> int:
     steps = sorted(self._manager.all_steps())
     if not steps:
@@ -246,10 +275,14 @@ class Checkpoints:
           " and the one before it is used"
       )
       if jax.process_index() == 0:
-        path.rename(aside)
+        storage.move(path, aside)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("moved damaged checkpoints aside")
     self._manager.reload()
+
+
+def _listed(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
