@@ -219,9 +219,7 @@ def compare(
       "at": [step, name],
   }
   wrong = apart.any() if is_exact else share[worst] > 1
-  text = (
-      f"{name} at step {step} is {one[worst]!r}, undisturbed {other[worst]!r}"
-  )
+  text = f"{name} at step {step} is {one[worst]}, undisturbed {other[worst]}"
   return found, [text] * bool(wrong)
 
 
