@@ -3,6 +3,7 @@
 import json
 import signal
 import socket
+import uuid
 
 from checkpoint_test import start
 import chex
@@ -10,6 +11,7 @@ from conftest import Command
 from conftest import ENVIRONMENT
 from conftest import recorded
 from conftest import wait_for_step
+import fsspec
 import jax.numpy as jnp
 import pytest
 
@@ -20,16 +22,24 @@ from experiments.training.checkpoint import Checkpoints
 RUN = ("--config.train_examples=640", "--config.run.eval_every=20")
 
 
-@pytest.fixture(scope="module")
-def server():
-  """An S3 server's settings, as variables of the environment."""
-  for package in ("s3fs", "moto", "flask", "flask_cors"):
-    pytest.importorskip(package, reason=f"{package}: an S3 server to try")
-  from moto.server import ThreadedMotoServer
-
+def free_port():
   with socket.socket() as free:
     free.bind(("localhost", 0))
-    port = free.getsockname()[1]
+    return free.getsockname()[1]
+
+
+def need(*packages):
+  for package in packages:
+    pytest.importorskip(package, reason=f"{package}: a server to try")
+
+
+@pytest.fixture(scope="module")
+def s3():
+  """An S3 server's settings, as variables of the environment."""
+  need("s3fs", "moto", "flask", "flask_cors")
+  from moto.server import ThreadedMotoServer
+
+  port = free_port()
   running = ThreadedMotoServer(port=port, verbose=False)
   running.start()
   yield {
@@ -41,17 +51,35 @@ def server():
   running.stop()
 
 
-@pytest.fixture
-def bucket(server, request, monkeypatch):
-  """The URL of a new bucket."""
-  import s3fs
+@pytest.fixture(scope="module")
+def gs():
+  """A server like Google's, likewise."""
+  need("gcsfs", "google.cloud.storage", "gcp_storage_emulator")
+  from gcp_storage_emulator import server
 
-  for name, value in server.items():
+  port = free_port()
+  running = server.create_server("localhost", port, in_memory=True)
+  running.start()
+  url = f"http://localhost:{port}"
+  yield {
+      "STORAGE_EMULATOR_HOST": url,
+      "TENSORSTORE_GCS_HTTP_URL": url,
+      "GOOGLE_AUTH_TOKEN_FOR_TESTING": "token",
+      "GOOGLE_CLOUD_PROJECT": "project",
+  }
+  running.stop()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def bucket(request, monkeypatch):
+  """The URL of a new bucket."""
+  settings = request.getfixturevalue(request.param)
+  for name, value in settings.items():
     monkeypatch.setenv(name, value)
     monkeypatch.setitem(ENVIRONMENT, name, value)
-  name = request.node.name.replace("_", "-")[-60:].strip("-")
-  s3fs.S3FileSystem().mkdir(name)
-  return f"s3://{name}"
+  name = f"bucket-{uuid.uuid4()}"
+  fsspec.filesystem(request.param).mkdir(name)
+  return f"{request.param}://{name}"
 
 
 def save(place, steps, **how):
@@ -96,6 +124,7 @@ def test_in_a_store_damage_is_moved_aside_and_what_is_half_written_ignored(
   assert (folder / "damaged-3" / "model" / "d").is_dir()
 
 
+@pytest.mark.parametrize("bucket", ["s3"], indirect=True)
 def test_a_run_goes_on_from_a_store_and_is_evaluated_there(
     train, data_dir, bucket, tmp_path
 ):
