@@ -46,7 +46,8 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
 
 def checkpoints(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
   """Where a config has a run's checkpoints: a folder or a URL."""
-  named = config["run"].get("checkpoints")  # Older configs have no such key.
+  # Older configs have no such key, and files of others not even "run".
+  named = config.get("run", {}).get("checkpoints")
   return named or str(workdir / "checkpoints")
 
 
