@@ -59,6 +59,18 @@ setuptools.setup(
     extras_require={
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # Checkpoints in object stores, and servers to try them with.
+        "gs": ["gcsfs>=2025.3", "google-cloud-storage>=2.19"],
+        "s3": ["s3fs>=2025.3"],
+        "test_storage": [
+            "flask>=3",
+            "flask-cors>=5",
+            "gcp-storage-emulator>=2024.8",
+            "gcsfs>=2025.3",
+            "google-cloud-storage>=2.19",
+            "moto[s3]>=5",
+            "s3fs>=2025.3",
+        ],
         # What `scripts.benchmark --peers` compares with, in an environment of
         # its own.
         "bench": ["torch>=2.6", "transformers>=5"],

@@ -35,6 +35,7 @@ def get_config() -> ConfigDict:
               "log_every": 50,  # steps
               "eval_every": 1000,  # steps
               "checkpoint_every": 1000,  # steps
+              "checkpoints": "",  # a folder or URL; empty: in the run's folder
               "keep_checkpoints": 2,  # the newest; the best stays beside them
               "profile_from": 10,  # the first step that jax.profiler traces
               "profile_steps": 0,  # how many it traces

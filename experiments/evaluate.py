@@ -20,6 +20,7 @@ from experiments.build import build
 from experiments.task import PlainError
 from experiments.training import sharding
 from experiments.training import step as step_lib
+from experiments.training import workdir as workdir_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
 
@@ -87,9 +88,12 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   Raises:
     PlainError: if there is no such checkpoint, or it is another model's.
   """
+  place = config.run.checkpoints or workdir_lib.find_checkpoints(workdir)
+  if place is None:
+    raise PlainError(f"there are no checkpoints in {workdir}")
   built = build(config)
   checkpoints = Checkpoints(
-      workdir,
+      place,
       best=config.best or None,
       best_is_largest=config.best_is_largest,
       read_only=True,
@@ -104,8 +108,6 @@ def main() -> None:
   if _WORKDIR.value is None:
     raise PlainError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
-  if not (workdir / "checkpoints").is_dir():
-    raise PlainError(f"there are no checkpoints in {workdir}")
   metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)
   if jax.process_index() == 0:
     print(json.dumps(metrics))

@@ -89,7 +89,7 @@ class Network:
 class Task(Network):
   """Everything that the training loop knows about a task."""
 
-  train_data: Callable[[Shard], grain.IterDataset]  # It can be resumed.
+  train_data: Callable[[Shard], grain.IterDataset]  # From any batch on.
   # The loss is a mean over the examples of the batch.
   loss: Callable[[Outputs, Batch], tuple[jax.Array, Mapping[str, jax.Array]]]
   evals: Mapping[str, Eval]

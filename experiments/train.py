@@ -7,6 +7,7 @@ The same command again continues where the newest checkpoint left off.
 """
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import pathlib
 
@@ -85,7 +86,7 @@ class _Run:
     workdir_lib.claim(workdir, config)
     self.recorder = record.Recorder(workdir, built.steps)
     self.checkpoints = Checkpoints(
-        workdir,
+        workdir_lib.checkpoints(workdir, config),
         config=json.loads(config.to_json()),
         keep=config.run.keep_checkpoints,
         best=config.best or None,
@@ -94,9 +95,14 @@ class _Run:
     )
     self.profile = workdir / "profile"
     self._introduce()
-    state = self.checkpoints.restore(built.like, self.data)
+    state = self.checkpoints.restore(built.like)
     if state is not None:
-      self.recorder.note(f"continues after step {int(state.step)}")
+      done = int(state.step)
+      self.recorder.note(f"continues after step {done}")
+      self.data.close()
+      # A batch is a function of its number, whoever read those before it.
+      rest = dataclasses.replace(shard, first=done)
+      self.data = iter(built.task.train_data(rest))
     self.state = state or start.initial_state(built, self.recorder.note)
     self.train_step = built.train_step()
     self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
@@ -149,7 +155,7 @@ class _Run:
           self._record(*pending)
           pending = None
           metrics = self._evaluate(step) if evaluate else {}
-          self.checkpoints.save(self.state, self.data, metrics or None)
+          self.checkpoints.save(self.state, metrics or None)
           self.timer.restart(step)
         if stop:
           self.stopped = True

@@ -18,6 +18,7 @@ from experiments import export
 from experiments.task import Config
 from experiments.task import PlainError
 from experiments.training import sharding
+from experiments.training import workdir as workdir_lib
 from experiments.training.checkpoint import Checkpoints
 from experiments.training.state import Model
 from perceiver.weights import deepmind
@@ -87,8 +88,9 @@ def load(
       and the file has none.
   """
   path = pathlib.Path(path).expanduser()
-  if (path / "checkpoints").is_dir():
-    return _load_run(path, config, checkpoint)
+  place = workdir_lib.find_checkpoints(path)
+  if place is not None:
+    return _load_run(path, place, config, checkpoint)
   if path.is_dir():
     path = _file_in(path)
   if not path.is_file():
@@ -138,14 +140,14 @@ def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
 
 
 def _load_run(
-    workdir: pathlib.Path, config: Config | None, checkpoint: str
+    workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
 ) -> Weights:
   if config is None:
     config = ConfigDict(json.loads((workdir / "config.json").read_text()))
   network = build.build_network(config)
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
-      workdir,
+      place,
       best=config.best or None,
       best_is_largest=config.best_is_largest,
       read_only=True,

@@ -41,6 +41,7 @@ from experiments.data import image as image_lib
 from experiments.data import video as video_lib
 from experiments.task import plain
 from experiments.task import PlainError
+from experiments.training import workdir as workdir_lib
 from experiments.weights import Weights
 
 FPS = 25.0  # The autoencoder's.
@@ -227,7 +228,7 @@ def load(args: argparse.Namespace, task: str) -> Weights:
     read = weights_lib.random(config)
     read.notes.append("random weights: what comes out means nothing")
   else:
-    if path.suffix == ".npz" or (path / "checkpoints").is_dir():
+    if path.suffix == ".npz" or workdir_lib.find_checkpoints(path):
       if args.changes and not args.config:
         raise PlainError(
             f"{path} has its own config; {args.changes[0]} changes the one that"

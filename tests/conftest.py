@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 import tempfile
+import time
 from types import MappingProxyType
 
 from absl import flags
@@ -121,6 +122,25 @@ def recorded(workdir: pathlib.Path) -> list[dict[str, float]]:
   """The lines of a run's metrics."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   return [json.loads(line) for line in lines]
+
+
+def last_step(workdir: pathlib.Path) -> int:
+  """The last recorded step of a run that may be writing; 0: none."""
+  try:
+    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
+  except FileNotFoundError:
+    return 0
+  whole = [line for line in lines if line.endswith("\n")]
+  return json.loads(whole[-1])["step"] if whole else 0
+
+
+def wait_for_step(command, workdir: pathlib.Path, step: int) -> None:
+  """Returns once a running command has recorded a step."""
+  deadline = time.time() + 120
+  while last_step(workdir) < step:
+    assert command.process.poll() is None, command.wait()
+    assert time.time() < deadline, f"no step {step} in {workdir}"
+    time.sleep(0.005)
 
 
 @pytest.fixture

@@ -1,8 +1,10 @@
 """The same run on one device, on many, and in several processes."""
 
+import signal
 import socket
 
 from conftest import recorded
+from conftest import wait_for_step
 import numpy as np
 import pytest
 
@@ -89,6 +91,29 @@ def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
   for code, _, err in [command.wait() for command in commands]:
     assert code == 0, err
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
+
+
+def test_a_run_goes_on_with_ever_other_devices_processes_and_workers(
+    train, tmp_path
+):
+  longer = ("--config.train_examples=640", "--config.run.eval_every=20")
+  whole, run = tmp_path / "whole", tmp_path / "run"
+  code, _, err = train(whole, *RUN, *longer).wait()
+  assert code == 0, err
+  for step, devices, workers in ((8, 1, 0), (16, 4, 1)):
+    workers = f"--config.num_workers={workers}"
+    command = train(run, *RUN, *longer, workers, devices=devices, split=True)
+    wait_for_step(command, run, step)
+    command.process.send_signal(signal.SIGTERM)
+    code, _, err = command.wait()
+    assert code == 0, err
+    stopped_at = recorded(run)[-1]["step"]
+    assert stopped_at < 40
+  commands = in_two_processes(train, run, *longer, devices=2, split=True)
+  (code, out, err), (code_1, _, err_1) = [c.wait() for c in commands]
+  assert code == code_1 == 0, err + err_1
+  assert f"continues after step {stopped_at}" in out
+  np.testing.assert_allclose(curve(run), curve(whole), rtol=2e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("devices", [3, 5])

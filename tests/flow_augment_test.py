@@ -528,3 +528,6 @@ def test_a_pipeline_reads_a_curriculum():
   # The seventh is the first that may change, and does not yet.
   assert third["frames"][0, 1, 0, 0, 0] == third["frames"][0, 0, 0, 0, 0] + 100
   assert third["frames"][2, 1, 0, 0, 0] != third["frames"][2, 0, 0, 0, 0] + 100
+  settings["shard"] = Shard(first=2)  # The curriculum goes on where it was.
+  again = next(iter(pipeline.train(examples, [step], **settings)))
+  np.testing.assert_array_equal(again["frames"], third["frames"])

@@ -32,7 +32,7 @@ class Images:
     return {"image": content, "label": np.int32(i), "file": f"{i}.jpg"}
 
 
-def batches(count=3, broken=(), shard=None, state=None, **settings):
+def batches(count=3, broken=(), shard=None, **settings):
   settings = {
       "mix": mixing.Mix(),
       "skip": image.ImageError,
@@ -43,9 +43,7 @@ def batches(count=3, broken=(), shard=None, state=None, **settings):
   }
   steps = image_augment.train_steps(SIZE, num_layers=2, magnitude=1.0)
   iterator = iter(pipeline.train(Images(31, broken), steps, **settings))
-  if state is not None:
-    iterator.set_state(state)
-  return [next(iterator) for _ in range(count)], iterator.get_state()
+  return [next(iterator) for _ in range(count)]
 
 
 def assert_equal(some, others):
@@ -56,7 +54,7 @@ def assert_equal(some, others):
 
 
 def test_a_batch_has_all_that_a_mixed_loss_needs():
-  (batch,), _ = batches(1)
+  (batch,) = batches(1)
   found = {key: (x.shape, x.dtype) for key, x in batch.items()}
   assert found == {
       "image": ((6, SIZE, SIZE, 3), np.float32),
@@ -69,7 +67,7 @@ def test_a_batch_has_all_that_a_mixed_loss_needs():
 
 def test_an_epoch_of_pairs_has_every_image_once():
   # 31 images are 15.5 pairs: two epochs are 31.
-  every, _ = batches(31 // 6 + 1)
+  every = batches(31 // 6 + 1)
   labels = np.stack(
       [
           np.concatenate([batch[key] for batch in every])
@@ -86,10 +84,8 @@ BROKEN = (2, 3, 5, 7, 11, 13)
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_processes_together_have_the_rows_of_one(count):
-  whole, _ = batches(broken=BROKEN)
-  parts = [
-      batches(broken=BROKEN, shard=Shard(i, count))[0] for i in range(count)
-  ]
+  whole = batches(broken=BROKEN)
+  parts = [batches(broken=BROKEN, shard=Shard(i, count)) for i in range(count)]
   together = [
       {key: np.concatenate([p[key] for p in step]) for key in step[0]}
       for step in zip(*parts, strict=True)
@@ -97,22 +93,28 @@ def test_processes_together_have_the_rows_of_one(count):
   assert_equal(whole, together)
 
 
-def test_training_goes_on_from_its_saved_state():
-  whole, _ = batches(4, broken=BROKEN)
-  first, state = batches(2, broken=BROKEN)
-  then, _ = batches(2, broken=BROKEN, state=state)
-  assert_equal(whole, first + then)
+@pytest.mark.parametrize("count, num_workers", [(1, 0), (2, 0), (3, 1)])
+def test_mixed_and_replaced_images_are_the_same_from_any_batch_on(
+    count, num_workers
+):
+  whole = batches(4, broken=BROKEN)
+  assert any(batch["skipped"].any() for batch in whole[2:])
+  last = slice(6 * (count - 1) // count, None)  # The last process's rows.
+  expected = [{key: x[last] for key, x in b.items()} for b in whole[2:]]
+  shard = Shard(count - 1, count, first=2)
+  found = batches(2, broken=BROKEN, shard=shard, num_workers=num_workers)
+  assert_equal(expected, found)
 
 
 def test_worker_processes_change_nothing():
-  whole, _ = batches(2, broken=BROKEN)
-  assert_equal(whole, batches(2, broken=BROKEN, num_workers=1)[0])
+  whole = batches(2, broken=BROKEN)
+  assert_equal(whole, batches(2, broken=BROKEN, num_workers=1))
 
 
 @pytest.mark.parametrize("mix", [None, mixing.Mix()])
 def test_broken_images_are_replaced_counted_and_named(mix, caplog):
   with caplog.at_level(logging.WARNING):
-    every, _ = batches(11, broken=BROKEN, mix=mix)
+    every = batches(11, broken=BROKEN, mix=mix)
   labels = [batch["label"] for batch in every]
   labels += [batch["mix_label"] for batch in every if mix]
   labels = np.concatenate(labels)
@@ -123,8 +125,8 @@ def test_broken_images_are_replaced_counted_and_named(mix, caplog):
 
 
 def test_what_is_not_broken_stays_where_it_was():
-  without, _ = batches(mix=None)
-  some, _ = batches(broken=BROKEN, mix=None)
+  without = batches(mix=None)
+  some = batches(broken=BROKEN, mix=None)
   for one, other in zip(without, some, strict=True):
     same = other["skipped"] == 0
     assert (same == ~np.isin(one["label"], BROKEN)).all()

@@ -24,7 +24,7 @@ RULES = {
     "experiments/training": (
         "experiments.training experiments.task experiments.data.pipeline"
         " experiments.data.video"
-        " perceiver PIL grain haiku jax ml_collections numpy optax orbax rich"
+        " perceiver PIL etils haiku jax ml_collections numpy optax orbax rich"
         " tensorboardX"
     ),
 }

@@ -72,19 +72,37 @@ class TrainTest(parameterized.TestCase):
         rows(train_batches(5)), rows(train_batches(5, num_workers=2))
     )
 
-  @parameterized.parameters(0, 2)
-  def test_an_iterator_goes_on_from_its_saved_state(self, num_workers):
-    settings = dict(
-        batch_size=6, seed=3, shard=Shard(), num_workers=num_workers
-    )
-    first = iter(pipeline.train(Numbers(13), [noisy], **settings))
-    for _ in range(4):
-      next(first)
-    state = first.get_state()
-    second = iter(pipeline.train(Numbers(13), [noisy], **settings))
-    second.set_state(state)
-    for _ in range(4):
-      np.testing.assert_array_equal(next(first)["noise"], next(second)["noise"])
+  @parameterized.parameters((1, 0), (2, 0), (4, 0), (1, 2), (2, 2))
+  def test_from_any_batch_on_they_are_those_that_follow(
+      self, count, num_workers
+  ):
+    for index in range(count):
+      batches = train_batches(8, Shard(index, count), batch_size=12)
+      shard = Shard(index, count, first=5)
+      rest = train_batches(3, shard, batch_size=12, num_workers=num_workers)
+      for key in ("i", "noise"):
+        self.assertEqual(rows(rest, key), rows(batches[5:], key))
+
+  def test_an_epoch_read_by_ever_other_processes_has_every_example_once(self):
+    # (first batch, batches, processes, workers of each).
+    parts = [(0, 2, 1, 0), (2, 3, 4, 0), (5, 1, 2, 2), (6, 7, 3, 0)]
+    order = []
+    for first, batches, count, num_workers in parts:
+      read = [
+          train_batches(
+              batches,
+              Shard(index, count, first),
+              batch_size=12,
+              num_workers=num_workers,
+          )
+          for index in range(count)
+      ]
+      for step in zip(*read, strict=True):
+        order += rows(step)
+    for epoch in range(12):
+      self.assertEqual(
+          sorted(order[13 * epoch : 13 * (epoch + 1)]), list(range(13))
+      )
 
   def test_processes_that_do_not_divide_the_batch_are_refused(self):
     with self.assertRaisesRegex(ValueError, "6 does not divide among 4"):

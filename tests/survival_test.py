@@ -1,6 +1,5 @@
 """Runs that are killed, stopped, starved and damaged, and go on."""
 
-import json
 import os
 import pathlib
 import random
@@ -9,8 +8,10 @@ import signal
 import sys
 import time
 
+from conftest import last_step
 from conftest import recorded
 from conftest import ROOT
+from conftest import wait_for_step
 import pytest
 
 STEPS = 60
@@ -26,23 +27,6 @@ def learned(workdir: pathlib.Path) -> list[dict[str, float]]:
       {k: v for k, v in record.items() if not k.startswith("speed/")}
       for record in recorded(workdir)
   ]
-
-
-def last_step(workdir: pathlib.Path) -> int:
-  try:
-    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
-  except FileNotFoundError:
-    return 0
-  whole = [line for line in lines if line.endswith("\n")]
-  return json.loads(whole[-1])["step"] if whole else 0
-
-
-def wait_for_step(command, workdir: pathlib.Path, step: int) -> None:
-  deadline = time.time() + 120
-  while last_step(workdir) < step:
-    assert command.process.poll() is None, command.wait()
-    assert time.time() < deadline, f"no step {step} in {workdir}"
-    time.sleep(0.005)
 
 
 def checkpoints(workdir: pathlib.Path) -> list[int]:

@@ -1,4 +1,4 @@
-"""From prepared data to batches: in order, shuffled, sharded, resumable.
+"""From prepared data to batches: in order, shuffled, sharded, from any one on.
 
 A step of a pipeline is a function (example, rng) -> example of numpy arrays; a
 pipeline is a list of them. Every batch is a function of the seed and of its
@@ -24,10 +24,11 @@ Step = Callable[[Example, np.random.Generator], Example]
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """Which part of every batch a process reads."""
+  """Which part of every batch a process reads, and from which batch on."""
 
   index: int = 0
   count: int = 1
+  first: int = 0  # A run that goes on after step k starts with batch k.
 
 
 def source(name: str, split: str, data_dir: str) -> Any:
@@ -94,7 +95,7 @@ def train(
     steps: what to do with each of them.
     batch_size: rows of a batch over all processes.
     seed: of the order and of the steps' random numbers.
-    shard: which rows of each batch are this process's.
+    shard: which rows of each batch are this process's, and the first batch.
     num_workers: processes that prepare batches; 0: threads of this one.
     mix: a step that makes one example of two that follow each other. It gets
       them as "pair", and "row": the number of what it makes.
@@ -103,7 +104,7 @@ def train(
       many were of no use; more than nine in one place raise the last's error.
 
   Returns:
-    this process's rows of every batch, which iterate from any saved state.
+    this process's rows of every batch from number `shard.first` on.
 
   Raises:
     ValueError: if the processes do not divide the batch.
@@ -205,10 +206,11 @@ def _apply(
 def _batches(
     examples: grain.MapDataset, batch_size: int, shard: Shard
 ) -> grain.MapDataset:
-  """Every batch cut into consecutive parts, of which this process has one."""
+  """Batches cut into consecutive parts, of which this process has one each."""
   if batch_size % shard.count:
     raise ValueError(
         f"batch_size {batch_size} does not divide among {shard.count} processes"
     )
   parts = examples.batch(batch_size // shard.count)
-  return parts.slice(slice(shard.index, None, shard.count))
+  start = shard.index + shard.first * shard.count
+  return parts.slice(slice(start, None, shard.count))

@@ -1,14 +1,17 @@
 """Checkpoints that survive: a kill at any moment, a full disk, damaged files.
 
-A checkpoint holds the model, the rest of the training state, the position in
-the data, the config, and a checksum of every array, which restoring compares.
+A checkpoint holds the model, the rest of the training state, the config, and a
+checksum of every array, which restoring compares. The position in the data is
+the step: nothing in a checkpoint depends on the number of devices, processes or
+workers.
 """
 
 from collections.abc import Mapping
-import pathlib
+import json
+import os
 from typing import Any
 
-import grain
+from etils import epath
 import jax
 from jax.experimental import multihost_utils
 import jax.numpy as jnp
@@ -17,16 +20,18 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.task import PlainError
+from experiments.training import storage
+from experiments.training import workdir as workdir_lib
 from experiments.training.state import Model
 from experiments.training.state import TrainState
 
 
 class Checkpoints:
-  """The checkpoints of one run, in WORKDIR/checkpoints/STEP."""
+  """The checkpoints of one run, in PLACE/STEP."""
 
   def __init__(
       self,
-      workdir: pathlib.Path,
+      place: str | os.PathLike[str],
       config: Mapping[str, Any] | None = None,
       keep: int = 2,
       best: str | None = None,
@@ -37,13 +42,16 @@ class Checkpoints:
     """Opens the folder.
 
     Args:
-      workdir: the run's folder.
+      place: a folder, or a URL that `storage.place` knows.
       config: what the run is made of; saved with every checkpoint.
       keep: how many of the newest checkpoints stay.
       best: the metric whose best checkpoint stays too; None: no such one.
       best_is_largest: whether more of that metric is better.
       note: called with a line when a person should know something.
       read_only: leave everything as it is, for a run may be writing there.
+
+    Raises:
+      PlainError: if the place cannot be used, or has another run's checkpoints.
     """
     self._note = note
     self._config = config
@@ -60,21 +68,25 @@ class Checkpoints:
           )
       )
     self._best = best
-    self._folder = workdir / "checkpoints"
+    self._folder = storage.place(place)
+    if read_only and not self._folder.is_dir():
+      raise PlainError(f"there are no checkpoints in {self._folder}")
+    if config is not None:
+      self._check_owner(config)
     handlers: Any = {
         "model": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
         "about": ocp.JsonCheckpointHandler(),
-        "data": grain.checkpoint.CheckpointHandler(),
     }
     self._manager = ocp.CheckpointManager(
-        self._folder.absolute(),
+        self._folder,
         options=ocp.CheckpointManagerOptions(
             preservation_policy=checkpoint_managers.AnyPreservationPolicy(
                 policies
             ),
             best_fn=best_fn,
             best_mode="max" if best_is_largest else "min",
+            atomicity_options=storage.atomicity(self._folder),
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         ),
@@ -82,10 +94,7 @@ class Checkpoints:
     )
 
   def save(
-      self,
-      state: TrainState,
-      data: grain.DatasetIterator,
-      metrics: Mapping[str, float] | None = None,
+      self, state: TrainState, metrics: Mapping[str, float] | None = None
   ) -> None:
     """Starts to write a checkpoint; returns once the arrays may change again.
 
@@ -106,28 +115,25 @@ class Checkpoints:
             about=ocp.args.JsonSave(
                 {"checksums": checksums, "config": self._config}
             ),
-            data=grain.checkpoint.CheckpointSave(data),
         ),
         metrics=metrics,
     )
 
-  def restore(
-      self, like: TrainState, data: grain.DatasetIterator
-  ) -> TrainState | None:
+  def restore(self, like: TrainState) -> TrainState | None:
     """The newest checkpoint that is whole; None if there is none at all.
 
     Those that are newer, and damaged, are reported and moved aside.
 
     Args:
-      like: shapes and shardings of the state.
-      data: is set to the position that belongs to the state.
+      like: shapes and shardings of the state; the saved one's may have been
+        others.
 
     Raises:
       PlainError: if there are checkpoints and none can be read.
     """
     damaged: list[tuple[int, str]] = []
     for step in sorted(self._manager.all_steps(), reverse=True):
-      state, problem = self._try(step, like, data)
+      state, problem = self._try(step, like)
       if state is not None:
         self._move_aside(damaged)
         return state
@@ -187,6 +193,23 @@ class Checkpoints:
     """Finishes what is being written."""
     self._manager.close()
 
+  def _check_owner(self, config: Mapping[str, Any]) -> None:
+    """Compares with the newest checkpoint whose config can be read."""
+    steps = [int(p.name) for p in _listed(self._folder) if p.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+      file = self._folder / str(step) / "about" / "metadata"
+      try:
+        theirs = json.loads(file.read_text())["config"]
+      except (OSError, ValueError, KeyError):
+        continue  # Restoring says what is damaged.
+      differences = list(workdir_lib.differences(theirs, config))
+      if differences:
+        raise PlainError(
+            f"{self._folder} has checkpoints of another config:"
+            f" {'; '.join(differences)}. Take another --config.run.checkpoints."
+        )
+      return
+
   def _find(self, which: str) -> int:
     steps = sorted(self._manager.all_steps())
     if not steps:
@@ -216,7 +239,7 @@ class Checkpoints:
           f" differ: {'; '.join(wrong[:10])}"
       )
 
-  def _try(self, step, like, data):
+  def _try(self, step, like):
     """(state, "") if every process could read the checkpoint whole."""
     state, problem = None, ""
     try:
@@ -227,7 +250,6 @@ class Checkpoints:
               model=ocp.args.StandardRestore(like.model._asdict()),
               rest=ocp.args.StandardRestore(_rest(like)),
               about=ocp.args.JsonRestore(),
-              data=grain.checkpoint.CheckpointRestore(data),
           ),
       )
       state = TrainState(model=Model(**restored["model"]), **restored["rest"])
@@ -253,10 +275,14 @@ class Checkpoints:
           " and the one before it is used"
       )
       if jax.process_index() == 0:
-        path.rename(aside)
+        storage.move(path, aside)
     if jax.process_count() > 1:
       multihost_utils.sync_global_devices("moved damaged checkpoints aside")
     self._manager.reload()
+
+
+def _listed(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

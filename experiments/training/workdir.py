@@ -26,10 +26,14 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
   mine = json.loads(config.to_json())
   if path.exists():
     theirs = json.loads(path.read_text())
-    differences = list(_differences(theirs, mine))
-    if differences:
+    found = list(differences(theirs, mine))
+    # Without its checkpoints the run would begin anew.
+    there, here = checkpoints(workdir, theirs), checkpoints(workdir, mine)
+    if there != here:
+      found.append(f"run.checkpoints is {there} there and {here} here")
+    if found:
       raise PlainError(
-          f"{workdir} holds a run of another config: {'; '.join(differences)}."
+          f"{workdir} holds a run of another config: {'; '.join(found)}."
           " Take another --workdir, or the config of that run."
       )
   if jax.process_index() == 0:
@@ -40,9 +44,28 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     new.replace(path)
 
 
-def _differences(
+def checkpoints(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
+  """Where a config has a run's checkpoints: a folder or a URL."""
+  # Older configs have no such key, and files of others not even "run".
+  named = config.get("run", {}).get("checkpoints")
+  return named or str(workdir / "checkpoints")
+
+
+def find_checkpoints(workdir: pathlib.Path) -> str | None:
+  """Where the checkpoints of a run are; None if the folder is not a run's."""
+  written = workdir / "config.json"
+  if written.is_file():
+    config = json.loads(written.read_text())
+    if "run" in config:  # A folder of transformers has such a file as well.
+      return checkpoints(workdir, config)
+  folder = workdir / "checkpoints"
+  return str(folder) if folder.is_dir() else None
+
+
+def differences(
     theirs: Mapping[str, Any], mine: Mapping[str, Any]
 ) -> Iterator[str]:
+  """What of two configs differs and may not, with both values."""
   theirs, mine = _flat(theirs), _flat(mine)
   for key in sorted(theirs.keys() | mine.keys()):
     if key.split(".")[0] in MAY_DIFFER:
