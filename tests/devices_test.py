@@ -86,6 +86,7 @@ def in_two_processes(train, workdir, *changes, **how):
   ]
 
 
+@pytest.mark.slow  # launch_test.py has the same under SLURM's variables.
 def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
   commands = in_two_processes(train, tmp_path, devices=2, split=True)
   for code, _, err in [command.wait() for command in commands]:
