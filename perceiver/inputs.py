@@ -14,6 +14,7 @@ from jaxtyping import Float
 from jaxtyping import Int
 
 from perceiver import position
+from perceiver import precision
 from perceiver.attention import Linear
 from perceiver.learned import LearnedArray
 
@@ -109,6 +110,7 @@ class ConvStem(hk.Module):
       self, image: Float[Array, "B Y X C"], is_training: bool
   ) -> Float[Array, "B _ _ {self.channels}"]:
     """Features, none below 0."""
+    image = precision.cast(image)
     x = hk.Conv2D(self.channels, 7, stride=2, with_bias=False, name="conv")(
         image
     )

@@ -2,9 +2,16 @@
 
 from collections.abc import Iterator
 import contextlib
+import contextvars
 
 import haiku as hk
+from jax import Array
 import jax.numpy as jnp
+from jaxtyping import Float
+
+_dtype: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "dtype", default=None
+)
 
 
 @contextlib.contextmanager
@@ -42,6 +49,15 @@ def compute_in(dtype: str) -> Iterator[None]:
       value = value.astype(dtype)
     return value
 
-  with hk.custom_creator(create, params=True, state=True):
-    with hk.custom_getter(read, params=True):
-      yield
+  token = _dtype.set(dtype)
+  try:
+    with hk.custom_creator(create, params=True, state=True):
+      with hk.custom_getter(read, params=True):
+        yield
+  finally:
+    _dtype.reset(token)
+
+
+def cast(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+  """x in the dtype that modules compute in, for those that do not cast it."""
+  return x.astype(_dtype.get() or x.dtype)

@@ -4,6 +4,7 @@ import importlib
 import pathlib
 import re
 
+import jax
 import pytest
 
 from experiments.build import build
@@ -145,6 +146,39 @@ def test_it_builds_with_the_parameters_that_are_written_down(variant):
   config = importlib.import_module(f"configs.{name}").get_config(which)
   assert build_network(config).parameters() == PARAMETERS[variant]
   assert config.best.split("/")[0] in build(config).task.evals
+
+
+@pytest.mark.parametrize(
+    "variant",
+    (
+        "audioset:tiny",
+        "audioset:tiny_mel",
+        "flow:conv",
+        "flow:tiny",
+        "imagenet:conv",
+        "imagenet:learned",
+        "kinetics:tiny",
+        "mlm:tiny",
+        "modelnet40:tiny",
+        "starcraft:tiny",
+    ),
+)
+def test_it_computes_in_bfloat16_with_parameters_in_float32(variant):
+  name, which = variant.split(":")
+  config = importlib.import_module(f"configs.{name}").get_config(which)
+  config.compute_dtype = "bfloat16"
+  network = build_network(config)
+  assert network.parameters() == PARAMETERS[variant]
+  dtypes = {x.dtype.name for x in jax.tree.leaves(network.like.params)}
+  assert dtypes == {"float32"}
+  out = jax.eval_shape(
+      lambda model, batch: network.net.apply(
+          *model, jax.random.key(0), batch, False
+      )[0],
+      network.like,
+      network.batch_like(2),
+  )
+  assert "bfloat16" in {x.dtype.name for x in jax.tree.leaves(out)}
 
 
 def test_a_model_that_cannot_be_trained_yet_is_named(monkeypatch):
