@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from experiments.task import PlainError
 
-FEW_SECONDS = 20.0  # That the others have when one process has ended.
+LOST_AFTER = 30  # Seconds, as the training command has it.
+FEW_SECONDS = 90.0  # That the others have when one process has ended.
 
 
 class Layout(NamedTuple):
@@ -46,6 +47,7 @@ class Attempt:
       several = (
           f"--coordinator=localhost:{_free_port()}",
           f"--num_processes={layout.processes}",
+          f"--lost_after={LOST_AFTER}",
       )
     count = f"--xla_force_host_platform_device_count={layout.devices}"
     environment = {

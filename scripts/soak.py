@@ -65,7 +65,7 @@ TRIAL_STEPS = 300
 SHARE = 0.2
 CHECKPOINT_SECONDS = 1.0
 LONGEST = 20.0  # Seconds that a start trains before something happens.
-PATIENCE = 180.0  # Seconds until what does not end counts as hanging.
+PATIENCE = 600.0  # Seconds until what does not end counts as hanging.
 SMALL_DISK = 2**30  # Bytes.
 MOST_GROWTH = 0.03  # Of the memory, from the middle of the run to its end.
 
@@ -172,6 +172,8 @@ class Disturbed:
           f"went on after {from_steps}, not {event['from']}", attempt
       )
     codes = event["exit_codes"]
+    if None in codes:
+      self._is_wrong(f"{event['kind']}: exit codes {codes}", attempt)
     if event["kind"] in ("SIGTERM", "finished") and any(codes):
       self._is_wrong(f"{event['kind']}: exit codes {codes}", attempt)
     # JAX aborts a process when it hears that another one has ended.
