@@ -23,9 +23,14 @@ def get_config() -> ConfigDict:
           # With Fourier features, "grids" say where latents are: a name, and
           # the fields of perceiver.Grid.
           "start": {"weights": "", "fresh": "", "nearby": 0.0, "grids": {}},
-          # Devices that share each example: its inputs, latents and queries;
-          # "heads": in attention its heads instead of queries.
-          "mesh": {"elements": 1, "heads": False},
+          "mesh": {
+              # Devices that share each example: its inputs, latents, queries.
+              "elements": 1,
+              "heads": False,  # In attention they share heads, not queries.
+              # Parameters of so many numbers are split over all devices; those
+              # of fewer are copied to each.
+              "split_from": 2**18,
+          },
           "max_grad_norm": 10.0,  # of all gradients together
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept

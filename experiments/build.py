@@ -146,6 +146,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   with plain("the config"):
     splits = dict(config.mesh)
     mesh = sharding.make_mesh(num_devices, splits.pop("elements"))
+    split_from = splits.pop("split_from")
     layout = sharding.Layout(mesh, **splits)
   steps = number_of_steps(config, *mesh.devices.shape)
   with plain("the config"):
@@ -171,7 +172,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
       schedule=schedule,
       optimizer=optimizer,
       start=start,
-      like=sharding.with_shardings(shapes, mesh),
+      like=sharding.with_shardings(shapes, mesh, split_from),
   )
 
 

@@ -58,14 +58,6 @@ def data_dir(tmp_path_factory, worker_id) -> str:
   return str(folder)
 
 
-SPLIT = """
-import runpy
-from experiments.training import sharding
-sharding.MIN_SIZE = 64
-runpy.run_module("{module}", run_name="__main__")
-"""
-
-
 class Command:
   """A command line of the project, in a process of its own."""
 
@@ -74,7 +66,6 @@ class Command:
       module: str,
       *args: str,
       devices: int = 1,
-      split: bool = False,
       environment: Mapping[str, str] = MappingProxyType({}),
   ):
     """Starts it.
@@ -83,15 +74,11 @@ class Command:
       module: what to run.
       *args: its arguments.
       devices: how many the CPU pretends to be.
-      split: whether even small parameters are split over the devices.
       environment: further variables.
     """
     flag = f"--xla_force_host_platform_device_count={devices}"
-    program = ["-m", module]
-    if split:
-      program = ["-c", SPLIT.format(module=module)]
     self.process = subprocess.Popen(
-        [sys.executable, *program, *args],
+        [sys.executable, "-m", module, *args],
         cwd=ROOT,
         env={**ENVIRONMENT, "XLA_FLAGS": flag, **environment},
         stdout=subprocess.PIPE,

@@ -15,6 +15,9 @@ RUN = (
     "--config.schedule.peak=0.05",
 )
 
+# Even small parameters are split over the devices.
+SPLIT = "--config.mesh.split_from=64"
+
 
 def curve(workdir):
   names = ("train/loss", "train/grad_norm", "test/loss", "test/top1")
@@ -51,7 +54,7 @@ def one_device(data_dir, tmp_path_factory):
 def test_several_devices_learn_what_one_does(
     train, one_device, tmp_path, devices
 ):
-  command = train(tmp_path, *RUN, devices=devices, split=True)
+  command = train(tmp_path, *RUN, SPLIT, devices=devices)
   code, out, err = command.wait()
   assert code == 0, err
   assert f"mesh {{'data': {devices}, 'elements': 1}}" in out
@@ -88,7 +91,7 @@ def in_two_processes(train, workdir, *changes, **how):
 
 @pytest.mark.slow  # launch_test.py has the same under SLURM's variables.
 def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
-  commands = in_two_processes(train, tmp_path, devices=2, split=True)
+  commands = in_two_processes(train, tmp_path, SPLIT, devices=2)
   for code, _, err in [command.wait() for command in commands]:
     assert code == 0, err
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
@@ -103,14 +106,14 @@ def test_a_run_goes_on_with_ever_other_devices_processes_and_workers(
   assert code == 0, err
   for step, devices, workers in ((8, 1, 0), (16, 4, 1)):
     workers = f"--config.num_workers={workers}"
-    command = train(run, *RUN, *longer, workers, devices=devices, split=True)
+    command = train(run, *RUN, *longer, SPLIT, workers, devices=devices)
     wait_for_step(command, run, step)
     command.process.send_signal(signal.SIGTERM)
     code, _, err = command.wait()
     assert code == 0, err
     stopped_at = recorded(run)[-1]["step"]
     assert stopped_at < 40
-  commands = in_two_processes(train, run, *longer, devices=2, split=True)
+  commands = in_two_processes(train, run, *longer, SPLIT, devices=2)
   (code, out, err), (code_1, _, err_1) = [c.wait() for c in commands]
   assert code == code_1 == 0, err + err_1
   assert f"continues after step {stopped_at}" in out

@@ -26,7 +26,7 @@ class OfStateTest(parameterized.TestCase):
   )
   def test_large_arrays_split_along_their_longest_even_axis(self, shape, spec):
     array = jax.ShapeDtypeStruct(shape, jnp.float32)
-    found = sharding.of_state({"w": array}, MESH)["w"].spec
+    found = sharding.of_state({"w": array}, MESH, 2**18)["w"].spec
     self.assertEqual(found, PartitionSpec(*spec))
 
 

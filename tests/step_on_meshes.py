@@ -39,6 +39,7 @@ def load(name: str):
     config.batch_size = 8
     config.train_examples = 8
     config.start.weights = ""
+    config.mesh.split_from = 64
   return config
 
 
@@ -46,7 +47,7 @@ def batch_of(task) -> dict[str, np.ndarray]:
   """A batch that any task can take."""
   rng = np.random.default_rng(0)
 
-  def one(name, x):
+  def one(name, x) -> np.ndarray:
     shape = (8, *x.shape)
     if x.dtype == bool or name == "units":
       return np.ones(shape, x.dtype)
@@ -110,7 +111,6 @@ def main() -> None:
   if arguments.address:
     index, count = map(int, arguments.process.split("/"))
     jax.distributed.initialize(arguments.address, count, index)
-  sharding.MIN_SIZE = 64  # Even small arrays are split.
   meshes = [name for name in arguments.names if ":" not in name]
   for name in sorted(set(arguments.names) - set(meshes)):
     reference = arguments.reference / f"{name}.npz"

@@ -22,7 +22,6 @@ from experiments.data.pipeline import Shard
 from perceiver.layout import Attend
 
 DATA, ELEMENTS = "data", "elements"
-MIN_SIZE = 2**18  # Numbers; smaller arrays are copied to every device.
 
 
 def make_mesh(num_devices: int | None = None, elements: int = 1) -> Mesh:
@@ -55,31 +54,32 @@ def copied(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_state(state: Any, mesh: Mesh) -> Any:
+def of_state(state: Any, mesh: Mesh, split_from: int = 0) -> Any:
   """A tree of shardings for a tree of arrays, by their shapes alone.
 
-  A large array splits along the longest axis that the devices divide; where
-  there is none, and for small arrays, every device has a copy.
+  An array of at least `split_from` numbers splits along the longest axis that
+  the devices divide; where there is none, and for smaller arrays, every device
+  has a copy.
   """
 
   def one(x):
     axes = [i for i, n in enumerate(x.shape) if n and n % mesh.size == 0]
     spec: list[Any] = [None] * len(x.shape)
-    if axes and math.prod(x.shape) >= MIN_SIZE:
+    if axes and math.prod(x.shape) >= split_from:
       spec[max(axes, key=lambda i: x.shape[i])] = (DATA, ELEMENTS)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(one, state)
 
 
-def with_shardings(shapes: Any, mesh: Mesh) -> Any:
+def with_shardings(shapes: Any, mesh: Mesh, split_from: int = 0) -> Any:
   """A tree of shapes together with where its arrays are to live."""
   return jax.tree.map(
       lambda x, sharding: jax.ShapeDtypeStruct(
           x.shape, x.dtype, sharding=sharding
       ),
       shapes,
-      of_state(shapes, mesh),
+      of_state(shapes, mesh, split_from),
   )
 
 
