@@ -77,7 +77,7 @@ def run_with_arguments(
 def fail(message: str) -> NoReturn:
   """Ends the process, and the others of its job, with one line."""
   line = " ".join(message.split())
-  print(f"error: {line}", file=sys.stderr, flush=True)
+  _say(line)
   peers.failed(line, 2)
   sys.exit(2)
 
@@ -93,9 +93,14 @@ def plain_errors():
     reason = _no_space(error)
     if reason is None:
       raise
-    print(f"error: {reason}", file=sys.stderr, flush=True)
+    _say(reason)
     peers.failed(reason, 1)
     os._exit(1)  # What else wants to write at exit would only fail again.
+
+
+def _say(line: str) -> None:
+  with contextlib.suppress(OSError):  # It may go to a file on a full disk.
+    print(f"error: {line}", file=sys.stderr, flush=True)
 
 
 def join_processes() -> None:

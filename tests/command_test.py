@@ -1,5 +1,10 @@
 """What a person gets wrong ends in one clear line, before anything happens."""
 
+import subprocess
+import sys
+
+from conftest import ENVIRONMENT
+from conftest import ROOT
 import pytest
 
 MISTAKES = {
@@ -77,3 +82,14 @@ def test_a_folder_belongs_to_one_config(train, tmp_path):
   # How often to look at a run is not part of what it is.
   code, _, err = train(tmp_path, shorter, "--config.run.log_every=7").wait()
   assert code == 0, err
+
+
+def test_the_exit_code_is_the_same_where_nothing_can_be_said():
+  with open("/dev/full", "w") as full:  # As a log on a disk that is full.
+    done = subprocess.run(
+        [sys.executable, "-m", "experiments.train", "--config=nowhere.py"],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=full,
+    )
+  assert done.returncode == 2

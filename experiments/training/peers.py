@@ -107,7 +107,8 @@ def together() -> Iterator[None]:
   except Exception as error:
     if _job.is_of_another(error):
       _job.wait_for_verdict()
-    traceback.print_exc()
+    with contextlib.suppress(OSError):  # A full disk: the others are told.
+      traceback.print_exc()
     text = " ".join(str(error).split())[:500]
     _job.failed(f"{type(error).__name__}: {text}", 1)
   except KeyboardInterrupt:
@@ -238,7 +239,8 @@ class _Job:
       workdir = None if self._workdir is None else str(self._workdir)
       words = last_words.last_checkpoint(workdir)
       line = verdict["line"].rstrip(".") + words
-      print(f"error: {line}", file=sys.stderr, flush=True)
+      with contextlib.suppress(OSError):
+        print(f"error: {line}", file=sys.stderr, flush=True)
     if not (lost and verdict["of"] == 0):  # The store is gone with process 0.
       with contextlib.suppress(RuntimeError):  # Another one was first.
         self._client.key_value_set(VERDICT, json.dumps(verdict))
@@ -246,7 +248,8 @@ class _Job:
         self._client.key_value_set(f"{SEEN}{self._index}", "yes")
       self._wait_for_the_others(verdict["of"])
     self._words.farewell()
-    sys.stdout.flush()
+    with contextlib.suppress(OSError):
+      sys.stdout.flush()
     os._exit(verdict["code"])  # Exit handlers would wait for the others.
 
   def _wait_for_the_others(self, missing: int) -> None:
