@@ -29,10 +29,11 @@ def attend(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     v: Float[Array, "B M H V"],
-    mask: Bool[Array, "#B #N #M"] | None = None,
+    mask: Bool[Array, "#B _ #M"] | None = None,  # Rows of all parts.
     *,
     queries: int = 1024,
     keys: int = 1024,
+    axis: str | None = None,
 ) -> Float[Array, "B N H V"]:
   """softmax(q kᵀ / √F) v for each head; a query that may see no key reads 0.
 
@@ -43,14 +44,17 @@ def attend(
     mask: True where a query may see a key.
     queries: of which scores exist at a time, at most.
     keys: of which scores exist at a time, at most.
+    axis: the name of a mapped axis (as `jax.shard_map` has) over which queries
+      and keys are split, in its order: q, k and v are parts, and the mask has
+      this part's keys for all queries. Scores stay where the keys are.
 
   Returns:
-    what the queries read, in the dtype of v; sums are taken in float32.
+    what the queries read of all keys, in the dtype of v; sums are in float32.
   """
   sizes = block_size(q.shape[1], queries), block_size(k.shape[1], keys)
   mask = None if mask is None else mask[:, None]
   by_head = [jnp.swapaxes(x, 1, 2) for x in (q, k, v)]
-  return jnp.swapaxes(_attend(sizes, *by_head, mask), 1, 2)
+  return jnp.swapaxes(_attend(sizes, axis, *by_head, mask), 1, 2)
 
 
 def block_size(length: int, most: int) -> int:
@@ -59,20 +63,46 @@ def block_size(length: int, most: int) -> int:
   return even if 2 * even > min(length, most) else most
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(sizes, q, k, v, mask):
-  return _forward(sizes, q, k, v, mask)[0]
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _attend(sizes, axis, q, k, v, mask):
+  return _forward(sizes, axis, q, k, v, mask)[0]
 
 
-def _forward(sizes, q, k, v, mask):
+def _forward(sizes, axis, q, k, v, mask):
   """What is read, and what the backward pass needs."""
+  every = _gathered(q, axis)
 
   def tile(carry, row, size):
-    read = functools.partial(_read, q=_rows(q, row, size), k=k, v=v)
+    read = functools.partial(_read, q=_rows(every, row, size), k=k, v=v)
     return carry, read(mask=_rows(mask, row, size), keys=sizes[1])
 
-  _, (y, normaliser) = _over_blocks(tile, None, q.shape[2], sizes[0])
+  _, (y, normaliser) = _over_blocks(tile, None, every.shape[2], sizes[0])
+  if axis is not None:
+    y, normaliser = _merged(y, normaliser, axis)
+  # Nothing was there to see: no -∞, from which nothing can be subtracted.
+  normaliser = jnp.where(jnp.isfinite(normaliser), normaliser, 0)
   return y, (q, k, v, mask, y, normaliser)
+
+
+def _merged(y, normaliser, axis):
+  """This part's rows of what all parts have read, and the whole normaliser."""
+  top = jax.lax.pmax(normaliser, axis)
+  shift = jnp.maximum(top, jnp.finfo(jnp.float32).min)  # Not -∞.
+  weight = jnp.exp(normaliser - shift)
+  scatter = functools.partial(
+      jax.lax.psum_scatter, axis_name=axis, scatter_dimension=2, tiled=True
+  )
+  total = scatter(weight)
+  read = scatter(y * weight) / jnp.where(total == 0, 1, total)
+  whole = shift + jnp.log(jax.lax.psum(weight, axis))
+  return read.astype(y.dtype), whole
+
+
+def _gathered(x, axis):
+  """The rows of all parts."""
+  if axis is None:
+    return x
+  return jax.lax.all_gather(x, axis, axis=2, tiled=True)
 
 
 def _read(q, k, v, mask, keys):
@@ -92,13 +122,14 @@ def _read(q, k, v, mask, keys):
   column = jnp.zeros_like(q[..., :1], jnp.float32)
   start = column + jnp.zeros(v.shape[3]), column - jnp.inf, column
   (y, top, total), _ = _over_blocks(block, start, k.shape[2], keys)
+  normaliser = top + jnp.log(total)
   total = jnp.where(total == 0, 1, total)  # Nothing was there to see.
-  normaliser = jnp.where(jnp.isfinite(top), top, 0) + jnp.log(total)
   return (y / total).astype(v.dtype), normaliser
 
 
-def _backward(sizes, residuals, dy):
+def _backward(sizes, axis, residuals, dy):
   q, k, v, mask, y, normaliser = residuals
+  q, y, dy = (_gathered(x, axis) for x in (q, y, dy))
   zeros_like = functools.partial(jnp.zeros_like, dtype=jnp.float32)
   dot = (dy.astype(jnp.float32) * y).sum(-1, keepdims=True)
 
@@ -125,6 +156,8 @@ def _backward(sizes, residuals, dy):
     return dq, (dk.astype(k.dtype), dv.astype(v.dtype))
 
   dq, (dk, dv) = _over_blocks(block, zeros_like(q), k.shape[2], sizes[1])
+  if axis is not None:
+    dq = jax.lax.psum_scatter(dq, axis, scatter_dimension=2, tiled=True)
   return dq.astype(q.dtype), dk, dv, None
 
 

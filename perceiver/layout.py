@@ -17,7 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-Attend = Callable[[Array, Array, Array, Array | None], Array]
+# (q, k, v, mask, axis): with the name of an axis, of parts.
+Attend = Callable[..., Array]
 
 
 @runtime_checkable

@@ -68,12 +68,13 @@ def attend(
   return _attend(q, k, v, mask)
 
 
-def _attend(q, k, v, mask):
-  name = _choose(q, k, v, mask)
+def _attend(q, k, v, mask, axis=None):
+  """The same; with `axis` of parts, as `blocked.attend` has them."""
+  name = _choose(q, k, v, mask) if axis is None else "blocked"
   _note(name, q, k)
   if name == "blocked":
     queries, keys = _BLOCKS.get(jax.default_backend(), _LARGE_BLOCKS)
-    return blocked.attend(q, k, v, mask, queries=queries, keys=keys)
+    return blocked.attend(q, k, v, mask, queries=queries, keys=keys, axis=axis)
   return {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name](
       q, k, v, mask
   )

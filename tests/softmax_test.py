@@ -299,6 +299,49 @@ for mesh in (sharding.make_mesh(), explicit):
 """
 
 
+IN_PARTS = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+from experiments.training import sharding
+from perceiver import laid_out_by
+from perceiver import softmax
+
+rng = np.random.default_rng(0)
+q, k, v, weights = (
+    jnp.asarray(rng.normal(size=[2, n, 3, f]), jnp.float32)
+    for n, f in ((20, 7), (44, 7), (44, 13), (20, 13))
+)
+mask = rng.normal(size=[2, 20, 44]) < 0.5
+mask[0, 3] = False  # A query that may see no key,
+mask[1, :, 11:22] = False  # and a part of the keys that no query may see.
+
+def run(attend, mask):
+  loss = lambda *qkv: (attend(*qkv, mask) * weights).sum()
+  value = jax.jit(lambda *qkv: attend(*qkv, mask))(q, k, v)
+  return value, *jax.jit(jax.grad(loss, argnums=(0, 1, 2)))(q, k, v)
+
+for mask in (None, jnp.asarray(mask), jnp.asarray(mask[:1, :1])):
+  expected = run(softmax.plain, mask)
+  for shape in ((1, 4), (2, 2)):
+    mesh = sharding.make_mesh(4, shape[1])
+    with laid_out_by(sharding.Layout(mesh)):
+      found = run(softmax.attend, mask)
+    for ours, plain in zip(found, expected):
+      np.testing.assert_allclose(ours, plain, rtol=1e-5, atol=1e-5)
+"""
+
+
+def test_parts_of_queries_and_keys_read_what_the_whole_does():
+  flag = "--xla_force_host_platform_device_count=4"
+  subprocess.run(
+      [sys.executable, "-c", IN_PARTS],
+      env={**ENVIRONMENT, "XLA_FLAGS": flag},
+      check=True,
+      timeout=240,
+  )
+
+
 @pytest.mark.parametrize("devices", [2, 4])
 def test_blocks_of_a_batch_that_is_split_over_devices(devices):
   flag = f"--xla_force_host_platform_device_count={devices}"

@@ -8,6 +8,7 @@ along one of its own.
 
 from collections.abc import Mapping
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -113,9 +114,10 @@ class Layout:
   """How a model is spread: a `perceiver.layout.Layout`.
 
   Examples split along "data", and the rows of each, whether inputs, latents or
-  output queries, along "elements". Attention runs on each device by itself: of
-  its queries, or of its heads, and of all keys. So any implementation can be
-  taken, and what is exchanged is keys, values and their gradients.
+  output queries, along "elements". Attention runs on each device by itself, by
+  any implementation, of its queries and all keys. Where there are more keys
+  than queries, as in an encoder, these stay where they are instead, and what
+  queries read of each part is merged.
   """
 
   mesh: Mesh
@@ -143,16 +145,20 @@ class Layout:
     by_heads = self.heads or self.parts == 1
     heads = self._along(q.shape[2]) if by_heads else None
     queries = None if heads else self._along(q.shape[1])
+    keys = None
+    if queries and k.shape[1] > q.shape[1]:
+      keys = self._along(k.shape[1])
     of_queries = PartitionSpec(DATA, queries, heads)
-    of_keys = PartitionSpec(DATA, None, heads)
+    of_keys = PartitionSpec(DATA, keys, heads)
     of_mask = None
     if mask is not None:
+      # With keys in parts, each part has the scores of all queries.
+      axes = (DATA, None if keys else queries, keys)
       of_mask = PartitionSpec(
-          DATA if len(mask) > 1 else None,
-          queries if mask.shape[1] > 1 else None,
+          *(a if n > 1 else None for a, n in zip(axes, mask.shape, strict=True))
       )
     return jax.shard_map(
-        attend,
+        functools.partial(attend, axis=keys),
         mesh=self.mesh,
         in_specs=(of_queries, of_keys, of_keys, of_mask),
         out_specs=of_queries,
