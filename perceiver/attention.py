@@ -60,8 +60,10 @@ def _summed_in_float32(x, w):
 # What JAX derives multiplies by a gradient in float32.
 def _summed_backward(residuals, dy):
   x, w = residuals
-  rows, dy_rows = (a.reshape(-1, a.shape[-1]) for a in (x, dy))
-  dx, dw = _matmul(dy, w.T), _matmul(rows.T, dy_rows)
+  rows = (tuple(range(x.ndim - 1)),) * 2
+  # Not as two matrices: axes that are split over devices shall stay apart.
+  dw = jnp.tensordot(x, dy, rows, preferred_element_type=jnp.float32)
+  dx = _matmul(dy, w.T)
   return dx.astype(x.dtype), dw.astype(w.dtype)
 
 
