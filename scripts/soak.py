@@ -161,9 +161,14 @@ class Disturbed:
     # What is left may do for some of a checkpoint's files.
     left = self._random.choice([0, 20_000, 100_000])
     with self._ballast.open("wb") as file:
-      os.posix_fallocate(file.fileno(), 0, max(1, free - left))
-    yield
-    self._ballast.unlink()
+      for size in range(free - left, 0, -(2**16)):
+        with contextlib.suppress(OSError):  # The run writes meanwhile.
+          os.posix_fallocate(file.fileno(), 0, size)
+          break
+    try:
+      yield
+    finally:
+      self._ballast.unlink()
 
   def _check(self, event, attempt: Attempt, from_steps: list[int]) -> None:
     """Notes what must not be."""
