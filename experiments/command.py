@@ -99,8 +99,10 @@ def plain_errors():
 
 
 def _say(line: str) -> None:
-  with contextlib.suppress(OSError):  # It may go to a file on a full disk.
+  try:
     print(f"error: {line}", file=sys.stderr, flush=True)
+  except OSError:  # A file on a full disk; Python would try again at its end.
+    sys.stderr = open(os.devnull, "w")
 
 
 def join_processes() -> None:

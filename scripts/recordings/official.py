@@ -173,6 +173,7 @@ def _kinetics(sizes, kwargs):
           "audio": {
               "patch": audio["samples_per_patch"],
               "num_bands": _fourier(audio)["num_bands"],
+              "max_resolution": None,
           },
           "min_padding": kwargs["min_padding_size"],
           **recordings.latents(kwargs["encoder"]),

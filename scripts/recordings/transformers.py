@@ -212,6 +212,7 @@ def _kinetics(sizes, batch):
           "audio": {
               "patch": sizes["samples_per_patch"],
               "num_bands": sizes.get("audio_bands", 192),
+              "max_resolution": None,
           },
           "min_padding": 4,
           **_latents(sizes),
