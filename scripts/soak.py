@@ -220,7 +220,9 @@ def compare(
       for numbers in (disturbed, undisturbed)
   )
   apart = np.abs(one - other)
-  rtol = [RTOL_OF_NORMS if "norm" in name else RTOL for _, name in keys]
+  rtol = np.asarray(
+      [RTOL_OF_NORMS if "norm" in name else RTOL for _, name in keys]
+  )
   share = apart / (ATOL + rtol * np.abs(other))  # Of what is allowed.
   worst = int(np.argmax(share))
   step, name = keys[worst]
