@@ -15,6 +15,8 @@ import filelock
 import pytest
 import tensorflow_datasets as tfds
 
+from scripts.attempts import last_step
+
 ROOT = pathlib.Path(__file__).parent.parent
 # Most tests run the same programs: each is compiled once for all of them.
 ENVIRONMENT = {
@@ -109,16 +111,6 @@ def recorded(workdir: pathlib.Path) -> list[dict[str, float]]:
   """The lines of a run's metrics."""
   lines = (workdir / "metrics.jsonl").read_text().splitlines()
   return [json.loads(line) for line in lines]
-
-
-def last_step(workdir: pathlib.Path) -> int:
-  """The last recorded step of a run that may be writing; 0: none."""
-  try:
-    lines = (workdir / "metrics.jsonl").read_text().splitlines(keepends=True)
-  except FileNotFoundError:
-    return 0
-  whole = [line for line in lines if line.endswith("\n")]
-  return json.loads(whole[-1])["step"] if whole else 0
 
 
 def wait_for_step(command, workdir: pathlib.Path, step: int) -> None:

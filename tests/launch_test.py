@@ -4,7 +4,6 @@ What SLURM and Kubernetes tell a process is set by hand here.
 """
 
 import json
-import pathlib
 import random
 import re
 import signal
@@ -23,6 +22,7 @@ import pytest
 import yaml
 
 from experiments.training import last_words
+from scripts.attempts import checkpoints
 
 LAUNCH = ROOT / "scripts" / "launch"
 LOST_AFTER = 10  # Seconds.
@@ -113,11 +113,6 @@ def wait_for_step(commands, workdir, step):
     assert all(c.process.poll() is None for c in commands)
     assert time.time() < deadline
     time.sleep(0.01)
-
-
-def checkpoints(workdir: pathlib.Path) -> list[int]:
-  names = [path.name for path in (workdir / "checkpoints").iterdir()]
-  return sorted(int(name) for name in names if name.isdigit())
 
 
 @pytest.mark.parametrize(

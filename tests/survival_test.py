@@ -8,11 +8,13 @@ import signal
 import sys
 import time
 
-from conftest import last_step
 from conftest import recorded
 from conftest import ROOT
 from conftest import wait_for_step
 import pytest
+
+from scripts.attempts import checkpoints
+from scripts.attempts import last_step
 
 STEPS = 60
 RUN = (
@@ -27,11 +29,6 @@ def learned(workdir: pathlib.Path) -> list[dict[str, float]]:
       {k: v for k, v in record.items() if not k.startswith("speed/")}
       for record in recorded(workdir)
   ]
-
-
-def checkpoints(workdir: pathlib.Path) -> list[int]:
-  names = [path.name for path in (workdir / "checkpoints").iterdir()]
-  return sorted(int(name) for name in names if name.isdigit())
 
 
 @pytest.fixture(scope="module")
