@@ -32,7 +32,24 @@ def make_optimizer(
   update = choose(OPTIMIZERS, optimizer)(schedule)
   if max_grad_norm is None:
     return update
-  return optax.chain(optax.clip_by_global_norm(max_grad_norm), update)
+  return optax.chain(clip(max_grad_norm), update)
+
+
+def clip(max_norm: float) -> optax.GradientTransformation:
+  """Makes all gradients together no longer than `max_norm`.
+
+  As Optax's `clip_by_global_norm`, but a gradient is multiplied once by a
+  number, which XLA computes along with the update. Optax's division costs an
+  array as large as the parameters, and on two cores 7 % of MLM's step.
+  """
+
+  def update(updates, state, params=None):
+    del params
+    norm = optax.tree.norm(updates)
+    scale = jnp.where(norm < max_norm, 1.0, max_norm / norm)
+    return optax.tree.scale(scale, updates), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
 def make_schedule(schedule: Mapping[str, Any], steps: int) -> optax.Schedule:

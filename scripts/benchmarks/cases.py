@@ -12,6 +12,7 @@ import optax
 
 from experiments.build import build_network
 from experiments.build import BuiltNetwork
+from experiments.training import optim
 from experiments.training import step as step_lib
 from experiments.training.state import Model
 from experiments.training.state import TrainState
@@ -79,9 +80,7 @@ class Case:
       return flops.count_flops(self.forward, self.network.like, self.batch)
 
   def _optimizer(self):
-    return optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(LEARNING_RATE)
-    )
+    return optax.chain(optim.clip(1.0), optax.adamw(LEARNING_RATE))
 
 
 def config_of(name: str) -> Any:
