@@ -12,6 +12,9 @@ all starts were of one kind, and close ones if sums were rounded in another
 order; then both learn by SGD, for Adam makes whole steps of rounded gradients,
 and slowly, for fast learning is chaotic.
 
+What rounding alone does, a third run shows, which nothing happens to either, on
+the other end of the layouts.
+
 DIR/soak.json and DIR/soak.md say what happened. What must not be ends with exit
 code 1. A disk is filled up for real where DIR lies on a small one (`mount -t
 tmpfs -o size=256m soak DIR`); elsewhere files are forbidden to grow, which is
@@ -60,6 +63,7 @@ MOVED = 2.0
 # examples jumps where a prediction tips.
 SMOOTH = re.compile("loss|grad_norm")
 RTOL, ATOL = 2e-5, 1e-5  # As in tests/devices_test.py.
+MOST_ROUNDING = 3.0  # Times as far apart as two undisturbed runs are at most.
 TRIAL_STEPS = 300
 # Of the time that is left to the training, after starts and what is done twice.
 SHARE = 0.2
@@ -206,20 +210,34 @@ class Disturbed:
 def compare(
     disturbed: dict[tuple[int, str], float],
     undisturbed: dict[tuple[int, str], float],
-    is_exact: bool,
+    control: dict[tuple[int, str], float] | None,
 ) -> tuple[dict[str, Any], list[str]]:
-  """How far two curves are apart, and what of it must not be."""
+  """How far two curves are apart, and what of it must not be.
+
+  Args:
+    disturbed: number by step and name.
+    undisturbed: what it has to be like.
+    control: of a run that nothing happened to on another layout, which shows
+      how far rounding alone takes two apart; None: all numbers must be equal.
+  """
   if disturbed.keys() != undisturbed.keys():
     missing = sorted(undisturbed.keys() - disturbed.keys())[:3]
     more = sorted(disturbed.keys() - undisturbed.keys())[:3]
     return {}, [f"the curves have other points: without {missing}, with {more}"]
-  keys = [key for key in undisturbed if is_exact or SMOOTH.search(key[1])]
+  keys = [key for key in undisturbed if not control or SMOOTH.search(key[1])]
   one, other = (
       np.asarray([numbers[key] for key in keys])
       for numbers in (disturbed, undisturbed)
   )
   apart = np.abs(one - other)
-  share = apart / (ATOL + RTOL * np.abs(other))  # Of what is allowed.
+  rounding = dict.fromkeys((name for _, name in keys), RTOL)
+  if control:
+    for step, name in keys:
+      size = max(abs(undisturbed[step, name]), ATOL)
+      far = abs(control[step, name] - undisturbed[step, name]) - ATOL
+      rounding[name] = max(rounding[name], MOST_ROUNDING * far / size)
+  bounds = np.asarray([rounding[name] for _, name in keys])
+  share = apart / (ATOL + bounds * np.abs(other))  # Of what is allowed.
   worst = int(np.argmax(share))
   step, name = keys[worst]
   found = {
@@ -228,8 +246,9 @@ def compare(
       "largest": float(apart.max()),
       "largest_of_tolerance": float(share[worst]),
       "at": [step, name],
+      **{f"tolerance of {name}": x for name, x in rounding.items() if control},
   }
-  wrong = apart.any() if is_exact else share[worst] > 1
+  wrong = share[worst] > 1 if control else apart.any()
   text = f"{name} at step {step} is {one[worst]}, undisturbed {other[worst]}"
   return found, [text] * bool(wrong)
 
@@ -280,7 +299,8 @@ def soak(
   Args:
     root: a new folder.
     arguments: of the training command.
-    layouts: what to start it on; the last start is on the first of them.
+    layouts: what to start it on; the last start is on the first of them, the
+      control on the last.
     minutes: for which it is disturbed.
     seed: of what happens when.
     **fixed: the numbers of the run, for the summary.
@@ -288,25 +308,27 @@ def soak(
   Returns:
     the summary; "wrong" lists what must not be.
   """
-  disturbed = Disturbed(
-      root / "run", arguments, layouts, fixed["checkpoint_every"], seed
-  )
+  every = fixed["checkpoint_every"]
+  disturbed = Disturbed(root / "run", arguments, layouts, every, seed)
   start = time.monotonic()
   while time.monotonic() - start < 60 * minutes and disturbed.disturb():
     pass
   elapsed = (time.monotonic() - start) / 60
   disturbed.finish(layouts[0])
-  undisturbed = Disturbed(
-      root / "undisturbed", arguments, layouts, fixed["checkpoint_every"], seed
-  )
+  undisturbed = Disturbed(root / "undisturbed", arguments, layouts, every, seed)
   memory = growth(undisturbed.finish(layouts[0]).memory)
-  wrong = disturbed.wrong + undisturbed.wrong
+  runs, control = [disturbed, undisturbed], None
+  if len(set(layouts)) > 1:
+    runs.append(Disturbed(root / "control", arguments, layouts, every, seed))
+    runs[-1].finish(layouts[-1])
+    control = curve(runs[-1].workdir)
+  wrong = [line for run in runs for line in run.wrong]
   if memory["grown"] > MOST_GROWTH:
     wrong.append(f"memory grows: {memory}")
   difference, apart = compare(
       curve(disturbed.workdir),
       curve(undisturbed.workdir),
-      is_exact=len(set(layouts)) == 1,
+      control,
   )
   events = disturbed.events
   redone = [event["redone"] for event in events]
@@ -318,7 +340,7 @@ def soak(
       "layouts": collections.Counter(event["layout"] for event in events),
       "steps_redone": sum(redone),
       "most_redone": max(redone, default=0),
-      "peak_mb": max(disturbed.peak, undisturbed.peak),
+      "peak_mb": max(run.peak for run in runs),
       "memory": memory,
       "difference": difference,
       "wrong": wrong + apart,

@@ -12,17 +12,20 @@ from scripts import soak
 
 def test_equal_curves_are_equal_and_others_are_told():
   one = {(1, "train/loss"): 2.0, (2, "train/loss"): 1.0, (2, "test/top1"): 50.0}
-  found, wrong = soak.compare(one, dict(one), is_exact=True)
+  found, wrong = soak.compare(one, dict(one), None)
   assert (found["numbers"], found["equal"], wrong) == (3, 3, [])
   near = one | {(2, "train/loss"): 1.00001, (2, "test/top1"): 50.1}
-  found, wrong = soak.compare(near, one, is_exact=False)
+  found, wrong = soak.compare(near, one, one)
   assert found["numbers"] == 2 and wrong == []  # Of what counts examples, none.
   assert found["at"] == [2, "train/loss"]
-  assert soak.compare(near, one, is_exact=True)[1]
+  assert soak.compare(near, one, None)[1]
   far = one | {(1, "train/loss"): 2.1}
-  (line,) = soak.compare(far, one, is_exact=False)[1]
+  (line,) = soak.compare(far, one, one)[1]
   assert "train/loss at step 1 is 2.1, undisturbed 2.0" in line
-  (line,) = soak.compare({}, one, is_exact=False)[1]
+  # Two undisturbed runs that are as far apart allow it.
+  control = one | {(2, "train/loss"): 1.1}
+  assert soak.compare(far, one, control)[1] == []
+  (line,) = soak.compare({}, one, one)[1]
   assert "other points" in line
 
 
