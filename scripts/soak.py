@@ -13,7 +13,7 @@ order; then both learn by SGD, for Adam makes whole steps of rounded gradients,
 and slowly, for fast learning is chaotic.
 
 What rounding alone does, a third run shows, which nothing happens to either, on
-the other end of the layouts.
+more devices.
 
 DIR/soak.json and DIR/soak.md say what happened. What must not be ends with exit
 code 1. A disk is filled up for real where DIR lies on a small one (`mount -t
@@ -299,8 +299,7 @@ def soak(
   Args:
     root: a new folder.
     arguments: of the training command.
-    layouts: what to start it on; the last start is on the first of them, the
-      control on the last.
+    layouts: what to start it on; the last start is on the first of them.
     minutes: for which it is disturbed.
     seed: of what happens when.
     **fixed: the numbers of the run, for the summary.
@@ -320,7 +319,8 @@ def soak(
   runs, control = [disturbed, undisturbed], None
   if len(set(layouts)) > 1:
     runs.append(Disturbed(root / "control", arguments, layouts, every, seed))
-    runs[-1].finish(layouts[-1])
+    # Most devices in the fewest processes, which take the least time.
+    runs[-1].finish(max(layouts, key=lambda x: (-x.processes, x.devices)))
     control = curve(runs[-1].workdir)
   wrong = [line for run in runs for line in run.wrong]
   if memory["grown"] > MOST_GROWTH:
