@@ -64,7 +64,7 @@ def _train(
     config: task_lib.Config, workdir: pathlib.Path
 ) -> tuple[dict[str, float], bool]:
   """(the last metrics, whether SIGTERM came before the end)."""
-  peers.keep_log(workdir)
+  peers.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
   run = _Run(config, workdir)
   try:
     return run.loop(), run.stopped

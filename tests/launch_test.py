@@ -167,6 +167,17 @@ def test_what_stands_beside_a_process_speaks_once_it_is_gone(told, said):
   assert len(done.stderr.splitlines()) == bool(said)
 
 
+def test_the_last_checkpoint_is_named_wherever_it_is(tmp_path):
+  assert last_words.last_checkpoint(None) == ""
+  assert last_words.last_checkpoint(str(tmp_path)) == ""
+  for name in ("9", "12", "15.orbax-checkpoint-tmp"):
+    (tmp_path / name).mkdir()
+  line = last_words.last_checkpoint(str(tmp_path))
+  assert f"the last checkpoint: {tmp_path / '12'};" in line
+  line = last_words.last_checkpoint("gs://bucket/run")
+  assert "the last checkpoint: in gs://bucket/run;" in line
+
+
 def lose(start, workdir, count, victim, how):
   """Ends or stops one of the processes; the others' (exit code, errors)."""
   commands = start(count, *LONG)

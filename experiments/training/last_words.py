@@ -17,17 +17,23 @@ from typing import Any
 TRIES = 3  # Each waits so many seconds at most.
 
 
-def last_checkpoint(workdir: str | None) -> str:
-  """What a message says of a run's newest finished checkpoint, if any."""
-  if workdir is None:
+def last_checkpoint(place: str | None) -> str:
+  """What a message says of a run's newest finished checkpoint, if any.
+
+  Args:
+    place: where its checkpoints are, a folder or a URL.
+  """
+  if place is None:
     return ""
-  folder = pathlib.Path(workdir) / "checkpoints"
-  steps = []
-  with contextlib.suppress(OSError):
-    steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-  if not steps:
-    return ""
-  newest = folder / str(max(steps))
+  if "://" in place:  # What could look there is large, and may hang.
+    newest = f"in {place}"
+  else:
+    folder, steps = pathlib.Path(place), []
+    with contextlib.suppress(OSError):
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+    if not steps:
+      return ""
+    newest = folder / str(max(steps))
   return f"; the last checkpoint: {newest}; the same command goes on from it"
 
 
@@ -37,7 +43,8 @@ def last_words(about: dict[str, Any]) -> str:
   Args:
     about: `process` and `processes`, its number and how many there are;
       `coordinator`, process 0's HOST:PORT; `joined`, whether they have met;
-      `workdir`, if there is one. What is not known yet is missing.
+      `checkpoints`, where they are, if the run has any. What is not known yet
+      is missing.
   """
   if not about.get("joined"):
     who = "this process"
@@ -56,7 +63,7 @@ def last_words(about: dict[str, Any]) -> str:
         f"error: process {index} of {count} ended without a word: killed, or"
         " out of memory?"
     )
-  return line + last_checkpoint(about.get("workdir"))
+  return line + last_checkpoint(about.get("checkpoints"))
 
 
 def _answers(address: str) -> bool:

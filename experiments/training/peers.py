@@ -73,16 +73,20 @@ def join(*how: Any, lost_after: float, **more: Any) -> None:
   _job = _Job(lost_after, words)
 
 
-def keep_log(workdir: pathlib.Path) -> None:
+def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
   """Copies what this process says on standard error to WORKDIR/logs.
 
   Alone, a process keeps no log.
+
+  Args:
+    workdir: the run's folder.
+    checkpoints: where its checkpoints are, to be named if it ends early.
 
   Raises:
     OSError: if it cannot be written.
   """
   if _job is not None:
-    _job.keep_log(workdir)
+    _job.keep_log(workdir, checkpoints)
 
 
 def failed(line: str, code: int) -> None:
@@ -127,7 +131,7 @@ class _Job:
     self._lost_after = lost_after
     self._pause = min(1.0, lost_after / TICKS)
     self._words = words
-    self._workdir: pathlib.Path | None = None
+    self._checkpoints: str | None = None
     words.tell(
         process=self._index,
         processes=self._count,
@@ -145,8 +149,8 @@ class _Job:
     for thread in self._threads:
       thread.start()
 
-  def keep_log(self, workdir: pathlib.Path) -> None:
-    self._workdir = workdir
+  def keep_log(self, workdir: pathlib.Path, checkpoints: str) -> None:
+    self._checkpoints = checkpoints
     path = workdir / "logs" / f"process-{self._index}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("a", buffering=1)
@@ -157,7 +161,7 @@ class _Job:
         file=file,
     )
     sys.stderr = _Copied(sys.stderr, file)
-    self._words.tell(workdir=str(workdir), log=str(path))
+    self._words.tell(checkpoints=checkpoints, log=str(path))
 
   def failed(self, line: str, code: int) -> NoReturn:
     line = f"process {self._index} of {self._count} failed: {line}"
@@ -236,8 +240,7 @@ class _Job:
     if not self._ending.acquire(blocking=False):
       threading.Event().wait()  # Another thread is at it.
     if say:
-      workdir = None if self._workdir is None else str(self._workdir)
-      words = last_words.last_checkpoint(workdir)
+      words = last_words.last_checkpoint(self._checkpoints)
       line = verdict["line"].rstrip(".") + words
       with contextlib.suppress(OSError):
         print(f"error: {line}", file=sys.stderr, flush=True)
