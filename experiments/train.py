@@ -7,6 +7,7 @@ The same command again continues where the newest checkpoint left off.
 """
 
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -247,9 +248,11 @@ class _Run:
 
   def close(self) -> None:
     """Ends what the run has opened."""
-    self.data.close()
-    self.recorder.close()
-    self.checkpoints.close()
+    # A full disk stops the one, and must not keep the other from ending.
+    with contextlib.closing(self.checkpoints), contextlib.closing(
+        self.recorder
+    ):
+      self.data.close()
 
 
 def main() -> int:

@@ -2,10 +2,12 @@
 
 import io
 import json
+import resource
 import wave
 
 import numpy as np
 from PIL import Image
+import pytest
 from tensorboard.backend.event_processing import event_accumulator
 
 from experiments.data import video
@@ -61,6 +63,21 @@ def test_pictures_are_files(tmp_path):
   recorder.close()
   path = tmp_path / "pictures" / "test-digits-7.png"
   np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_an_error(tmp_path):
+  recorder = record.Recorder(tmp_path, 9)
+  recorder.start(0)
+  many = {f"train/number_{i}": 0.5 for i in range(99)}
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+  try:
+    with pytest.raises(OSError):  # Its file is larger than metrics.jsonl.
+      for step in range(1, 9):
+        recorder.scalars(step, many)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert (tmp_path / "metrics.jsonl").stat().st_size < 2**14
 
 
 def test_movies_are_files_and_can_be_seen_and_heard_in_tensorboard(tmp_path):

@@ -21,7 +21,9 @@ import numpy as np
 from PIL import Image
 import rich.console
 import rich.progress
-import tensorboardX
+from tensorboardX import summary as summaries
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2 as untyped_events
 from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import video
@@ -88,6 +90,7 @@ def environment() -> dict[str, Any]:
 
 
 # Type checkers do not see what protocol buffers define.
+event_pb2: Any = untyped_events
 summary_pb2: Any = untyped
 
 
@@ -107,7 +110,7 @@ class Recorder:
     self._console = rich.console.Console(highlight=False, soft_wrap=True)
     self._metrics = workdir / "metrics.jsonl"
     self._steps = steps
-    self._writer: tensorboardX.SummaryWriter | None = None
+    self._events: _Events | None = None
     self._bar: rich.progress.Progress | None = None
 
   def start(self, step: int) -> None:
@@ -118,9 +121,7 @@ class Recorder:
       _keep_records(self._metrics, step)
     with (self._workdir / "starts.jsonl").open("a") as file:
       file.write(json.dumps({"from_step": step, **environment()}) + "\n")
-    self._writer = tensorboardX.SummaryWriter(
-        str(self._workdir / "tensorboard"), purge_step=step + 1
-    )
+    self._events = _Events(self._workdir / "tensorboard", step)
     if self._console.is_terminal:
       self._bar = rich.progress.Progress(
           rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -139,7 +140,7 @@ class Recorder:
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Records numbers of a step."""
-    if not self._active or self._writer is None:
+    if not self._active or self._events is None:
       return
     with self._metrics.open("a") as file:
       # JSON has no NaN and no infinity; they are written as their names.
@@ -149,19 +150,19 @@ class Recorder:
       }
       file.write(json.dumps({"step": step, **finite}) + "\n")
     for name, value in values.items():
-      self._writer.add_scalar(name, value, step)
-    self._writer.flush()
+      self._events.add(step, summaries.scalar(name, value))
+    self._events.flush()
 
   def pictures(self, step: int, pictures: Mapping[str, Drawn]) -> None:
     """Records pictures, texts and movies of a step."""
-    if not self._active or self._writer is None:
+    if not self._active or self._events is None:
       return
     folder = self._workdir / "pictures"
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
       if isinstance(picture, str):
         (folder / f"{name}-{step}.md").write_text(picture + "\n")
-        self._writer.add_text(name, picture, step)
+        self._events.add(step, summaries.text(name, picture))
       elif isinstance(picture, Movie):
         video.write(
             folder / f"{name}-{step}.mp4",
@@ -170,13 +171,13 @@ class Recorder:
             picture.audio,
             picture.rate,
         )
-        events: Any = self._writer.file_writer
         for summary in _shown(name, picture):
-          events.add_summary(summary, step)
+          self._events.add(step, summary)
       else:
         Image.fromarray(picture).save(folder / f"{name}-{step}.png")
-        self._writer.add_image(name, picture, step, dataformats="HWC")
-    self._writer.flush()
+        image = summaries.image(name, picture, dataformats="HWC")
+        self._events.add(step, image)
+    self._events.flush()
 
   def progress(self, step: int, text: str, say: bool) -> None:
     """Moves the bar; where there is no terminal, prints a line if `say`."""
@@ -189,8 +190,36 @@ class Recorder:
     """Ends the bar and closes the files."""
     if self._bar is not None:
       self._bar.stop()
-    if self._writer is not None:
-      self._writer.close()
+    if self._events is not None:
+      self._events.close()
+
+
+class _Events:
+  """TensorBoard's file of one start, written by whoever has something for it.
+
+  In tensorboardX's `SummaryWriter` a thread writes. A full disk ends the thread
+  alone, and who has something for it then waits for ever.
+  """
+
+  def __init__(self, folder: pathlib.Path, step: int):
+    folder.mkdir(exist_ok=True)
+    self._file = EventsWriter(str(folder / "events"))
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    # TensorBoard leaves out what earlier files have from this step on.
+    self._write(step + 1, session_log=start)
+
+  def add(self, step: int, summary: Any) -> None:
+    self._write(step, summary=summary)
+
+  def flush(self) -> None:
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _write(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(step=step, wall_time=time.time(), **what)
+    self._file.write_event(event)
 
 
 class Timer:
