@@ -10,6 +10,8 @@ cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install --quiet --constraint constraints.txt \
   --editable .
 .venv/bin/python -m scripts.prepare_data digits --data_dir=runs/data
+# Large pages, where Linux has them: a step takes new memory each time.
+export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 .venv/bin/python -m experiments.train --config=configs/quickstart.py \
   --config.data_dir=runs/data --workdir=runs/quickstart "$@"
 echo "predictions: $(ls -t runs/quickstart/pictures/*.png | head -1)"

@@ -97,10 +97,11 @@ def test_a_step_is_the_same_where_processes_share_examples(tmp_path):
 @pytest.mark.parametrize(
     ("count", "meshes"), [(2, ("4x1", "1x4")), (4, ("8x1", "2x4"))]
 )
-def test_a_step_is_the_same_in_processes(tmp_path, count, meshes):
-  lines(start(tmp_path, "--fast", *MINI, "1x1", devices=1))
-  for found in in_processes(tmp_path, count, "--fast", *MINI, *meshes):
-    check(found, len(MINI) * len(meshes))
+@pytest.mark.parametrize("config", MINI)
+def test_a_step_is_the_same_in_processes(tmp_path, config, count, meshes):
+  lines(start(tmp_path, "--fast", config, "1x1", devices=1))
+  for found in in_processes(tmp_path, count, "--fast", config, *meshes):
+    check(found, len(meshes))
 
 
 def test_the_published_model_sends_what_it_must(tmp_path):
