@@ -54,7 +54,7 @@ def test_a_training_run_becomes_one_file(train, tmp_path):
   )
   code, out, err = command.wait()
   assert code == 0, err
-  assert "15,187 parameters" in out
+  assert "9,111 parameters" in out
   assert weights.load(output).config.task == "digits"
 
 
