@@ -249,8 +249,9 @@ class _Run:
   def close(self) -> None:
     """Ends what the run has opened."""
     # A full disk stops the one, and must not keep the other from ending.
-    with contextlib.closing(self.checkpoints), contextlib.closing(
-        self.recorder
+    with (
+        contextlib.closing(self.checkpoints),
+        contextlib.closing(self.recorder),
     ):
       self.data.close()
 

@@ -22,9 +22,11 @@ def test_equal_curves_are_equal_and_others_are_told():
   far = one | {(1, "train/loss"): 2.1}
   (line,) = soak.compare(far, one, one)[1]
   assert "train/loss at step 1 is 2.1, undisturbed 2.0" in line
-  # Two undisturbed runs that are as far apart allow it.
-  control = one | {(2, "train/loss"): 1.1}
-  assert soak.compare(far, one, control)[1] == []
+  # Two undisturbed runs that are as far apart allow it, but not everything.
+  off = one | {(1, "train/loss"): 2.001}
+  assert soak.compare(off, one, one)[1]
+  assert soak.compare(off, one, one | {(2, "train/loss"): 1.001})[1] == []
+  assert soak.compare(far, one, one | {(2, "train/loss"): 1.1})[1]
   (line,) = soak.compare({}, one, one)[1]
   assert "other points" in line
 
