@@ -13,6 +13,7 @@ LATENTS = {"latents_784": 784, "latents_392": 392, "latents_196": 196}
 # frames × rows × columns, and along the sound.
 MINI = {
     "mini_32": ((2, 3, 4), 8),
+    "mini_16": ((2, 2, 3), 4),
     "mini_8": ((1, 2, 3), 2),
     "mini_2": ((1, 1, 1), 1),
 }

@@ -349,6 +349,7 @@ TABLES = {
         ("compressed 176 times", "kinetics:latents_392", "25.33 24.27 8.6"),
         ("compressed 352 times", "kinetics:latents_196", "14.15 23.21 11.5"),
         ("mini, a film: compressed 6 times", "kinetics:mini_32", None),
+        ("mini, a film: compressed 12 times", "kinetics:mini_16", None),
         ("mini, a film: compressed 25 times", "kinetics:mini_8", None),
         ("mini, a film: compressed 98 times", "kinetics:mini_2", None),
         *(

@@ -57,9 +57,6 @@ def write_list(root, split, labels, missing=0):
   )
 
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
   root = tmp_path_factory.mktemp("audioset")

@@ -14,6 +14,8 @@ from scripts import recordings
 from scripts.recordings import official
 from scripts.recordings import transformers
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 TOLERANCE = 2e-5
 OFFICIAL = sorted(f.stem for f in (GOLDEN / "official").glob("*.json"))

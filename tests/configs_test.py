@@ -95,6 +95,7 @@ PARAMETERS = {
     "kinetics:latents_392": 19_656_359,
     "kinetics:latents_196": 19_556_007,
     "kinetics:mini_32": 600_568,
+    "kinetics:mini_16": 598_520,
     "kinetics:mini_8": 597_496,
     "kinetics:mini_2": 596_728,
     "kinetics:tiny": 21_042,

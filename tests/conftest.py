@@ -4,6 +4,7 @@ from collections.abc import Mapping
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,16 +19,18 @@ import tensorflow_datasets as tfds
 from scripts.attempts import last_step
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Most tests run the same programs: each is compiled once for all of them.
-ENVIRONMENT = {
-    **os.environ,
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": os.environ.get(
-        "JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="compiled-")
-    ),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-}
+# Compiling takes most of the tests' time, and what is compiled runs for
+# milliseconds: each program is compiled once, for all processes of the tests,
+# and not optimized except where a test asks for it (`optimized`).
+CACHE = "JAX_COMPILATION_CACHE_DIR"
+MADE_HERE = (
+    CACHE not in os.environ
+)  # Not in pytest's workers, which inherit it.
+os.environ.setdefault(CACHE, tempfile.mkdtemp(prefix="compiled-"))
+os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu"}
 # Grain's workers want parsed flags.
 flags.FLAGS.mark_as_parsed()
 
@@ -40,6 +43,12 @@ LONG = ("survival_test", "devices_test", "docs_test", "evaluate_test")
 def pytest_collection_modifyitems(items):
   """Moves the tests of long files to the front."""
   items.sort(key=lambda item: item.path.stem not in LONG)
+
+
+def pytest_unconfigure():
+  """Removes the compiled programs."""
+  if MADE_HERE:
+    shutil.rmtree(os.environ[CACHE], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -98,13 +107,13 @@ class Command:
 
 
 @pytest.fixture
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
+def optimized():
+  """Programs are compiled as in use."""
   import jax  # Not before flags of it are set.
 
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
   jax.config.update("jax_disable_most_optimizations", False)
+  yield
+  jax.config.update("jax_disable_most_optimizations", True)
 
 
 def recorded(workdir: pathlib.Path) -> list[dict[str, float]]:

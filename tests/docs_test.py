@@ -50,12 +50,7 @@ def run(args: list[str], folder: pathlib.Path) -> None:
   done = subprocess.run(
       [sys.executable, *args],
       cwd=folder,
-      env={
-          **ENVIRONMENT,
-          "HOME": str(folder),
-          # What counts here is that it runs.
-          "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-      },
+      env={**ENVIRONMENT, "HOME": str(folder)},
       capture_output=True,
       text=True,
       check=False,

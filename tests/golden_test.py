@@ -13,6 +13,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from perceiver import attend
 from perceiver import Attention
@@ -29,6 +30,7 @@ from perceiver import Processor
 from perceiver import SelfAttention
 from perceiver.attention import layer_norm
 
+pytestmark = pytest.mark.usefixtures("optimized")
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 
 # What the official release calls a module, and what we do; applied in order.

@@ -17,8 +17,6 @@ from experiments.task import load
 from experiments.task import Movie
 from experiments.task import PlainError
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
-
 T, Y, X, S = 2, 3, 5, 7  # frames, pixels, samples a frame
 LABELS = ("p", "q", "r", "s", "t", "u", "v")
 

@@ -31,9 +31,6 @@ def cloud(num_points=2048, seed=0):
   return {"points": points, "label": 5}
 
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
   """Two shapes of each kind to learn from, one to be tested with."""

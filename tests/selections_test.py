@@ -45,16 +45,8 @@ def game(num_moments=5):
   )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="module")
-def model(compiled_fast):
+def model():
   config = configs.get_config("tiny")
   config.attention = "plain"
   return weights.random(config)

@@ -45,9 +45,6 @@ def moment(rng, num_units=23, num_own=9):
   return {"units": units, "selected": selected}
 
 
-pytestmark = pytest.mark.usefixtures("compiled_fast")
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
   """Two games, one for each split."""

@@ -15,15 +15,6 @@ from perceiver.inputs import Bits
 from perceiver.inputs import OneHot
 from perceiver.inputs import Scaled
 
-
-@pytest.fixture(autouse=True)
-def compiled_fast():
-  """What is compiled runs for milliseconds."""
-  jax.config.update("jax_disable_most_optimizations", True)
-  yield
-  jax.config.update("jax_disable_most_optimizations", False)
-
-
 NAMES = ("kind", "x", "life")
 CODES = {
     "kind": (OneHot(5),),

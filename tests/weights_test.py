@@ -25,6 +25,8 @@ from scripts import recordings
 from scripts.recordings import official
 from scripts.recordings import transformers
 
+pytestmark = pytest.mark.usefixtures("optimized")
+
 GOLDEN = pathlib.Path(__file__).parent / "golden"
 # Names and shapes of the published models' tensors.
 PUBLISHED = json.loads((GOLDEN / "parameters.json").read_text())
