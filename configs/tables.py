@@ -240,11 +240,21 @@ _MINI_GLUE = tuple(
 )
 # On generated scenes. What is no model stands beside one.
 _MINI_FLOW = tuple(
-    (f"mini, {label}", f"flow:mini{variant}", None, {}, {}, *rest)
-    for label, variant, *rest in (
-        ("no movement", "", "", "_zero"),
-        ("Farnebäck", "", "", "_farneback"),
-        ("DIS", "", "", "_dis"),
+    (f"mini, {label}", "flow:mini", None, {}, {}, "", ending)
+    for label, ending in (
+        ("no movement", "_zero"),
+        ("Farnebäck", "_farneback"),
+        ("DIS", "_dis"),
+        ("convolution", ""),
+    )
+) + tuple(
+    (
+        f"mini, {label}, 600 steps",
+        f"flow:mini{variant}",
+        None,
+        {"train_examples": 600 * 16},
+    )
+    for label, variant in (
         ("3 × 3 patches", "_patches"),
         ("3 × 3 patches, frames apart", "_patches_separate"),
         ("pixels", "_pixels"),
