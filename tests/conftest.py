@@ -23,10 +23,9 @@ ROOT = pathlib.Path(__file__).parent.parent
 # milliseconds: each program is compiled once, for all processes of the tests,
 # and not optimized except where a test asks for it (`optimized`).
 CACHE = "JAX_COMPILATION_CACHE_DIR"
-MADE_HERE = (
-    CACHE not in os.environ
-)  # Not in pytest's workers, which inherit it.
-os.environ.setdefault(CACHE, tempfile.mkdtemp(prefix="compiled-"))
+MADE_HERE = CACHE not in os.environ  # pytest's workers inherit it.
+if MADE_HERE:
+  os.environ[CACHE] = tempfile.mkdtemp(prefix="compiled-")
 os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
 os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
