@@ -38,7 +38,13 @@ def mini(monkeypatch):
   monkeypatch.setattr(theirs, "MATRIX", 64)
 
 
-@pytest.mark.parametrize("model", ["mlm", "imagenet", "kinetics", "flow"])
+# These take as long again and go the same way.
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in ("imagenet", "flow")
+]
+
+
+@pytest.mark.parametrize("model", ["mlm", "kinetics", *SLOW])
 def test_a_case_is_run_forward_and_trained(mini, model):
   forward = ours.measure(model, "forward", 2)
   train = ours.measure(model, "train", 2)

@@ -140,7 +140,9 @@ def test_metrics_are_the_papers_and_mnli_counts_once():
   assert found["mnli_mm_constant"] == 50
 
 
-@pytest.mark.parametrize("token", [None, "shared", "own"])
+@pytest.mark.parametrize(
+    "token", [None, pytest.param("shared", marks=pytest.mark.slow), "own"]
+)
 def test_every_way_to_several_tasks_trains(data_dir, token, tmp_path):
   config = tiny(data_dir)
   config.model.task_token = token
