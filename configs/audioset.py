@@ -57,7 +57,7 @@ def get_config(variant: str = "raw") -> ConfigDict:
   config.num_audio = 4800 if sound == "mel" else 61_440  # numbers that are read
   config.num_classes = 527
   # {}: the samples themselves are read. The paper has no settings: see
-  # experiments/data/sound.py.
+  # experiments/data/clips/sound.py.
   config.spectrogram = ConfigDict({})
   config.model = ConfigDict(
       {

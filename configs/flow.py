@@ -48,7 +48,7 @@ def get_config(variant: str = "patches") -> ConfigDict:
   if variant == "conv_small":
     config.model.encoder.num_latents = 1024
     config.model.processor.layers_per_block = 16
-  # A data set of experiments/data/flow_sets.py, or scenes that are generated.
+  # A data set of experiments/data/flow/sets.py, or scenes that are generated.
   config.train = "autoflow"
   config.sparse = False  # Whether flow is known at few pixels, as KITTI's is.
   config.augmentation = ConfigDict()  # Ranges, where they are not the usual.

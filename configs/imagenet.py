@@ -66,7 +66,7 @@ def get_config(variant: str = "fourier") -> ConfigDict:
       }
   )
   config.permuted = False  # Elements in an order that is no image's.
-  # A folder of pictures or a data set of TFDS, experiments/data/image_sets.py.
+  # A folder of pictures or a data set of TFDS, experiments/data/images/sets.py.
   config.train = ConfigDict({"name": "imagenet2012", "split": "train"})
   config.sets = ConfigDict(
       {

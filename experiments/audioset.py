@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from experiments import figures
-from experiments.data import clip_augment
-from experiments.data import clips
 from experiments.data import pipeline
-from experiments.data import sound
-from experiments.task import choose
+from experiments.data.clips import augment
+from experiments.data.clips import reading
+from experiments.data.clips import sound
+from experiments.engine import figures
+from experiments.engine.choose import choose
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -80,7 +80,7 @@ def task(config) -> Task:
   }
   opened = functools.cache(
       functools.partial(
-          clips.open_clips,
+          reading.open_clips,
           data_dir=config.data_dir,
           num_classes=config.num_classes,
       )
@@ -100,12 +100,12 @@ def task(config) -> Task:
         seed=config.seed,
         shard=shard,
         num_workers=config.num_workers,
-        skip=clips.ClipError,
+        skip=reading.ClipError,
     )
 
   def eval_data(shard, name):
     return pipeline.evaluation(
-        clips.Windows(eval_clips(name), config.windows),
+        reading.Windows(eval_clips(name), config.windows),
         steps_of(config, is_training=False),
         batch_size=config.eval_batch_size,
         shard=shard,
@@ -174,17 +174,17 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
       "has_frames": "video" in config.modalities,
   }
   where = "random" if is_training else "window"
-  steps: list[pipeline.Step] = [bind(clips.read, where=where, **frames)]
+  steps: list[pipeline.Step] = [bind(reading.read, where=where, **frames)]
   if "video" in config.modalities:
-    crop = clip_augment.random_crop if is_training else clip_augment.centre_crop
+    crop = augment.random_crop if is_training else augment.centre_crop
     steps.append(bind(crop, size=config.video[1]))
     if is_training:
-      steps.append(clip_augment.random_flip)
-      change = clip_augment.random_color
+      steps.append(augment.random_flip)
+      change = augment.random_color
       steps.append(bind(change, probability=config.color_augmentation))
-    steps.append(clip_augment.normalised)
+    steps.append(augment.normalised)
     if is_training and "audio" in config.modalities:
-      drop = clip_augment.video_dropout
+      drop = augment.video_dropout
       steps.append(bind(drop, probability=config.video_dropout))
   if "audio" in config.modalities and config.spectrogram:
     rate = round(config.fps * config.samples_per_frame)

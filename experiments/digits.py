@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from experiments import figures
 from experiments.data import pipeline
-from experiments.task import choose
+from experiments.engine import figures
+from experiments.engine.choose import choose
 from experiments.task import Eval
 from experiments.task import Task
 from perceiver import Decoder

@@ -14,15 +14,15 @@ import haiku as hk
 import jax
 import numpy as np
 
-from experiments import command
 from experiments import task as task_lib
-from experiments.build import build
-from experiments.task import PlainError
-from experiments.training import sharding
-from experiments.training import step as step_lib
-from experiments.training import workdir as workdir_lib
-from experiments.training.checkpoint import Checkpoints
-from experiments.training.state import Model
+from experiments.engine import command
+from experiments.engine import sharding
+from experiments.engine import step as step_lib
+from experiments.engine import workdir as workdir_lib
+from experiments.engine.build import build
+from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
 
 Pictures = dict[str, np.ndarray | str]
 Evaluate = Callable[[Model], tuple[dict[str, float], Pictures]]
@@ -63,7 +63,7 @@ def make_evaluate(
       )
       parts.append({key: value[real] for key, value in measured.items()})
     if not parts:
-      raise PlainError(f"eval {name!r} has no examples")
+      raise UserError(f"eval {name!r} has no examples")
     return {
         key: np.concatenate([part[key] for part in parts]) for key in parts[0]
     }
@@ -86,11 +86,11 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   """Metrics of a checkpoint; `config` may differ from that of its training.
 
   Raises:
-    PlainError: if there is no such checkpoint, or it is another model's.
+    UserError: if there is no such checkpoint, or it is another model's.
   """
   place = config.run.checkpoints or workdir_lib.find_checkpoints(workdir)
   if place is None:
-    raise PlainError(f"there are no checkpoints in {workdir}")
+    raise UserError(f"there are no checkpoints in {workdir}")
   built = build(config)
   checkpoints = Checkpoints(
       place,
@@ -106,7 +106,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
 def main() -> None:
   """Prints the metrics as a line of JSON."""
   if _WORKDIR.value is None:
-    raise PlainError("--workdir=DIR is missing")
+    raise UserError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
   metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)
   if jax.process_index() == 0:

@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
-from experiments import tiles
-from experiments.data import flow_augment
-from experiments.data import flow_baselines
-from experiments.data import flow_colors
-from experiments.data import flow_scenes
-from experiments.data import flow_sets
 from experiments.data import pipeline
-from experiments.data.flow_disturbed import Disturbed
-from experiments.task import choose
+from experiments.data.flow import augment
+from experiments.data.flow import baselines
+from experiments.data.flow import colors
+from experiments.data.flow import scenes
+from experiments.data.flow import sets
+from experiments.data.flow.disturbed import Disturbed
+from experiments.engine.choose import choose
+from experiments.inference import tiles
 from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
@@ -37,7 +37,7 @@ from perceiver import outputs
 from perceiver import Processor
 
 # What the metrics of the model's flow, and of others', end with.
-WAYS = ("", *(f"_{name}" for name in flow_baselines.BASELINES))
+WAYS = ("", *(f"_{name}" for name in baselines.BASELINES))
 
 
 def network(config) -> Network:
@@ -82,13 +82,13 @@ def task(config) -> Task:
   def train_data(shard):
     pairs = open_pairs(config.train, part="train")
     pairs = grain.MapDataset.source(pairs).seed(config.seed)
-    curriculum = flow_augment.Curriculum(
+    curriculum = augment.Curriculum(
         pairs.shuffle().repeat(), **config.curriculum
     )
-    ranges = flow_augment.Ranges(**config.augmentation)
+    ranges = augment.Ranges(**config.augmentation)
     return pipeline.train(
         grain.MapDataset.source(curriculum).seed(config.seed),
-        [flow_augment.Augment(size, ranges, config.sparse), trained_on],
+        [augment.Augment(size, ranges, config.sparse), trained_on],
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -96,11 +96,11 @@ def task(config) -> Task:
     )
 
   def eval_data(shard, name, noise=None):
-    parts = flow_sets.by_size(open_pairs(name, part="test"))
+    parts = sets.by_size(open_pairs(name, part="test"))
     if noise is not None:
       parts = [Disturbed(part, **noise, seed=config.seed) for part in parts]
     step = functools.partial(
-        flow_baselines.with_flows, names=tuple(flow_baselines.BASELINES)
+        baselines.with_flows, names=tuple(baselines.BASELINES)
     )
     return itertools.chain.from_iterable(
         pipeline.evaluation(
@@ -142,12 +142,12 @@ def pairs_of(name, part, config) -> Any:
   if part == "test":
     settings |= {"size": tuple(config.frame_size), "length": config.eval_pairs}
   if name == "scenes":
-    return flow_scenes.Scenes(**{**config.scenes.to_dict(), **settings})
+    return scenes.Scenes(**{**config.scenes.to_dict(), **settings})
   if name == "homographies":
-    return flow_scenes.Homographies(**settings, **config.homographies)
+    return scenes.Homographies(**settings, **config.homographies)
   if name == "motorcycle":
-    return [flow_scenes.motorcycle(**config.motorcycle)]
-  return flow_sets.open_pairs(name, config.data_dir)
+    return [scenes.motorcycle(**config.motorcycle)]
+  return sets.open_pairs(name, config.data_dir)
 
 
 def trained_on(example, rng):
@@ -180,7 +180,7 @@ def measure(outputs, batch):
 def flows_of(outputs, batch):
   """The model's flow and the baselines', by what their metrics end with."""
   return {"": outputs["flow"]} | {
-      f"_{name}": batch[name] for name in flow_baselines.BASELINES
+      f"_{name}": batch[name] for name in baselines.BASELINES
   }
 
 
@@ -241,7 +241,7 @@ def draw(outputs, batch, most=4):
     error = matplotlib.colormaps["magma"](error)[..., :3]
     parts = [
         *batch["frames"][i],
-        *(flow_colors.colors(flow, longest) for flow in (true, found)),
+        *(colors.colors(flow, longest) for flow in (true, found)),
         np.uint8(255 * error),
     ]
     rows.append(np.concatenate(parts, axis=1))
@@ -263,7 +263,7 @@ def draw_input(batch, most=8):
       batch["frames"], batch["flow"], batch["known"], strict=True
   ):
     flow = np.where(known[..., None], flow, np.nan)
-    rows.append(np.concatenate([*frames, flow_colors.colors(flow)], axis=1))
+    rows.append(np.concatenate([*frames, colors.colors(flow)], axis=1))
   return {"input": np.concatenate(rows[:most])}
 
 

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import glue
 from experiments.data import pipeline
-from experiments.data import text
+from experiments.data.text import glue
+from experiments.data.text import tokenizers
+from experiments.engine.choose import choose
 from experiments.mlm import open_tokenizer
-from experiments.task import choose
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -134,8 +134,8 @@ def prepared(name, split, index, data_dir, tokenizer, length, notes):
     )
     if not glue.TASKS[name].has_two_sentences:
       second = None
-    ids, lost = glue.joined(first, second, length, text.SEP)
-    tokens, mask = text.padded(ids, length)
+    ids, lost = glue.joined(first, second, length, tokenizers.SEP)
+    tokens, mask = tokenizers.padded(ids, length)
     cut.append(lost)
     found.append(
         {

@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures
-from experiments.data import image_augment
-from experiments.data import image_sets
 from experiments.data import pipeline
-from experiments.data.image import ImageError
-from experiments.data.image import MEAN
-from experiments.data.image import STD
-from experiments.data.mixing import Mix
-from experiments.task import choose
+from experiments.data.images import augment
+from experiments.data.images import sets
+from experiments.data.images.image import ImageError
+from experiments.data.images.image import MEAN
+from experiments.data.images.image import STD
+from experiments.data.images.mixing import Mix
+from experiments.engine import figures
+from experiments.engine.choose import choose
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -95,7 +95,7 @@ def task(config) -> Task:
   def train_data(shard):
     return pipeline.train(
         images(config, **config.train),
-        image_augment.train_steps(size, **config.augmentation),
+        augment.train_steps(size, **config.augmentation),
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -107,7 +107,7 @@ def task(config) -> Task:
   def eval_data(shard, name):
     return pipeline.evaluation(
         images(config, **config.sets[name]),
-        image_augment.eval_steps(size),
+        augment.eval_steps(size),
         batch_size=config.eval_batch_size,
         shard=shard,
     )
@@ -129,7 +129,7 @@ def task(config) -> Task:
 
 def images(config, name, split, max_labels=None):
   """A split of a data set; of some of its classes alone if the config says."""
-  return image_sets.open_images(
+  return sets.open_images(
       name,
       split,
       config.data_dir,

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures
-from experiments.data import clips
 from experiments.data import pipeline
-from experiments.data import video as video_lib
+from experiments.data.clips import reading
+from experiments.data.clips import video as video_lib
+from experiments.engine import figures
 from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
@@ -214,14 +214,14 @@ def task(config) -> Task:
   if size != width:
     raise ValueError(f"video {config.video}: frames are cut square")
   read = functools.partial(
-      clips.read,
+      reading.read,
       num_frames=num_frames,
       fps=FPS,
       samples_per_frame=config.samples_per_frame,
   )
   open_clips = functools.cache(
       functools.partial(
-          clips.open_clips,
+          reading.open_clips,
           data_dir=config.data_dir,
           num_classes=config.num_classes,
       )
@@ -255,7 +255,7 @@ def task(config) -> Task:
         seed=config.seed,
         shard=shard,
         num_workers=config.num_workers,
-        skip=clips.ClipError,
+        skip=reading.ClipError,
     )
 
   def held_out(name):

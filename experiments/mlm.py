@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.data import corpus
-from experiments.data import masking
 from experiments.data import pipeline
-from experiments.data import text
-from experiments.task import choose
+from experiments.data.text import corpus
+from experiments.data.text import masking
+from experiments.data.text import tokenizers
+from experiments.engine.choose import choose
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -124,13 +124,13 @@ def task(config) -> Task:
   return Task(example, forward, train_data, loss, evals)
 
 
-def open_tokenizer(config) -> text.Tokenizer:
+def open_tokenizer(config) -> tokenizers.Tokenizer:
   """The tokenizer of a language model's config.
 
   Raises:
     ValueError: if it does not have as many ids as the model has embeddings.
   """
-  tokenizer = choose(text.TOKENIZERS, config.tokenizer)()
+  tokenizer = choose(tokenizers.TOKENIZERS, config.tokenizer)()
   size = config.model.tokens.vocabulary_size
   if tokenizer.vocabulary_size != size:
     raise ValueError(

@@ -9,10 +9,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures
 from experiments.data import pipeline
-from experiments.data import shapes
 from experiments.data.builders import modelnet40
+from experiments.data.points import shapes
+from experiments.engine import figures
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task

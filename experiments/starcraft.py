@@ -17,14 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments import figures
 from experiments.data import pipeline
-from experiments.data.unit_features import CONVERTED_UNITS
-from experiments.data.unit_features import ENEMY
-from experiments.data.unit_features import NEUTRAL
-from experiments.data.unit_features import REPLAY_UNITS
-from experiments.data.unit_features import SELF
-from experiments.task import choose
+from experiments.data.starcraft.features import CONVERTED_UNITS
+from experiments.data.starcraft.features import ENEMY
+from experiments.data.starcraft.features import NEUTRAL
+from experiments.data.starcraft.features import REPLAY_UNITS
+from experiments.data.starcraft.features import SELF
+from experiments.engine import figures
+from experiments.engine.choose import choose
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task

@@ -16,26 +16,26 @@ from absl import flags
 import jax
 import numpy as np
 
-from experiments import command
-from experiments import start
 from experiments import task as task_lib
-from experiments.build import build
+from experiments.engine import command
+from experiments.engine import job
+from experiments.engine import record
+from experiments.engine import sharding
+from experiments.engine import start
+from experiments.engine import workdir as workdir_lib
+from experiments.engine.build import build
+from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.preemption import Preemption
 from experiments.evaluate import make_evaluate
-from experiments.task import plain
-from experiments.task import PlainError
-from experiments.training import peers
-from experiments.training import record
-from experiments.training import sharding
-from experiments.training import workdir as workdir_lib
-from experiments.training.checkpoint import Checkpoints
-from experiments.training.preemption import Preemption
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
   """Trains to the end, or until SIGTERM; returns the last metrics.
 
   Raises:
-    PlainError: if the config, the data or the folder do not allow it, or the
+    UserError: if the config, the data or the folder do not allow it, or the
       loss is not finite.
     FileNotFoundError: if the data set is not there.
   """
@@ -48,14 +48,14 @@ def check_batch(
   """Compares what the pipeline gives with what the task says it gives.
 
   Raises:
-    PlainError: if they differ; names the key.
+    UserError: if they differ; names the key.
   """
   for name, expected in example.items():
     if name not in batch:
-      raise PlainError(f"the batches have no {name!r}, but {sorted(batch)}")
+      raise UserError(f"the batches have no {name!r}, but {sorted(batch)}")
     found = np.asarray(batch[name])
     if found.shape[1:] != expected.shape or found.dtype != expected.dtype:
-      raise PlainError(
+      raise UserError(
           f"the batches' {name!r} is {found.dtype}{list(found.shape[1:])} an"
           f" example, not {expected.dtype}{list(expected.shape)}"
       )
@@ -65,7 +65,7 @@ def _train(
     config: task_lib.Config, workdir: pathlib.Path
 ) -> tuple[dict[str, float], bool]:
   """(the last metrics, whether SIGTERM came before the end)."""
-  peers.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
+  job.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
   run = _Run(config, workdir)
   try:
     return run.loop(), run.stopped
@@ -80,7 +80,7 @@ class _Run:
     self.config = config
     self.built = built = build(config)
     shard = sharding.part_of_batches(built.mesh)
-    with plain("the data"):  # It is opened before anything is written.
+    with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
       for e in built.task.evals.values():
         e.data(shard)
@@ -175,7 +175,7 @@ class _Run:
     with self.timer.waiting():
       batch = next(self.data, None)
     if batch is None:
-      raise PlainError(f"the training data ended before step {step}")
+      raise UserError(f"the training data ended before step {step}")
     if step == self.first:
       check_batch(batch, self.built.task.example)
       if self.built.task.draw:
@@ -189,7 +189,7 @@ class _Run:
     values = {k: float(v) for k, v in jax.device_get(scalars).items()}
     finite = np.isfinite([values["loss"], values["grad_norm"]]).all()
     if not finite and not self.config.skip_nonfinite:
-      raise PlainError(
+      raise UserError(
           f"at step {step} the loss is {values['loss']} and the gradient's norm"
           f" {values['grad_norm']}; the last good checkpoint:"
           f" {self.checkpoints.last_good()}"
@@ -259,7 +259,7 @@ class _Run:
 def main() -> int:
   """Trains what the flags say; returns the exit code."""
   if _WORKDIR.value is None:
-    raise PlainError("--workdir=DIR is missing")
+    raise UserError("--workdir=DIR is missing")
   _, stopped = _train(command.config(), pathlib.Path(_WORKDIR.value))
   return _STOPPED_CODE.value if stopped else 0
 

@@ -16,6 +16,8 @@ from perceiver.attention import CrossAttention
 from perceiver.attention import MLP
 from perceiver.attention import record_weights
 from perceiver.attention import SelfAttention
+from perceiver.kernels.softmax import attend
+from perceiver.kernels.softmax import attend_by
 from perceiver.layout import laid_out_by
 from perceiver.learned import LearnedArray
 from perceiver.nearby import Grid
@@ -26,8 +28,6 @@ from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
 from perceiver.precision import compute_in
-from perceiver.softmax import attend
-from perceiver.softmax import attend_by
 
 __all__ = [
     "Attention",

@@ -18,9 +18,9 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from perceiver import layout
-from perceiver.softmax import attend
-from perceiver.softmax import attention_scores
-from perceiver.softmax import attention_weights
+from perceiver.kernels.softmax import attend
+from perceiver.kernels.softmax import attention_scores
+from perceiver.kernels.softmax import attention_weights
 
 
 @dataclasses.dataclass

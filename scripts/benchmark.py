@@ -40,14 +40,14 @@ import numpy as np
 import rich.console
 import rich.table
 
-from experiments import command
 from experiments import task as task_lib
-from experiments.build import build
 from experiments.data.pipeline import Shard
-from experiments.task import PlainError
-from experiments.training import record
-from experiments.training import sharding
-from experiments.training import step as step_lib
+from experiments.engine import command
+from experiments.engine import record
+from experiments.engine import sharding
+from experiments.engine import step as step_lib
+from experiments.engine.build import build
+from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import peers
@@ -148,7 +148,7 @@ def measure_input(config: task_lib.Config, least: float) -> dict[str, Any]:
     examples a second, of the clock and of one core's time.
   """
   config = ConfigDict({**config.to_dict(), "num_workers": 0})
-  batches = iter(task_lib.load(config).train_data(Shard()))
+  batches = iter(load(config).train_data(Shard()))
   next(batches)
   count, clock, cores = 0, time.perf_counter(), time.process_time()
   while (passed := time.perf_counter() - clock) < least:
@@ -182,7 +182,7 @@ def measure_memory(
     kind of collective, what devices send each other.
 
   Raises:
-    PlainError: if an example has no such array.
+    UserError: if an example has no such array.
   """
   built = build(config, num_devices)
   rows = functools.partial(
@@ -193,7 +193,7 @@ def measure_memory(
       for name, x in built.task.example.items()
   }
   if unknown := shapes.keys() - like.keys():
-    raise PlainError(f"--shape: {sorted(unknown)} are not of {sorted(like)}")
+    raise UserError(f"--shape: {sorted(unknown)} are not of {sorted(like)}")
   forward = step_lib.compile_eval_step(
       built.net, lambda out, batch: jax.tree.map(jnp.sum, out), built.layout
   )
@@ -218,7 +218,7 @@ def measure_memory(
 def _shape_of(text: str) -> tuple[str, tuple[int, ...]]:
   name, equals, sizes = text.partition("=")
   if not equals or not re.fullmatch(r"\d+(,\d+)*", sizes):
-    raise PlainError(f"--shape={text} is not --shape=NAME=2,436,1088,3")
+    raise UserError(f"--shape={text} is not --shape=NAME=2,436,1088,3")
   return name, tuple(map(int, sizes.split(",")))
 
 
@@ -263,7 +263,7 @@ def main() -> None:
     found["compile_seconds"] = compiling
     console.print_json(data=found)
   elif command.CONFIG.value is None:
-    raise PlainError(
+    raise UserError(
         "--config=configs/FILE.py[:variant], --peers, --costs=FILE or"
         " --published is missing"
     )
@@ -300,7 +300,7 @@ def table_of(row: dict[str, Any]) -> rich.table.Table:
 def check(models: list[str], known: set[str]) -> None:
   """Refuses models that are not known."""
   if unknown := set(models) - known:
-    raise PlainError(f"--models={','.join(unknown)}: not in {sorted(known)}")
+    raise UserError(f"--models={','.join(unknown)}: not in {sorted(known)}")
 
 
 if __name__ == "__main__":

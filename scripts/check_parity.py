@@ -34,21 +34,21 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from experiments import weights
-from experiments.build import BuiltNetwork
-from experiments.command import fail
-from experiments.task import PlainError
-from experiments.training.state import Model
+from experiments.engine import weights
+from experiments.engine.build import BuiltNetwork
+from experiments.engine.command import fail
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
 from perceiver import attention
 from perceiver import inputs
 from perceiver import record_weights
 from perceiver import SelfAttention
 from perceiver.weights import deepmind
 from perceiver.weights import tensors
-from scripts import recordings
-from scripts.recordings import official
-from scripts.recordings import Recorded
-from scripts.recordings import transformers
+from tools import recordings
+from tools.recordings import official
+from tools.recordings import Recorded
+from tools.recordings import transformers
 
 TOLERANCE = flags.DEFINE_float("tolerance", 2e-5, "deviation that is accepted")
 # Modules whose results are compared.
@@ -75,7 +75,7 @@ def main(argv: list[str]) -> None:
     fail("which folder? python -m scripts.check_parity FOLDER")
   try:
     deviations = list(check(pathlib.Path(argv[1])))
-  except PlainError as error:
+  except UserError as error:
     fail(str(error))
   table = Table("model", "what", "largest deviation")
   for model, what, value in deviations:
@@ -100,7 +100,7 @@ def check(folder: pathlib.Path) -> Iterator[Deviation]:
   """Compares every recorded model in a folder.
 
   Raises:
-    PlainError: if there is none.
+    UserError: if there is none.
   """
   found = False
   for file in sorted(folder.glob("*.json")):
@@ -114,7 +114,7 @@ def check(folder: pathlib.Path) -> Iterator[Deviation]:
   if (folder / BATCH_NORM).exists():
     yield from compare_batch_norm(folder / BATCH_NORM)
   if not found:
-    raise PlainError(
+    raise UserError(
         f"{folder} has no recorded models: NAME.json with NAME.npz and"
         " NAME_grads.npz, or with NAME.npz, NAME.grads.npz and NAME.dm.npz"
     )

@@ -16,10 +16,10 @@ import sys
 
 from absl import flags
 
-from experiments import command
-from experiments import export
-from experiments import weights
-from experiments.task import PlainError
+from experiments.engine import command
+from experiments.engine import export
+from experiments.engine import weights
+from experiments.engine.errors import UserError
 from perceiver.weights import download
 from perceiver.weights.tensors import WeightsError
 
@@ -51,14 +51,14 @@ FORMAT = flags.DEFINE_enum(
 def main() -> None:
   """Converts."""
   if not OUTPUT.value:
-    raise PlainError("--output=FILE.npz or --output=FOLDER is missing")
+    raise UserError("--output=FILE.npz or --output=FOLDER is missing")
   if bool(WEIGHTS.value) == bool(DOWNLOAD.value):
-    raise PlainError("one of --weights=FILE and --download=NAME is needed")
+    raise UserError("one of --weights=FILE and --download=NAME is needed")
   path, config = WEIGHTS.value or "", command.config()
   swap_kernel = SWAP_KERNEL.value
   if DOWNLOAD.value:
     if DOWNLOAD.value not in download.PUBLISHED:
-      raise PlainError(
+      raise UserError(
           f"--download={DOWNLOAD.value} is not one of"
           f" {sorted(download.PUBLISHED)}"
       )
@@ -99,7 +99,7 @@ def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:
   try:
     download.fetch(published.url, file, progress)
   except WeightsError as error:
-    raise PlainError(str(error)) from error
+    raise UserError(str(error)) from error
   print(file=sys.stderr)
   return file
 

@@ -21,10 +21,10 @@ import rich.console
 import rich.table
 import rich.tree
 
-from experiments import command
-from experiments.build import build_network
-from experiments.build import BuiltNetwork
-from experiments.task import PlainError
+from experiments.engine import command
+from experiments.engine.build import build_network
+from experiments.engine.build import BuiltNetwork
+from experiments.engine.errors import UserError
 from perceiver import flops
 from scripts.benchmark import measure_memory
 from scripts.benchmarks import scaling
@@ -98,7 +98,7 @@ def estimates(
   """`scaling.estimate` for each number of devices.
 
   Raises:
-    PlainError: if a number of them does not divide the batch.
+    UserError: if a number of them does not divide the batch.
   """
   # The CPU pretends to be so many. JAX must not have looked for devices yet.
   jax.config.update("jax_platforms", "cpu")
@@ -116,7 +116,7 @@ def main() -> None:
   console = rich.console.Console(highlight=False, markup=False)
   if _COUNTS.value:
     if not all(count.isdigit() for count in _COUNTS.value):
-      raise PlainError(f"--devices={','.join(_COUNTS.value)} is not 8,64")
+      raise UserError(f"--devices={','.join(_COUNTS.value)} is not 8,64")
     counts = [int(count) for count in _COUNTS.value]
     rows = estimates(
         command.config(), counts, _DEVICE.value, _UTILISATION.value

@@ -13,8 +13,8 @@ import pathlib
 from absl import flags
 import matplotlib.figure
 
-from experiments import command
-from experiments.task import PlainError
+from experiments.engine import command
+from experiments.engine.errors import UserError
 
 Curve = tuple[list[int], list[float]]
 
@@ -23,16 +23,16 @@ def curve(run: pathlib.Path, metric: str) -> Curve:
   """Steps at which a run has measured something, and what.
 
   Raises:
-    PlainError: if there is no such run, or it has no such metric.
+    UserError: if there is no such run, or it has no such metric.
   """
   file = run / "metrics.jsonl"
   if not file.exists():
-    raise PlainError(f"there is no {file}")
+    raise UserError(f"there is no {file}")
   records = [json.loads(line) for line in file.read_text().splitlines()]
   points = [(r["step"], r[metric]) for r in records if metric in r]
   if not points:
     names = sorted({name for record in records for name in record})
-    raise PlainError(f"{file} has no {metric!r}; it has {', '.join(names)}")
+    raise UserError(f"{file} has no {metric!r}; it has {', '.join(names)}")
   steps, values = zip(*points, strict=True)
   return list(steps), list(values)
 

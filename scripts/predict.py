@@ -31,18 +31,18 @@ import numpy as np
 import rich.console
 import rich.progress
 
-from experiments import command
-from experiments import predictions
-from experiments import selections
-from experiments import weights as weights_lib
-from experiments.data import flow_colors
-from experiments.data import flow_files
-from experiments.data import image as image_lib
-from experiments.data import video as video_lib
-from experiments.task import plain
-from experiments.task import PlainError
-from experiments.training import workdir as workdir_lib
-from experiments.weights import Weights
+from experiments.data.clips import video as video_lib
+from experiments.data.flow import colors as flow_colors
+from experiments.data.flow import files as flow_files
+from experiments.data.images import image as image_lib
+from experiments.engine import command
+from experiments.engine import weights as weights_lib
+from experiments.engine import workdir as workdir_lib
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import predictions
+from experiments.inference import selections
 
 FPS = 25.0  # The autoencoder's.
 # The published models.
@@ -84,18 +84,18 @@ def fill_mask(args: argparse.Namespace) -> None:
 def flow(args: argparse.Namespace) -> None:
   """Writes the flow from an image to another, or through a video."""
   if len(args.inputs) > 2:
-    raise PlainError("flow takes two images or one video")
+    raise UserError("flow takes two images or one video")
   is_video = len(args.inputs) == 1
   check_outputs(args.output, (".mp4",) if is_video else (".flo", ".png"))
   if args.batch_size < 1:
-    raise PlainError(f"--batch_size={args.batch_size}: at least 1 is needed")
+    raise UserError(f"--batch_size={args.batch_size}: at least 1 is needed")
   if is_video:
     (file,) = args.inputs
     with using(file):
       fps = frame_rate(file)
       frames = video_lib.read_frames(file, fps=fps)
     if len(frames) < 2:
-      raise PlainError(f"{file} has one frame, flow is between two")
+      raise UserError(f"{file} has one frame, flow is between two")
   else:
     fps, frames = FPS, read_images(args.inputs)
   weights = load(args, "flow")
@@ -136,15 +136,15 @@ def autoencode(args: argparse.Namespace) -> None:
   (file,) = args.inputs
   check_outputs(args.output, (".mp4",))
   if args.clips < 1:
-    raise PlainError(f"--clips={args.clips}: at least 1 is needed")
+    raise UserError(f"--clips={args.clips}: at least 1 is needed")
   if not pathlib.Path(file).is_file():
-    raise PlainError(f"{file}: there is no such file")
+    raise UserError(f"{file}: there is no such file")
   weights = load(args, "kinetics")
   config = weights.config
   names = read_names(args.labels, weights)
   length, height, width = config.video
   if height != width:
-    raise PlainError(f"the model's videos are {height} x {width}, not square")
+    raise UserError(f"the model's videos are {height} x {width}, not square")
   with using(file):  # All of it: it is small, and what is missing shows now.
     clips = [
         video_lib.read_clip(
@@ -179,7 +179,7 @@ def starcraft(args: argparse.Namespace) -> None:
   if pictures:
     check_outputs(pictures, (".png",))
   if args.moments < 1:
-    raise PlainError(f"--moments={args.moments}: at least 1 is needed")
+    raise UserError(f"--moments={args.moments}: at least 1 is needed")
   with using(file):
     game = selections.play(file)
   weights = load(args, "starcraft")
@@ -220,7 +220,7 @@ def load(args: argparse.Namespace, task: str) -> Weights:
   """The weights that the command names, on the device.
 
   Raises:
-    PlainError: if there are none, or they are of another task.
+    UserError: if there are none, or they are of another task.
   """
   path = pathlib.Path(args.weights).expanduser()
   config = command.config()
@@ -230,7 +230,7 @@ def load(args: argparse.Namespace, task: str) -> Weights:
   else:
     if path.suffix == ".npz" or workdir_lib.find_checkpoints(path):
       if args.changes and not args.config:
-        raise PlainError(
+        raise UserError(
             f"{path} has its own config; {args.changes[0]} changes the one that"
             " --config=... names"
         )
@@ -249,13 +249,13 @@ def check_outputs(files: Sequence[pathlib.Path], kinds: Sequence[str]) -> None:
   """Makes the folders of what will be written, if it can be.
 
   Raises:
-    PlainError: if there is none, or of another kind.
+    UserError: if there is none, or of another kind.
   """
   if not files:
-    raise PlainError(f"--output=FILE{' or '.join(kinds)} is missing")
+    raise UserError(f"--output=FILE{' or '.join(kinds)} is missing")
   for file in files:
     if file.suffix not in kinds:
-      raise PlainError(f"{file}: what is written is {' or '.join(kinds)}")
+      raise UserError(f"{file}: what is written is {' or '.join(kinds)}")
     with using(str(file)):
       file.parent.mkdir(parents=True, exist_ok=True)
 
@@ -269,7 +269,7 @@ def using(file: str) -> Iterator[None]:
     message = str(error)
     if file not in message:
       message = f"{file}: {message}"
-    raise PlainError(message) from error
+    raise UserError(message) from error
 
 
 @contextlib.contextmanager
@@ -277,8 +277,8 @@ def about(*files: str) -> Iterator[None]:
   """Puts the names of the inputs before what is wrong with them."""
   try:
     yield
-  except PlainError as error:
-    raise PlainError(f"{' and '.join(files)}: {error}") from error
+  except UserError as error:
+    raise UserError(f"{' and '.join(files)}: {error}") from error
 
 
 def read_images(files: Iterable[str]) -> list[np.ndarray]:
@@ -319,12 +319,12 @@ def read_names(file: str | None, weights: Weights) -> list[str]:
   JSON is a list, or names by number, as in transformers' `config.json`.
 
   Raises:
-    PlainError: if the file is something else, or has more or fewer.
+    UserError: if the file is something else, or has more or fewer.
   """
   count = weights.config.num_classes
   if file is None:
     return [f"class {i}" for i in range(count)]
-  with plain(file):
+  with user_errors(file):
     names = pathlib.Path(file).read_text(encoding="utf-8")
     if file.endswith(".json"):
       names = json.loads(names)

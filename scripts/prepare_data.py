@@ -45,9 +45,9 @@ import rich.progress
 import rich.table
 
 from experiments.data import builders
-from experiments.data import corpus
-from experiments.data import jobs
-from experiments.data import sources
+from experiments.data.text import corpus
+from experiments.data.text import shards as jobs
+from experiments.data.text import sources
 
 # JAX and TFDS take seconds to import, and every worker imports this module:
 # they are imported where they are used.
@@ -58,7 +58,7 @@ class Parser(argparse.ArgumentParser):
 
   def error(self, message: str) -> NoReturn:
     """Ends the process."""
-    from experiments import command
+    from experiments.engine import command
 
     command.fail(message)
 
@@ -148,8 +148,8 @@ def learn_pieces(args: argparse.Namespace) -> None:
 
 def draw_scenes(args: argparse.Namespace) -> None:
   """Draws pairs of frames; those that are there are not drawn again."""
-  from experiments.data import flow_scenes
-  from experiments.task import PlainError
+  from experiments.data.flow import scenes as flow_scenes
+  from experiments.engine.errors import UserError
 
   folder = pathlib.Path(args.data_dir).expanduser() / "autoflow"
   try:
@@ -161,7 +161,7 @@ def draw_scenes(args: argparse.Namespace) -> None:
         part="all",
     )
   except (FileNotFoundError, ValueError) as error:
-    raise PlainError(str(error)) from error
+    raise UserError(str(error)) from error
   write = functools.partial(
       flow_scenes.write_autoflow, scenes=scenes, folder=folder
   )
@@ -174,7 +174,7 @@ def draw_scenes(args: argparse.Namespace) -> None:
 
 def index_clips(args: argparse.Namespace) -> None:
   """Indexes the clips of lists; what was indexed is left as it is."""
-  from experiments.data import clip_index
+  from experiments.data.clips import index as clip_index
 
   lists = [pathlib.Path(path).expanduser() for path in args.csv]
   classes = args.classes and pathlib.Path(args.classes).expanduser()
@@ -212,7 +212,7 @@ def index_clips(args: argparse.Namespace) -> None:
 
 def cut_film(args: argparse.Namespace) -> None:
   """Cuts a film into clips; those that are there are not cut again."""
-  from experiments.data import film
+  from experiments.data.clips import film
 
   output = pathlib.Path(args.output).expanduser()
   with _count("clips") as progress:
@@ -231,7 +231,7 @@ def cut_film(args: argparse.Namespace) -> None:
 
 def speak_pictures(args: argparse.Namespace) -> None:
   """Writes clips of spoken digits; those that are there are left alone."""
-  from experiments.data import spoken_pictures
+  from experiments.data.clips import spoken_pictures
 
   output = pathlib.Path(args.output).expanduser()
   clips = {"train": args.train_clips, "test": args.test_clips}
@@ -280,23 +280,23 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
 @contextlib.contextmanager
 def _plain_errors() -> Iterator[None]:
   """Turns errors that a person can do something about into one line."""
-  from experiments import command
-  from experiments.data.clip_index import ListError
-  from experiments.data.spoken_pictures import SourceError
-  from experiments.task import PlainError
+  from experiments.data.clips.index import ListError
+  from experiments.data.clips.spoken_pictures import SourceError
+  from experiments.engine import command
+  from experiments.engine.errors import UserError
 
   with command.plain_errors():
     try:
       yield
     except (corpus.CorpusError, ListError, SourceError) as error:
-      raise PlainError(str(error)) from error
+      raise UserError(str(error)) from error
     except BrokenProcessPool as error:
-      raise PlainError(
+      raise UserError(
           "a process was killed, perhaps for its memory; the same command goes"
           " on, and --processes=N takes fewer"
       ) from error
     except KeyboardInterrupt as error:
-      raise PlainError("stopped; the same command goes on") from error
+      raise UserError("stopped; the same command goes on") from error
 
 
 @contextlib.contextmanager

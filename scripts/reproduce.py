@@ -35,9 +35,9 @@ from configs.tables import config_of
 from configs.tables import METRICS
 from configs.tables import Row
 from configs.tables import TABLES
-from experiments import command
-from experiments.build import build_network
-from experiments.task import PlainError
+from experiments.engine import command
+from experiments.engine.build import build_network
+from experiments.engine.errors import UserError
 from scripts.sweep import best_of
 from scripts.sweep import flat
 
@@ -393,12 +393,12 @@ def chosen(
   """The figures of some tables.
 
   Raises:
-    PlainError: if there is no such table, or none of them has such a column.
+    UserError: if there is no such table, or none of them has such a column.
   """
   keys, roots = list(keys), list(roots)
   for key in keys:
     if key not in TABLES:
-      raise PlainError(
+      raise UserError(
           f"there is no table {key!r}; there are {', '.join(TABLES)}"
       )
   names = {c for key in keys for row in TABLES[key].rows for c in row.paper}
@@ -406,7 +406,7 @@ def chosen(
   known = [name for name in COLUMNS if name in names or name in COUNTED]
   for column in columns or ():
     if column not in known:
-      raise PlainError(
+      raise UserError(
           f"there is no column {column!r}; there are {', '.join(known)}"
       )
   return [figure for key in keys for figure in figures(key, columns, roots)]

@@ -23,19 +23,19 @@ from typing import Any
 from absl import flags
 import numpy as np
 
-from experiments import command
-from experiments import weights
-from experiments.attention import grids
-from experiments.attention.look import Look
-from experiments.attention.maps import Maps
-from experiments.attention.maps import maps_of
-from experiments.attention.queries import mark_of
-from experiments.attention.queries import Options
-from experiments.attention.subjects import Subject
-from experiments.attention.subjects import SUBJECTS
-from experiments.attention.texts import text_figure
-from experiments.attention.texts import text_html
-from experiments.task import PlainError
+from experiments.engine import command
+from experiments.engine import weights
+from experiments.engine.errors import UserError
+from experiments.inference import attention_grids
+from experiments.inference.attention_colors import Look
+from experiments.inference.attention_maps import Maps
+from experiments.inference.attention_maps import maps_of
+from experiments.inference.attention_queries import mark_of
+from experiments.inference.attention_queries import Options
+from experiments.inference.attention_texts import text_figure
+from experiments.inference.attention_texts import text_html
+from experiments.inference.subjects import Subject
+from experiments.inference.subjects import SUBJECTS
 
 
 class Writer:
@@ -46,7 +46,7 @@ class Writer:
     try:
       folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-      raise PlainError(f"--output={folder} is a file") from None
+      raise UserError(f"--output={folder} is a file") from None
 
   def file(self, name: str) -> pathlib.Path:
     """Where something is written, which is printed."""
@@ -74,7 +74,7 @@ def draw(
   before = " before the softmax" if look.is_scores else ""
   if maps.kind in ("decoder", "processor"):
     reads = "output" if maps.kind == "decoder" else "latent that reads"
-    figure = grids.matrix_figure(
+    figure = attention_grids.matrix_figure(
         f"{about} ({source})\nwhich latents are read{before}",
         maps.weights,
         maps.heads,
@@ -95,7 +95,7 @@ def draw(
   if maps.kind == "transformer":  # It has no element but the text.
     layout = {"text": layout["text"]}
   if over_input.shape[-1] != sum(math.prod(d) for d in layout.values()):
-    raise PlainError(f"{maps.path} does not read the input array")
+    raise UserError(f"{maps.path} does not read the input array")
   marks: dict[str, list[Any]] = {}
   if maps.rows is not None:
     for part in layout:
@@ -103,7 +103,7 @@ def draw(
   for head, of_head in zip(maps.heads, over_input, strict=True):
     _draw_head(
         subject,
-        grids.split(of_head, layout),
+        attention_grids.split(of_head, layout),
         maps.queries,
         marks,
         look,
@@ -113,7 +113,7 @@ def draw(
         ),
     )
   if subject.ids is not None:
-    texts = grids.split(over_input, layout)["text"]
+    texts = attention_grids.split(over_input, layout)["text"]
     texts = texts[..., : len(subject.ids)]
     page = text_html(
         f"{about} ({source}): {what}{_legend(marks.get('text'))}",
@@ -128,7 +128,7 @@ def draw(
 
 def _draw_head(subject, parts, labels, marks, look, title, save) -> None:
   """A picture of each part of the input."""
-  notes = grids.shares(parts, look)
+  notes = attention_grids.shares(parts, look)
   labels = [
       f"{label}: {note}" if note else label
       for label, note in zip(labels, notes, strict=True)
@@ -143,13 +143,13 @@ def _draw_head(subject, parts, labels, marks, look, title, save) -> None:
       )
     elif part == "audio":
       seconds = subject.seconds
-      figure = grids.curve_figure(
+      figure = attention_grids.curve_figure(
           heading, subject.wave, values, labels, look, seconds, here
       )
     elif values.ndim > 2:
       if values.ndim == 3:
         values = values[:, None]  # One frame.
-      figure = grids.grid_figure(
+      figure = attention_grids.grid_figure(
           heading, subject.frames, values, labels, look, here
       )
     else:
@@ -183,12 +183,12 @@ def show(
     source: of the weights, for titles.
   """
   if read.config.task not in SUBJECTS:
-    raise PlainError(
+    raise UserError(
         f"task {read.config.task!r} is not one of {sorted(SUBJECTS)}"
     )
   for path in inputs if "tokens" not in read.config.model else ():
     if not pathlib.Path(path).is_file():
-      raise PlainError(f"{path}: there is no such file")
+      raise UserError(f"{path}: there is no such file")
   look = Look(options.scores, options.one_scale)
   subjects = list(SUBJECTS[read.config.task](read.config, inputs))
   for i, subject in enumerate(subjects):
@@ -254,12 +254,12 @@ if __name__ == "__main__":
   def _main(inputs) -> None:
     config = command.config()
     if not inputs:
-      raise PlainError("there is no input: name files, or write a text")
+      raise UserError("there is no input: name files, or write a text")
     if not _WEIGHTS.value or not _OUTPUT.value:
-      raise PlainError("--weights=FILE|random and --output=FOLDER are needed")
+      raise UserError("--weights=FILE|random and --output=FOLDER are needed")
     if _WEIGHTS.value == "random":
       if config is None:
-        raise PlainError("random weights need --config=configs/X.py:variant")
+        raise UserError("random weights need --config=configs/X.py:variant")
       read = weights.random(config)
     else:
       read = weights.load(

@@ -26,9 +26,9 @@ import numpy as np
 import rich.console
 import rich.table
 
-from experiments import command
+from experiments.engine import command
+from experiments.engine.errors import UserError
 from experiments.task import Config
-from experiments.task import PlainError
 from experiments.train import train
 
 Row = dict[str, Any]
@@ -39,11 +39,11 @@ def combinations(config: Config) -> Iterator[dict[str, Any]]:
   """Changes to the config, by flattened key, each with each.
 
   Raises:
-    PlainError: if the config has nothing to sweep over.
+    UserError: if the config has nothing to sweep over.
   """
   sweep = config.get("sweep")
   if not sweep:
-    raise PlainError("the config has no `sweep`: {setting: (values, ...)}")
+    raise UserError("the config has no `sweep`: {setting: (values, ...)}")
   by_key = flat(sweep.to_dict())
   for values in itertools.product(*by_key.values()):
     yield dict(zip(by_key, values, strict=True))
@@ -58,7 +58,7 @@ def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:
   jax.clear_caches()
   top = best_of([folder / "metrics.jsonl"], config)
   if top is None:
-    raise PlainError(f"{folder} has no {config.best!r}")
+    raise UserError(f"{folder} has no {config.best!r}")
   return {
       "changes": changes,
       "step": top["step"],
@@ -149,7 +149,7 @@ def table(found: Found) -> rich.table.Table:
 def main() -> None:
   """Runs what is missing, then prints."""
   if _WORKDIR.value is None:
-    raise PlainError("--workdir=DIR is missing")
+    raise UserError("--workdir=DIR is missing")
   config, root = command.config(), pathlib.Path(_WORKDIR.value)
   file = config_flags.get_config_filename(flags.FLAGS["config"])
   variant = file.partition(":")[2] or pathlib.Path(file).stem

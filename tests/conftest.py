@@ -16,9 +16,11 @@ import filelock
 import pytest
 import tensorflow_datasets as tfds
 
-from scripts.attempts import last_step
+from tools.attempts import last_step
 
 ROOT = pathlib.Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+SHARED = ROOT.parent / "shared"  # Data for development; may be missing.
 # Compiling takes most of the tests' time, and what is compiled runs for
 # milliseconds: each program is compiled once, for all processes of the tests,
 # and not optimized except where a test asks for it (`optimized`).

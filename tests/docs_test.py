@@ -7,10 +7,11 @@ import shutil
 import subprocess
 import sys
 
-from conftest import ENVIRONMENT
-from conftest import recorded
-from conftest import ROOT
 import pytest
+
+from tests.conftest import ENVIRONMENT
+from tests.conftest import recorded
+from tests.conftest import ROOT
 
 MINI = {
     "--config.model.encoder.num_latents": "7",

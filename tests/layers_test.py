@@ -1,13 +1,12 @@
 """Who may import whom."""
 
 import ast
-import pathlib
 import sys
 
 from absl.testing import absltest
 from absl.testing import parameterized
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.conftest import ROOT
 
 # A folder, and what may be imported below it besides the standard library.
 RULES = {
@@ -21,11 +20,11 @@ RULES = {
         " mlxtend mwparserfromhell numpy sc2reader sentencepiece simplejpeg"
         " tensorflow_datasets"
     ),
-    "experiments/training": (
-        "experiments.training experiments.task experiments.data.pipeline"
-        " experiments.data.video"
-        " perceiver PIL etils haiku jax ml_collections numpy optax orbax rich"
-        " tensorboardX"
+    "experiments/engine": (
+        "experiments.engine experiments.task experiments.data.pipeline"
+        " experiments.data.clips.video"
+        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy optax"
+        " orbax rich tensorboardX"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

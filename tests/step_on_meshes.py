@@ -22,8 +22,8 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.build import build
-from experiments.training import sharding
+from experiments.engine import sharding
+from experiments.engine.build import build
 from scripts.benchmarks.collectives import exchanged
 
 

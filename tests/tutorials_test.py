@@ -2,13 +2,13 @@
 
 import json
 import os
-import pathlib
 
 import matplotlib
 import matplotlib.pyplot as plt
 import pytest
 
-ROOT = pathlib.Path(__file__).parents[1]
+from tests.conftest import ROOT
+
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 
 

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from experiments.build import build_network
-from experiments.build import BuiltNetwork
-from experiments.training import optim
-from experiments.training import step as step_lib
-from experiments.training.state import Model
-from experiments.training.state import TrainState
+from experiments.engine import optim
+from experiments.engine import step as step_lib
+from experiments.engine.build import build_network
+from experiments.engine.build import BuiltNetwork
+from experiments.engine.state import Model
+from experiments.engine.state import TrainState
 from perceiver import attend_by
 from perceiver import flops
 

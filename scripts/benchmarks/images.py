@@ -21,10 +21,10 @@ from typing import Any
 import cv2
 import numpy as np
 
-from experiments.data import image_augment
-from experiments.data import mixing
 from experiments.data import pipeline
-from experiments.data.image import ImageError
+from experiments.data.images import augment
+from experiments.data.images import mixing
+from experiments.data.images.image import ImageError
 from experiments.data.pipeline import Example
 
 SIZE, BATCH = 224, 32
@@ -70,7 +70,7 @@ def ours(files: Sequence[bytes]) -> Iterator[Any]:
   """Endless batches of our pipeline."""
   examples = pipeline.train(
       Files(files),
-      image_augment.train_steps(SIZE),
+      augment.train_steps(SIZE),
       batch_size=BATCH,
       seed=0,
       shard=pipeline.Shard(),

@@ -16,8 +16,8 @@ import venv
 import jax
 import rich.table
 
-from experiments import export
-from experiments.task import PlainError
+from experiments.engine import export
+from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 
 THEIRS = pathlib.Path(__file__).with_name("theirs.py")
@@ -68,7 +68,7 @@ def measure(
     a row for each kind of work: all times, memory and rates of both.
 
   Raises:
-    PlainError: if theirs cannot be installed, or a process fails.
+    UserError: if theirs cannot be installed, or a process fails.
   """
   python = prepare(environment, say)
   rows = []
@@ -105,7 +105,7 @@ def prepare(
       command += ["--extra-index-url", CPU_WHEELS]
     if subprocess.run(command).returncode:
       shutil.rmtree(environment)
-      raise PlainError(
+      raise UserError(
           f"{' '.join(wanted)} cannot be installed in {environment};"
           " --peers_environment=DIR names another that has them"
       )
@@ -117,7 +117,7 @@ def requirements() -> list[str]:
   try:
     found = importlib.metadata.requires("perceiver-io-jax") or []
   except importlib.metadata.PackageNotFoundError as error:
-    raise PlainError("install the project first: pip install -e .") from error
+    raise UserError("install the project first: pip install -e .") from error
   return [r.split(";")[0].strip() for r in found if '"bench"' in r]
 
 
@@ -212,5 +212,5 @@ def run(command: list[str]) -> dict[str, Any]:
   done = subprocess.run(command, capture_output=True, text=True)
   if done.returncode:
     last = (done.stderr.strip() or "no message").splitlines()[-1]
-    raise PlainError(f"{' '.join(command)} failed: {last}")
+    raise UserError(f"{' '.join(command)} failed: {last}")
   return json.loads(done.stdout.strip().splitlines()[-1])

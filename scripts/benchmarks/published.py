@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import rich.table
 
-from experiments.task import PlainError
-from experiments.training import record
+from experiments.engine import record
+from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 from scripts.benchmarks import peers
 from scripts.benchmarks import theirs
@@ -42,7 +42,7 @@ def measure(
     say: told of each result.
 
   Raises:
-    PlainError: if a model does not fit at all, or a process fails.
+    UserError: if a model does not fit at all, or a process fails.
   """
   rows = []  # This process leaves the device's memory to the others.
   for model in models:
@@ -57,7 +57,7 @@ def measure(
       )
       batch_size *= 2
     if not tried:
-      raise PlainError(f"{model} does not fit this device")
+      raise UserError(f"{model} does not fit this device")
     best = max(tried, key=lambda row: row["utilisation"])
     best["goal"] = GOALS.get(model, GOAL)
     best["largest_batch"] = tried[-1]["batch_size"]
@@ -75,7 +75,7 @@ def in_process(model: str, batch_size: int) -> dict[str, Any] | None:
     return None
   if done.returncode:
     last = (done.stderr.strip() or "no message").splitlines()[-1]
-    raise PlainError(f"{' '.join(command)} failed: {last}")
+    raise UserError(f"{' '.join(command)} failed: {last}")
   return json.loads(done.stdout.strip().splitlines()[-1])
 
 
@@ -136,7 +136,7 @@ def beside(
     command = [python, str(peers.THEIRS), str(file), "train", str(CALLS)]
     try:
       return peers.run([*command, *options])
-    except PlainError as error:  # It may not fit, or not compile.
+    except UserError as error:  # It may not fit, or not compile.
       return {"error": str(error)}
 
 

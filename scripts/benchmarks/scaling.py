@@ -11,10 +11,10 @@ from typing import Any
 
 import rich.table
 
-from experiments import build
 from experiments import task as task_lib
-from experiments.task import PlainError
-from experiments.training import record
+from experiments.engine import build
+from experiments.engine import record
+from experiments.engine.errors import UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +66,13 @@ def estimate(
     `bottleneck`.
 
   Raises:
-    PlainError: if the device is not known, or its rate in this dtype.
+    UserError: if the device is not known, or its rate in this dtype.
   """
   if device not in ACCELERATORS:
-    raise PlainError(f"--device={device} is not one of {sorted(ACCELERATORS)}")
+    raise UserError(f"--device={device} is not one of {sorted(ACCELERATORS)}")
   accelerator, dtype = ACCELERATORS[device], config.compute_dtype
   if accelerator.kind not in record.PEAK[dtype]:
-    raise PlainError(f"the rate of a {device} in {dtype} is not known")
+    raise UserError(f"the rate of a {device} in {dtype} is not known")
   peak = record.PEAK[dtype][accelerator.kind]
   flops = build.build_network(config).flops_per_example() * config.batch_size
   # A training step is three forward passes' worth of products.

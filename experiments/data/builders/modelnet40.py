@@ -11,7 +11,7 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data import meshes
+from experiments.data.points import meshes
 
 NUM_POINTS = 2048
 CLASSES = tuple(

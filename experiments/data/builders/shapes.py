@@ -5,8 +5,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from experiments.data import shapes
 from experiments.data.builders import modelnet40
+from experiments.data.points import shapes
 
 EACH = {"train": 400, "test": 100}  # Shapes of a kind.
 

@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 
-from experiments.data import replays
-from experiments.data.unit_features import REPLAY_UNITS
+from experiments.data.starcraft import replays
+from experiments.data.starcraft.features import REPLAY_UNITS
 
 SPLITS = ("train", "validation")
 

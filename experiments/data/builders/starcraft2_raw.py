@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from experiments.data import raw_units
-from experiments.data import replays
 from experiments.data.builders import starcraft2
-from experiments.data.documents import split_of
-from experiments.data.unit_features import CONVERTED_UNITS
+from experiments.data.starcraft import raw_units
+from experiments.data.starcraft import replays
+from experiments.data.starcraft.features import CONVERTED_UNITS
+from experiments.data.text.documents import split_of
 
 
 class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):

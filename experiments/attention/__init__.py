@@ -1,1 +1,0 @@
-"""Attention maps: of which input, which queries, and how they are drawn."""

@@ -1,0 +1,1 @@
+"""Clips of video with sound: indexes, decoding, augmentation."""

@@ -1,0 +1,320 @@
+"""Indexes of the clips that a data set's lists name, made once, in parallel.
+
+    DATA_DIR/NAME/SPLIT.array_record   a clip a record: file, classes, seconds
+    DATA_DIR/NAME/SPLIT.left_out.csv   what is left out, and why
+    DATA_DIR/NAME/SPLIT.json           classes and counts; written last
+
+A split is called as its list. Every file is opened, and all of its packets are
+read, so that what is missing, no video, or cut off is known before training. If
+this is stopped, what was looked at is not looked at again.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+# A type checker does not see that module: it is compiled.
+from array_record.python import array_record_module  # pyright: ignore
+import av
+import av.error
+
+from experiments.data.text import shards
+
+# A file whose last packet comes so many seconds too early is cut off.
+_CUT_OFF = 0.5
+_ENDINGS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
+
+
+class ListError(ValueError):
+  """What is wrong with a list of clips."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A row of a list."""
+
+  where: str
+  stems: Sequence[str]  # What its file may be called, without its ending.
+  labels: Sequence[str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probed:
+  """What a file is like."""
+
+  seconds: float = 0.0
+  has_sound: bool = False
+  reason: str = ""  # Why it is of no use.
+
+
+def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
+  """Rows of Kinetics' lists, whose files are ID_START_END in six digits.
+
+  Source: https://github.com/cvdfoundation/kinetics-dataset
+  """
+  needed = ["label", "youtube_id", "time_start", "time_end"]
+  with _opened(path) as file:
+    reader = csv.DictReader(file)
+    missing = [name for name in needed if name not in (reader.fieldnames or [])]
+    if missing:
+      raise ListError(
+          f"{path} has no column {', '.join(missing)}: Kinetics' lists have"
+          f" {','.join(needed)}, and those of test clips no labels"
+      )
+    for row in reader:
+      where = f"{path.name}, line {reader.line_num}"
+      label, name, *times = (row[name] for name in needed)
+      begin, end = _numbers(times, where)
+      stem = f"{name}_{int(begin):06d}_{int(end):06d}"
+      yield Row(where, [stem], [label])
+
+
+def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
+  """Rows of AudioSet's lists, whose files are ID_START, or ID alone.
+
+  Source: https://research.google.com/audioset/download.html
+  """
+  with _opened(path) as file:
+    reader = csv.reader(file, skipinitialspace=True)
+    for row in reader:
+      where = f"{path.name}, line {reader.line_num}"
+      if not row or row[0].startswith("#"):
+        continue
+      if len(row) != 4:
+        raise ListError(
+            f"{where} has {len(row)} columns, and not ID, start, end and labels"
+        )
+      name, begin, end, labels = row
+      begin, _ = _numbers([begin, end], where)
+      stems = [f"{name}_{begin:.3f}", f"{name}_{int(begin)}", name]
+      yield Row(where, stems, labels.split(","))
+
+
+def audioset_classes(path: pathlib.Path) -> dict[str, str]:
+  """The classes of class_labels_indices.csv by what the lists call them."""
+  needed = {"index", "mid", "display_name"}
+  with _opened(path) as file:
+    reader = csv.DictReader(file)
+    missing = needed - set(reader.fieldnames or [])
+    if missing:
+      raise ListError(f"{path} has no column {', '.join(sorted(missing))}")
+    rows = sorted(reader, key=lambda row: int(row["index"]))
+    return {row["mid"]: row["display_name"] for row in rows}
+
+
+def kinetics_classes(path: pathlib.Path) -> dict[str, str]:
+  """All labels of a list, in the order of the alphabet."""
+  labels = {label for row in kinetics_rows(path) for label in row.labels}
+  return {label: label for label in sorted(labels)}
+
+
+def prepare(
+    rows: Iterable[Row],
+    classes: Mapping[str, str],
+    videos: pathlib.Path,
+    index: pathlib.Path,
+    *,
+    min_seconds: float,
+    processes: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+  """Writes the index of a list.
+
+  Args:
+    rows: of the list.
+    classes: by their labels what they are called, in the order of their
+      numbers.
+    videos: a folder; files may be anywhere below.
+    index: DATA_DIR/NAME/SPLIT.json.
+    min_seconds: shorter clips are left out.
+    processes: that look at files; 0: one a core.
+    progress: takes how many files were looked at, and how many there are.
+
+  Returns:
+    what the index says: "clips", "without_sound", and "left_out", a count for
+    each reason.
+
+  Raises:
+    ListError: if a row is not as it should be, or no file is there.
+  """
+  files = _files(videos)
+  number = {name: i for i, name in enumerate(classes)}
+  found: list[tuple[Row, str]] = []
+  left_out: list[tuple[str, str, str]] = []
+  for row in rows:
+    file = next((files[stem] for stem in row.stems if stem in files), None)
+    if file is None:
+      left_out.append((row.where, row.stems[0], "missing"))
+    elif not all(label in number for label in row.labels):
+      left_out.append((row.where, file, "of an unknown class"))
+    else:
+      found.append((row, file))
+  if not found:
+    example = f", for example no {left_out[0][1]}.mp4" if left_out else ""
+    raise ListError(
+        f"none of the {len(left_out):,} clips of {index.stem} is below"
+        f" {videos}{example}"
+    )
+  probed = _probe_all(
+      videos, [file for _, file in found], index, processes, progress
+  )
+  records = []
+  for row, file in found:
+    what = probed[file]
+    reason = what.reason or ("short" if what.seconds < min_seconds else "")
+    if reason:
+      left_out.append((row.where, file, reason))
+    else:
+      labels = [number[label] for label in row.labels]
+      records.append((file, labels, what.seconds))
+  _write_records(index.with_suffix(".array_record"), records)
+  _write_table(index.with_suffix(".left_out.csv"), left_out)
+  reasons = sorted({reason for *_, reason in left_out})
+  summary = {
+      "root": str(videos.absolute()),
+      "clips": len(records),
+      "without_sound": sum(not probed[file].has_sound for file, *_ in records),
+      "left_out": {
+          reason: sum(other == reason for *_, other in left_out)
+          for reason in reasons
+      },
+      "classes": list(classes.values()),
+  }
+  shards.write_json(index, summary)
+  _looked_at(index).unlink()
+  return summary
+
+
+def probe(path: pathlib.Path) -> Probed:
+  """What a file is like, from one decoded frame and the times of all."""
+  try:
+    with av.open(str(path)) as container:
+      stream = container.streams.best("video")
+      if stream is None:
+        return Probed(reason="without pictures")
+      if next(container.decode(stream), None) is None:
+        return Probed(reason="empty")
+      has_sound = container.streams.best("audio") is not None
+      container.seek(0)
+      ends = {True: 0.0, False: 0.0}  # Of the pictures, and of all else.
+      for packet in container.demux():
+        if packet.pts is not None and packet.time_base is not None:
+          end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
+          is_picture = packet.stream == stream
+          ends[is_picture] = max(ends[is_picture], end)
+      begin = float((stream.start_time or 0) * (stream.time_base or 0))
+      said = (container.duration or 0) / av.time_base
+  except (av.error.FFmpegError, OSError, ValueError):
+    return Probed(reason="no video")
+  if max(ends.values()) < said - _CUT_OFF:
+    return Probed(reason="cut off")
+  return Probed(ends[True] - begin, has_sound)
+
+
+def _probe_all(
+    videos: pathlib.Path,
+    files: Sequence[str],
+    index: pathlib.Path,
+    processes: int,
+    progress: Callable[[int, int], None],
+) -> dict[str, Probed]:
+  """What each file is like; each is looked at once, even over several runs."""
+  probed = {}
+  notes = _looked_at(index)
+  notes.parent.mkdir(parents=True, exist_ok=True)
+  if notes.exists():
+    for line in notes.read_text().splitlines(keepends=True):
+      if line.endswith("\n"):
+        file, *what = json.loads(line)
+        probed[file] = Probed(*what)
+    _write_lines(notes, probed.items())
+  left = sorted(set(files) - probed.keys())
+  total = len(probed) + len(left)
+  progress(len(probed), total)
+  look = functools.partial(_probe_below, videos)
+  with notes.open("a") as log:
+    results = shards.each(look, left, processes=processes, chunk=16)
+    for file, what in zip(left, results, strict=True):
+      probed[file] = what
+      log.write(_line(file, what))
+      log.flush()
+      progress(len(probed), total)
+  return probed
+
+
+def _probe_below(videos: pathlib.Path, file: str) -> Probed:
+  return probe(videos / file)
+
+
+def _looked_at(index: pathlib.Path) -> pathlib.Path:
+  return index.with_suffix(".looked_at")
+
+
+def _line(file: str, what: Probed) -> str:
+  return json.dumps([file, *dataclasses.astuple(what)]) + "\n"
+
+
+def _write_lines(
+    path: pathlib.Path, probed: Iterable[tuple[str, Probed]]
+) -> None:
+  shards.write(path, "".join(_line(*each) for each in probed).encode())
+
+
+def _files(videos: pathlib.Path) -> dict[str, str]:
+  """Paths below a folder by their names without endings."""
+  if not videos.is_dir():
+    raise ListError(f"{videos} is not a folder")
+  files = {}
+  for folder, folders, names in os.walk(videos):
+    folders.sort()
+    for name in sorted(names):
+      stem, ending = os.path.splitext(name)
+      if ending.lower() in _ENDINGS:
+        path = os.path.relpath(os.path.join(folder, name), videos)
+        files.setdefault(stem, path)
+  return files
+
+
+def _opened(path: pathlib.Path) -> Any:
+  try:
+    return path.open(newline="", encoding="utf-8-sig")
+  except OSError as error:
+    raise ListError(f"{path}: {error.strerror}") from error
+
+
+def _numbers(texts: Iterable[str | None], where: str) -> list[float]:
+  try:
+    return [float(text or "") for text in texts]
+  except ValueError as error:
+    raise ListError(f"{where}: a time is not a number: {error}") from error
+
+
+def _write_records(
+    path: pathlib.Path, records: Iterable[tuple[str, list[int], float]]
+) -> None:
+  partial = path.with_suffix(".partial")
+  writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+  for record in records:
+    writer.write(json.dumps(record).encode())
+  writer.close()
+  partial.replace(path)
+
+
+def _write_table(
+    path: pathlib.Path, rows: Iterable[tuple[str, str, str]]
+) -> None:
+  text = io.StringIO()
+  writer = csv.writer(text)
+  writer.writerow(["row", "file", "reason"])
+  writer.writerows(rows)
+  shards.write(path, text.getvalue().encode())

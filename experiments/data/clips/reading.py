@@ -1,0 +1,191 @@
+"""Clips of video with sound: read from an index, decoded where they are.
+
+An index of a data set's files is made by `clip_index`. Nothing is unpacked: a
+clip is decoded, seeking to where it begins, whenever it is asked for.
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from array_record.python import array_record_data_source
+import av
+import av.error
+import numpy as np
+
+from experiments.data.clips import video
+from experiments.data.pipeline import Example
+from experiments.data.text import shards
+
+
+class ClipError(ValueError):
+  """A clip that cannot be read; says which file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+  """Files with their labels, by index.
+
+  Each is {"file": its path, "labels": int32 [L], the numbers of its classes,
+  "seconds": how long it is}.
+  """
+
+  classes: Sequence[str]
+  left_out: dict[str, int]  # Why, and how many rows of the list.
+  without_sound: int
+  root: pathlib.Path
+  records: Any  # JSON by index; can be pickled.
+
+  def __len__(self) -> int:
+    return len(self.records)
+
+  def __getitem__(self, index: int) -> Example:
+    file, labels, seconds = json.loads(self.records[index])
+    return {
+        "file": str(self.root / file),
+        "labels": np.array(labels, np.int32),
+        "seconds": seconds,
+    }
+
+  @property
+  def coverage(self) -> float:
+    """How much of what the list names can be read, from 0 to 1."""
+    return len(self) / (len(self) + sum(self.left_out.values()))
+
+  def note(self) -> str:
+    """What a person should know of them, in a line."""
+    left_out = [f"{count:,} {why}" for why, count in self.left_out.items()]
+    return (
+        f"{len(self):,} clips, {self.without_sound:,} of them without sound; "
+        + (f"left out: {', '.join(left_out)}" if left_out else "none left out")
+    )
+
+
+def open_clips(
+    name: str,
+    split: str,
+    data_dir: str,
+    *,
+    num_classes: int,
+    skip_missing: bool = True,
+) -> Clips:
+  """The clips of a list that was indexed.
+
+  Args:
+    name: the data set: "kinetics", "audioset" or any other.
+    split: what the list is called, such as "train" for train.csv.
+    data_dir: the folder with all data sets; "~" is the home folder.
+    num_classes: how many there must be.
+    skip_missing: whether some that the list names may be missing or damaged.
+
+  Raises:
+    FileNotFoundError: if there is no such index; says what makes it.
+    ValueError: if there are other classes; or if clips are missing and must not
+      be: says how many, and where they are listed.
+  """
+  folder = pathlib.Path(data_dir).expanduser() / name
+  file = folder / f"{split}.json"
+  if not file.exists():
+    having = sorted(path.stem for path in folder.glob("*.json"))
+    there = f"; there are {', '.join(having)}" if having else ""
+    raise FileNotFoundError(
+        f"no index {file}{there}: `python -m scripts.prepare_data {name}"
+        f" --csv={split}.csv --videos=FOLDER --data_dir={data_dir}` makes it"
+    )
+  index = shards.read_json(file)
+  if len(index["classes"]) != num_classes:
+    raise ValueError(
+        f"{file} has {len(index['classes'])} classes, and num_classes is"
+        f" {num_classes}"
+    )
+  records = f"{folder / split}.array_record[0:{index['clips']}]"
+  clips = Clips(
+      classes=index["classes"],
+      left_out=index["left_out"],
+      without_sound=index["without_sound"],
+      root=pathlib.Path(index["root"]),
+      records=array_record_data_source.ArrayRecordDataSource(records),
+  )
+  if not len(clips):
+    raise ValueError(f"{file} has no clips: {clips.note()}")
+  if clips.left_out and not skip_missing:
+    raise ValueError(
+        f"{name} {split}: only {clips.coverage:.1%} can be read"
+        f" ({clips.note()}; all in {folder / split}.left_out.csv)."
+        " skip_missing=True evaluates on those alone, and reports how many they"
+        " are"
+    )
+  return clips
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+  """Each clip `count` times, one window of time after the other.
+
+  They have "window", from 0 to `count` - 1, and "windows", the count.
+  """
+
+  clips: Any
+  count: int
+
+  def __len__(self) -> int:
+    return len(self.clips) * self.count
+
+  def __getitem__(self, index: int) -> Example:
+    clip, window = divmod(index, self.count)
+    return {**self.clips[clip], "window": window, "windows": self.count}
+
+
+def read(
+    example: Example,
+    rng: np.random.Generator,
+    *,
+    num_frames: int,
+    fps: float,
+    samples_per_frame: int,
+    where: str,
+    has_frames: bool = True,
+) -> Example:
+  """A part of a clip, its sound exactly as long as its frames.
+
+  Args:
+    example: of `Clips` or `Windows`.
+    rng: draws where a random part begins.
+    num_frames: how many frames.
+    fps: frames per second, whatever the file has.
+    samples_per_frame: of sound, of which there are `fps` times as many in a
+      second.
+    where: "random"; "center"; or "window", evenly spaced from the beginning to
+      the end by the example's "window".
+    has_frames: whether frames are decoded; without, only sound is.
+
+  Returns:
+    the example with "video": RGB, uint8 [T, Y, X, 3] in the file's own size,
+    and "audio": its first channel, float32 [T * samples_per_frame, 1] in
+    [-1, 1], silence where the file has none.
+
+  Raises:
+    ClipError: if it is too short, or cannot be decoded.
+  """
+  file = example["file"]
+  spare = max(example["seconds"] - num_frames / fps, 0.0)
+  if where == "random":
+    part = rng.uniform()
+  elif where == "center":
+    part = 0.5
+  elif where == "window":
+    part = example["window"] / max(example["windows"] - 1, 1)
+  else:
+    raise ValueError(f"where={where!r} is not random, center or window")
+  start = part * spare
+  rate = round(fps * samples_per_frame)
+  length = num_frames * samples_per_frame
+  try:
+    read = {"audio": video.read_audio(file, length, rate, start)}
+    if has_frames:
+      read["video"] = video.read_frames(file, num_frames, fps, start)
+  except (av.error.FFmpegError, ValueError) as error:
+    raise ClipError(f"{file} from {start:.2f} s on: {error}") from error
+  return {**example, **read}

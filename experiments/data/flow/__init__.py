@@ -1,0 +1,1 @@
+"""Optical flow: data sets, generated scenes, augmentation."""

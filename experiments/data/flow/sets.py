@@ -1,0 +1,224 @@
+"""The public data sets of optical flow, as they are laid out when unpacked."""
+
+import collections
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import dataclasses
+import functools
+import pathlib
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from experiments.data.flow import files as flow_files
+from experiments.data.flow.files import FlowFileError
+from experiments.data.images import image
+from experiments.data.pipeline import Example
+
+
+class Files(NamedTuple):
+  """Where a pair of frames lies, and what is known of it."""
+
+  first: pathlib.Path
+  second: pathlib.Path
+  flow: pathlib.Path
+  # Pictures that are not black where a pixel of the first frame is hidden in
+  # the second, and where its flow does not count.
+  hidden: pathlib.Path | None = None
+  invalid: pathlib.Path | None = None
+  # A flow that is known only where nothing is hidden.
+  unhidden: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Pairs:
+  """Pairs of frames with their flow, by index.
+
+  Each is {"frames": [2, Y, X, 3] in uint8, "flow": [Y, X, 2] in pixels,
+  "known": where it is, "visible": where it is and is not hidden in the second
+  frame, as far as the data set says, both [Y, X]}.
+  """
+
+  files: Sequence[Files]
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, index: int) -> Example:
+    """One pair.
+
+    Raises:
+      FileNotFoundError: if a file of it is missing.
+      ValueError: if one is broken, or they are not of one size.
+    """
+    files = self.files[index]
+    frames = [image.read(path) for path in files[:2]]
+    flow, known = flow_files.read_flow(files.flow)
+    if files.invalid:
+      known &= ~_like(known, flow_files.read_marked(files.invalid), files)
+    visible = known.copy()
+    if files.hidden:
+      visible &= ~_like(known, flow_files.read_marked(files.hidden), files)
+    if files.unhidden:
+      visible &= _like(known, flow_files.read_flow(files.unhidden)[1], files)
+    for frame in frames:
+      _like(known, frame[..., 0], files)
+    return {
+        "frames": np.stack(frames),
+        "flow": flow,
+        "known": known,
+        "visible": visible,
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Chosen:
+  """Some pairs of many."""
+
+  pairs: Any  # By index.
+  indices: Sequence[int]
+
+  def __len__(self) -> int:
+    return len(self.indices)
+
+  def __getitem__(self, index: int) -> Example:
+    return self.pairs[self.indices[index]]
+
+
+def by_size(pairs: Any) -> list[Any]:
+  """The same pairs in parts, so that the frames of each part are of one size.
+
+  Args:
+    pairs: `Pairs`, or others, by index, that are of one size.
+  """
+  if not isinstance(pairs, Pairs):
+    return [pairs]
+  found = collections.defaultdict(list)
+  for i, files in enumerate(pairs.files):
+    with Image.open(files.first) as picture:  # Reads nothing but its header.
+      found[picture.size].append(i)
+  return [Chosen(pairs, indices) for indices in found.values()]
+
+
+def _like(known: np.ndarray, other: np.ndarray, files: Files) -> np.ndarray:
+  if known.shape != other.shape:
+    raise FlowFileError(
+        f"{files.flow} is {_size(known)} pixels, and of {files.first},"
+        f" {files.second} or what lies beside them something is"
+        f" {_size(other)}"
+    )
+  return other
+
+
+def _size(array: np.ndarray) -> str:
+  return f"{array.shape[0]} × {array.shape[1]}"
+
+
+def open_pairs(name: str, data_dir: str) -> Pairs:
+  """All pairs of a data set.
+
+  Args:
+    name: of `SETS`.
+    data_dir: the folder with all data sets; "~" is the home folder.
+
+  Raises:
+    KeyError: if there is no such name.
+    FileNotFoundError: if it has no pairs; says where they should be.
+    FlowFileError: if a list of its parts does not fit.
+  """
+  if name not in SETS:
+    raise KeyError(f"{name!r} is not one of {sorted(SETS)}")
+  folder, expected, find = SETS[name]
+  root = pathlib.Path(data_dir).expanduser() / folder
+  files = list(find(root))
+  if not files:
+    raise FileNotFoundError(
+        f"no pairs of {name!r} in {root}: unpack the data set there, so that"
+        f" it has {expected}"
+    )
+  return Pairs(files)
+
+
+def _autoflow(root: pathlib.Path) -> Iterator[Files]:
+  for flow in sorted(root.glob("*/table_*/forward.flo")):
+    yield Files(flow.with_name("im0.png"), flow.with_name("im1.png"), flow)
+
+
+def _sintel(root: pathlib.Path, render: str) -> Iterator[Files]:
+  root = root / "training"
+  for flow in sorted((root / "flow").glob("*/frame_*.flo")):
+    scene, number = flow.parent.name, int(flow.stem.rpartition("_")[2])
+    first, second = (f"frame_{number + i:04d}.png" for i in (0, 1))
+    masks = (root / kind / scene / first for kind in ("occlusions", "invalid"))
+    frames = root / render / scene
+    yield Files(frames / first, frames / second, flow, *masks)
+
+
+def _kitti(root: pathlib.Path, frames: str) -> Iterator[Files]:
+  root = root / "training"
+  for flow in sorted((root / "flow_occ").glob("*_10.png")):
+    yield Files(
+        root / frames / flow.name,
+        root / frames / flow.name.replace("_10", "_11"),
+        flow,
+        unhidden=root / "flow_noc" / flow.name,
+    )
+
+
+_PARTS = "FlyingChairs_train_val.txt"
+
+
+def _chairs(root: pathlib.Path, part: str) -> Iterator[Files]:
+  flows = sorted((root / "data").glob("*_flow.flo"))
+  if not flows:
+    return
+  parts = (root / _PARTS).read_text().split()
+  if len(parts) != len(flows):
+    raise FlowFileError(
+        f"{root / _PARTS} has {len(parts)} lines, and {root / 'data'} has"
+        f" {len(flows)} flows"
+    )
+  for flow, its in zip(flows, parts, strict=True):
+    if its == part:
+      first, second = (
+          flow.with_name(flow.name.replace("_flow.flo", f"_img{i}.ppm"))
+          for i in (1, 2)
+      )
+      yield Files(first, second, flow)
+
+
+# Name: folder, what is in it, and what finds the pairs there.
+SETS: dict[str, tuple[str, str, Callable[[pathlib.Path], Iterator[Files]]]] = {
+    "autoflow": (
+        "autoflow",
+        "static_40k_png_1_of_4/table_0_batch_0/forward.flo, im0.png and"
+        " im1.png, and so on",
+        _autoflow,
+    ),
+    **{
+        f"sintel_{render}": (
+            "sintel",
+            f"training/flow and training/{render} with a folder for each scene",
+            functools.partial(_sintel, render=render),
+        )
+        for render in ("clean", "final")
+    },
+    **{
+        f"kitti_{year}": (
+            f"kitti_{year}",
+            f"training/flow_occ, training/flow_noc and training/{frames}",
+            functools.partial(_kitti, frames=frames),
+        )
+        for year, frames in (("2012", "colored_0"), ("2015", "image_2"))
+    },
+    **{
+        f"chairs_{part}": (
+            "chairs",
+            f"data/00001_flow.flo, data/00001_img1.ppm, ..., and {_PARTS}",
+            functools.partial(_chairs, part=number),
+        )
+        for part, number in (("train", "1"), ("validation", "2"))
+    },
+}

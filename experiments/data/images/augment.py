@@ -1,0 +1,186 @@
+"""Images of ImageNet as they are trained on and evaluated.
+
+Steps of a pipeline; each takes and gives {"image": RGB, uint8 [Y, X, 3], ...}.
+
+Source: Perceiver IO, appendix A, and the pipeline published with it.
+"""
+
+from collections.abc import Sequence
+import functools
+import math
+
+import cv2
+import numpy as np
+
+from experiments.data.images import bicubic
+from experiments.data.images import image as image_lib
+from experiments.data.images.randaugment import randaugment
+from experiments.data.pipeline import Example
+from experiments.data.pipeline import Step
+
+# Many images are prepared at a time: threads for each of them only wait.
+cv2.setNumThreads(0)
+
+# Of a crop: the share of the image's pixels, and width by height.
+_AREA = (0.08, 1.0)
+_ASPECT = (3 / 4, 4 / 3)
+# The share of the image's pixels that it must have in the end.
+_COVERED = 0.1
+_TRIES = 10
+
+
+def train_steps(
+    size: int, num_layers: int = 4, magnitude: float = 5.0
+) -> Sequence[Step]:
+  """From a file's content to what is trained on, but for mixing.
+
+  Args:
+    size: of the result, pixels a side.
+    num_layers: of RandAugment; 0: crops and flips only.
+    magnitude: of RandAugment, 0 to 10. Its distances are in pixels of the
+      image as it is stored, so they are for photographs: at 5 it moves an image
+      by 50 pixels.
+
+  Returns:
+    one step, which is all of them in turn, for Grain takes its time with each;
+    from {"image": what a file holds, or its pixels, "file": its name,
+    ...} to {"image": normalised, float32 [size, size, 3], ...} without "file".
+    It raises `image.ImageError`, which names the file.
+  """
+  steps = [decode, random_crop, random_flip]
+  if num_layers:
+    steps.append(
+        functools.partial(
+            randaugment, num_layers=num_layers, magnitude=magnitude
+        )
+    )
+  steps.append(functools.partial(normalised, size=size))
+  return [functools.partial(_in_turn, steps=steps)]
+
+
+def eval_steps(size: int) -> Sequence[Step]:
+  """From a file's content to what is evaluated; as `train_steps`."""
+  return [decode, centre_crop, functools.partial(normalised, size=size)]
+
+
+def _in_turn(
+    example: Example, rng: np.random.Generator, steps: Sequence[Step]
+) -> Example:
+  for step in steps:
+    example = step(example, rng)
+  return example
+
+
+def decode(example: Example, rng: np.random.Generator) -> Example:
+  """A step: the pixels of a file, in RGB, without the file's name."""
+  del rng
+  example = dict(example)
+  name = example.pop("file", "an image")
+  image = example["image"]
+  if not isinstance(image, np.ndarray):
+    image = image_lib.decode(image, name)
+  elif image.shape[2] == 1:
+    image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+  return {**example, "image": image}
+
+
+def random_crop(example: Example, rng: np.random.Generator) -> Example:
+  """A step: a rectangle as Inception was trained on; see `random_box`.
+
+  If that is the whole image, it is the square that is evaluated.
+  """
+  height, width, _ = example["image"].shape
+  top, left, y, x = random_box(height, width, rng)
+  if (y, x) == (height, width):
+    return centre_crop(example, rng)
+  return {**example, "image": example["image"][top : top + y, left : left + x]}
+
+
+def centre_crop(example: Example, rng: np.random.Generator) -> Example:
+  """A step: the square in the middle of 7/8 of the shorter side."""
+  del rng
+  height, width, _ = example["image"].shape
+  top, left, side = image_lib.centre_crop_box(height, width)
+  if not side:  # It is a single pixel wide or high: one pixel is left.
+    top, left, side = top - 1, left - 1, 1
+  square = example["image"][top : top + side, left : left + side]
+  return {**example, "image": square}
+
+
+def random_flip(example: Example, rng: np.random.Generator) -> Example:
+  """A step: as often as not, left becomes right."""
+  if rng.random() < 0.5:
+    return example
+  return {**example, "image": cv2.flip(example["image"], 1)}
+
+
+def normalised(
+    example: Example, rng: np.random.Generator, size: int
+) -> Example:
+  """A step: float32 [size, size, 3], about zero and of about one."""
+  del rng
+  image = bicubic.resize(example["image"], size, size)
+  # As rows of size * 3 numbers: numpy is slow along an axis of three.
+  rows = image.reshape(size, -1)
+  mean, scale = _of_rows(size)
+  rows -= mean
+  rows *= scale
+  return {**example, "image": image}
+
+
+@functools.cache
+def _of_rows(size: int) -> tuple[np.ndarray, np.ndarray]:
+  """What is subtracted from rows of pixels, and what they are multiplied by."""
+  mean, scale = np.float32(image_lib.MEAN), np.float32(1 / image_lib.STD)
+  return np.tile(mean, size), np.tile(scale, size)
+
+
+def random_box(
+    height: int, width: int, rng: np.random.Generator
+) -> tuple[int, int, int, int]:
+  """A random part of an image.
+
+  Its height is uniform in what leaves its area and aspect ratio in their
+  ranges, and so is its place, but for the last row and column, which
+  TensorFlow never draws.
+
+  Args:
+    height: of the image.
+    width: of the image.
+    rng: of all choices.
+
+  Returns:
+    (top, left, height, width); the whole image if no try succeeds.
+
+  Source: Szegedy et al., 2015, as `tf.image.sample_distorted_bounding_box` does
+  it for a box around the whole image.
+  """
+  least, most = (share * height * width for share in _AREA)
+  for _ in range(_TRIES):
+    aspect = rng.uniform(*_ASPECT)
+    y, x = _random_size(height, width, aspect, rng)
+    area = y * x
+    if not least <= area <= most or y > height or not 0 < x <= width:
+      continue
+    top = int(rng.integers(height - y)) if y < height else 0
+    left = int(rng.integers(width - x)) if x < width else 0
+    if area >= _COVERED * height * width:
+      return top, left, y, x
+  return 0, 0, height, width
+
+
+def _random_size(
+    height: int, width: int, aspect: float, rng: np.random.Generator
+) -> tuple[int, int]:
+  """The height and width of a part with an aspect ratio."""
+  least, most = (share * height * width for share in _AREA)
+  low, high = (round(math.sqrt(area / aspect)) for area in (least, most))
+  if round(high * aspect) > width:
+    high = int((width + 0.5 - 1e-7) / aspect)
+    high -= round(high * aspect) > width
+  high = min(high, height)
+  y = int(rng.integers(min(low, high), high, endpoint=True))
+  # Rounding may have made it a little too small or too large.
+  y += y * round(y * aspect) < least
+  y -= y * round(y * aspect) > most
+  return y, round(y * aspect)

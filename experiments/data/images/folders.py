@@ -1,0 +1,207 @@
+"""Images in folders that are their classes, on a disk or in a zip file."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+import os
+import pathlib
+from typing import Any
+import zipfile
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from experiments.data.images.image import ImageError
+
+_ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+# What the folder of a split may be called.
+_FOLDERS = {
+    "train": ("train",),
+    "validation": ("validation", "val"),
+    "test": ("test",),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+  """What files hold, their labels and their names, by index."""
+
+  place: Any  # A `_Folder` or `_Zip`.
+  names: np.ndarray  # Inside of the place, as bytes: there may be millions.
+  labels: np.ndarray  # int32
+  num_classes: int
+
+  def __len__(self) -> int:
+    return len(self.names)
+
+  def __getitem__(self, index: int) -> tuple[bytes, Sequence[int], str]:
+    """One of them.
+
+    Raises:
+      FileNotFoundError: if it is no longer there.
+      ImageError: if it is broken inside of a zip file.
+    """
+    name = os.fsdecode(self.names[index])
+    content = self.place.read(name)
+    return content, [int(self.labels[index])], f"{self.place.path}/{name}"
+
+
+def find(
+    path: pathlib.Path,
+    split: str,
+    only_split: str = "train",
+    classes: Sequence[int] | None = None,
+) -> Files | None:
+  """The images of a split.
+
+  Args:
+    path: a folder; or a zip file, without its ending or by its folder, if that
+      has no other.
+    split: "train", "validation", "test" or a slice of one.
+    only_split: which of them it is if there are only folders of classes.
+    classes: which to take, in the order of their new numbers; None: all.
+
+  Returns:
+    its files, class by class; those of a slice in a random order that is always
+    the same. The classes are those of the training set, in the order of their
+    names, or of their numbers if they are numbers. None if there is nothing.
+
+  Raises:
+    ValueError: if there is no such split, or nothing in it, or a class that is
+      not one of the training set's.
+  """
+  place = _opened(path)
+  if place is None:
+    return None
+  folders = place.folders("")
+  name = split.partition("[")[0]
+  here = {
+      s: f"{folder}/"
+      for s in _FOLDERS
+      for folder in _FOLDERS[s]
+      if folder in folders
+  } or {only_split: ""}
+  if name not in here:
+    raise ValueError(f"{place.path} has no split {name!r}, but {sorted(here)}")
+  own = set(place.folders(here[name]))
+  known = set(place.folders(here["train"])) if "train" in here else own
+  if own - known:
+    raise ValueError(
+        f"{place.path}/{here[name]}{min(own - known)} is no class of the"
+        " training set"
+    )
+  ordered = sorted(known, key=_order)
+  if classes is not None:
+    ordered = [ordered[number] for number in classes]
+  names, labels = [], []
+  for label, kind in enumerate(ordered):
+    found = place.files(f"{here[name]}{kind}/") if kind in own else []
+    names += [os.fsencode(file) for file in sorted(found)]
+    labels += [label] * len(found)
+  if not names:
+    raise ValueError(
+        f"{place.path}/{here[name]} has no folders of classes with images"
+    )
+  part = _part(split, name, len(names))
+  return Files(
+      place,
+      np.array(names)[part],
+      np.array(labels, np.int32)[part],
+      len(ordered),
+  )
+
+
+def _order(name: str) -> tuple[int, str]:
+  """So that "10" comes after "9"."""
+  return (int(name) if name.isdecimal() else -1), name
+
+
+def _part(split: str, name: str, length: int) -> np.ndarray:
+  if split == name:
+    return np.arange(length)
+  info = tfds.core.SplitInfo(name=name, shard_lengths=[length], num_bytes=0)
+  instruction = tfds.core.ReadInstruction.from_spec(split)
+  (part,) = instruction.to_absolute({name: info})
+  order = np.random.default_rng(0).permutation(length)
+  return order[part.from_ : part.to]
+
+
+def _is_image(name: str) -> bool:
+  # Not those with a dot in front, which archives of Macs are full of.
+  return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+
+
+def _opened(path: pathlib.Path) -> Any:
+  zips = [path.with_name(f"{path.name}.zip"), *sorted(path.glob("*.zip"))]
+  zips = [file for file in zips if file.is_file()]
+  folder = _Folder(path)
+  if path.is_dir() and folder.folders(""):
+    return folder
+  return _Zip(zips[0]) if len(zips) == 1 else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Folder:
+  """Files on a disk."""
+
+  path: pathlib.Path
+
+  def folders(self, inside: str) -> list[str]:
+    """Those that are directly in one, which is empty or ends with a slash."""
+    entries = os.scandir(self.path / inside)
+    return [e.name for e in entries if e.is_dir() and e.name[0] != "."]
+
+  def files(self, inside: str) -> list[str]:
+    """Images in a folder."""
+    entries = os.scandir(self.path / inside)
+    return [f"{inside}{e.name}" for e in entries if _is_image(e.name)]
+
+  def read(self, name: str) -> bytes:
+    """What a file holds."""
+    return (self.path / name).read_bytes()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zip:
+  """Files in a zip file; as `_Folder`."""
+
+  path: pathlib.Path
+
+  @functools.cached_property
+  def _archive(self) -> zipfile.ZipFile:
+    try:
+      return zipfile.ZipFile(self.path)
+    except zipfile.BadZipFile as error:
+      raise ValueError(f"{self.path} is no zip file: {error}") from error
+
+  @functools.cached_property
+  def _tree(self) -> Mapping[str, dict[str, None]]:
+    """What is in each folder, in order; folders end with a slash."""
+    tree: dict[str, dict[str, None]] = {"": {}}
+    for name in self._archive.namelist():
+      parts = name.split("/")
+      for i, part in enumerate(parts):
+        entry = f"{part}/" if i < len(parts) - 1 else part
+        if entry:
+          tree.setdefault("".join(f"{p}/" for p in parts[:i]), {})[entry] = None
+    return tree
+
+  def __getstate__(self) -> dict[str, Any]:
+    return {"path": self.path}  # Each process opens it for itself.
+
+  def folders(self, inside: str) -> list[str]:
+    return [
+        e[:-1]
+        for e in self._tree.get(inside, ())
+        if e[-1] == "/" and e[0] not in "._"
+    ]
+
+  def files(self, inside: str) -> list[str]:
+    return [f"{inside}{e}" for e in self._tree.get(inside, ()) if _is_image(e)]
+
+  def read(self, name: str) -> bytes:
+    try:
+      return self._archive.read(name)
+    except zipfile.BadZipFile as error:
+      raise ImageError(f"{self.path}/{name} is broken: {error}") from error

@@ -1,0 +1,1 @@
+"""Point clouds: meshes and generated shapes."""

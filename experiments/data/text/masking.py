@@ -1,0 +1,179 @@
+"""Masked language modelling's examples: cropped text with words hidden.
+
+Source: Perceiver IO, appendix F.
+"""
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+import grain
+import numpy as np
+
+from experiments.data.pipeline import Example
+from experiments.data.text.tokenizers import BOS
+from experiments.data.text.tokenizers import MASK
+from experiments.data.text.tokenizers import padded
+from experiments.data.text.tokenizers import Tokenizer
+
+DOCUMENTS = 10  # That are joined before cropping.
+SHARE = 0.15  # Of the words, that is hidden.
+# As if each id had been seen so often after every other, as in all the text.
+_PRIOR = 10.0
+
+
+def in_tens(documents: Any, seed: int) -> grain.MapDataset:
+  """Texts of ten documents each, in random order, without end.
+
+  Args:
+    documents: bytes, by index.
+    seed: of the order, which is another one in every pass.
+
+  Returns:
+    {"text": documents with line breaks between them}.
+  """
+  shuffled = grain.MapDataset.source(documents).seed(seed).shuffle().repeat()
+  return shuffled.batch(DOCUMENTS, batch_fn=_joined)
+
+
+def _joined(documents: Sequence[bytes]) -> dict[str, bytes]:
+  return {"text": b"\n".join(documents)}
+
+
+def cropped(
+    example: Example,
+    rng: np.random.Generator,
+    tokenizer: Tokenizer,
+    length: int,
+) -> Example:
+  """A random part of the text, as ids.
+
+  Args:
+    example: "text", in UTF-8.
+    rng: of where the part begins.
+    tokenizer: what makes ids of it.
+    length: ids; a shorter text is padded.
+
+  Returns:
+    "tokens" and "mask", [length]; the mask is False where there is padding.
+  """
+  text, longest = example["text"], length * tokenizer.most_bytes
+  start = rng.integers(max(len(text) - longest, 0) + 1)
+  ids = tokenizer.encode(text[start : start + longest])[:length]
+  tokens, mask = padded(ids, length)
+  return {"tokens": tokens, "mask": mask}
+
+
+def hidden(
+    example: Example,
+    rng: np.random.Generator,
+    tokenizer: Tokenizer,
+    most: int,
+) -> Example:
+  """Hides 15 % of the words, all ids of each, and says what stood there.
+
+  A word is what stands between white space, for bytes and pieces alike.
+
+  Args:
+    example: "tokens" and "mask".
+    rng: of the choice of words.
+    tokenizer: what made the tokens.
+    most: ids to hide; words that would be too many stay.
+
+  Returns:
+    "tokens" with MASK in them, "mask", and, [most] long and filled up with
+    zeros: "positions" of what is hidden, in order, the "targets" that stood
+    there, and their "weights", 1 or 0.
+  """
+  tokens = example["tokens"]
+  (positions,) = np.nonzero(_chosen(tokens, rng, tokenizer, most))
+  rest = (0, most - len(positions))
+  masked = tokens.copy()
+  masked[positions] = MASK
+  return {
+      "tokens": masked,
+      "mask": example["mask"],
+      "positions": np.pad(positions.astype(np.int32), rest),
+      "targets": np.pad(tokens[positions], rest),
+      "weights": np.pad(np.ones(len(positions), np.float32), rest),
+  }
+
+
+def _chosen(
+    tokens: np.ndarray, rng: np.random.Generator, tokenizer: Tokenizer, most
+) -> np.ndarray:
+  """Which ids are those of chosen words."""
+  in_word = tokenizer.in_word[tokens]
+  first = np.ones(len(tokens), bool)
+  first[1:] = ~in_word[:-1] | tokenizer.opens_word[tokens[1:]]
+  first &= in_word
+  word = np.cumsum(first) - 1  # White space: the word before it, or -1.
+  count = word[-1] + 1
+  sizes = np.bincount(word[in_word], minlength=count)
+  order = rng.permutation(count)[: round(SHARE * count) or 1]
+  is_chosen = np.zeros(count + 1, bool)  # The last one is never chosen.
+  is_chosen[order[np.cumsum(sizes[order]) <= most]] = True
+  return is_chosen[word] & in_word
+
+
+@dataclasses.dataclass(frozen=True)
+class Guesses:
+  """A step: what a guess from counts costs, to compare a model with.
+
+  "unigram" knows how frequent each hidden id is; "left" also sees the id on its
+  left, in the text as it is given: with words hidden.
+  """
+
+  frequency: np.ndarray  # Of each id among hidden ones; the sum is 1.
+  pairs: np.ndarray  # left × vocabulary + hidden id, sorted
+  pair_counts: np.ndarray
+  left_counts: np.ndarray  # Of each id, on the left of a hidden one.
+  after: np.ndarray  # The most frequent hidden id after each.
+
+  @classmethod
+  def counted(cls, batches: Iterable[Example], vocabulary: int) -> "Guesses":
+    """From batches of what `hidden` gives."""
+    parts = [_seen(batch) for batch in batches]
+    left, target = np.concatenate(parts, axis=1)
+    counts = np.bincount(target, minlength=vocabulary) + 1.0
+    pairs, pair_counts = np.unique(
+        left.astype(np.int64) * vocabulary + target, return_counts=True
+    )
+    after = np.full([vocabulary], counts.argmax())
+    by_count = np.argsort(pair_counts, kind="stable")
+    # The last write of each id stays: that of the most frequent pair.
+    after[pairs[by_count] // vocabulary] = pairs[by_count] % vocabulary
+    return cls(
+        frequency=counts / counts.sum(),
+        pairs=pairs,
+        pair_counts=pair_counts,
+        left_counts=np.bincount(left, minlength=vocabulary),
+        after=after,
+    )
+
+  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+    """Adds "unigram_nats", "unigram_right", "left_nats" and "left_right"."""
+    del rng
+    left, target = _seen({name: x[None] for name, x in example.items()})
+    frequency = self.frequency[target]
+    pair = left.astype(np.int64) * len(self.frequency) + target
+    at = np.minimum(np.searchsorted(self.pairs, pair), len(self.pairs) - 1)
+    seen = np.where(self.pairs[at] == pair, self.pair_counts[at], 0)
+    chance = (seen + _PRIOR * frequency) / (self.left_counts[left] + _PRIOR)
+    best = self.frequency.argmax()
+    return {
+        **example,
+        "unigram_nats": np.float32(-np.log(frequency).sum()),
+        "unigram_right": np.float32((target == best).sum()),
+        "left_nats": np.float32(-np.log(chance).sum()),
+        "left_right": np.float32((target == self.after[left]).sum()),
+    }
+
+
+def _seen(batch: Example) -> np.ndarray:
+  """The ids on the left of hidden ones, and those, [2, hidden]."""
+  rows, columns = np.nonzero(batch["weights"])
+  positions = batch["positions"][rows, columns]
+  left = np.where(positions, batch["tokens"][rows, positions - 1], BOS)
+  return np.stack([left, batch["targets"][rows, columns]])

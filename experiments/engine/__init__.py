@@ -1,0 +1,1 @@
+"""The engine: what trains, evaluates and starts any task."""

@@ -1,0 +1,242 @@
+"""From a config to all that can be made of it without data."""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import functools
+import importlib
+import importlib.util
+from typing import Any
+
+import haiku as hk
+import jax
+from jax.sharding import Mesh
+import optax
+
+from experiments import task as task_lib
+from experiments.engine import optim
+from experiments.engine import sharding
+from experiments.engine import state as state_lib
+from experiments.engine import step as step_lib
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
+from experiments.engine.state import TrainState
+from perceiver import attend_by
+from perceiver import flops
+from perceiver import Grid
+from perceiver.kernels.softmax import attended_by
+
+
+def load(config: task_lib.Config) -> task_lib.Task:
+  """The task that `config.task` names, built from the config.
+
+  Raises:
+    UserError: if there is no such task, the config does not fit it, or it is a
+      model without training.
+  """
+  module = _module(config)
+  if not hasattr(module, "task"):
+    raise UserError(
+        f"{module.__name__.replace('.', '/')}.py has a model and no training"
+        " yet"
+    )
+  with user_errors(f"the config of task {config.task!r}"):
+    return module.task(config)
+
+
+def load_network(config: task_lib.Config) -> task_lib.Network:
+  """The model alone of the task that `config.task` names.
+
+  Raises:
+    UserError: if there is no such task, or the config does not fit it.
+  """
+  module = _module(config)
+  with user_errors(f"the config of task {config.task!r}"):
+    make = module.network if hasattr(module, "network") else module.task
+    return make(config)
+
+
+def _module(config: task_lib.Config) -> Any:
+  module = f"experiments.{config.task}"
+  if importlib.util.find_spec(module) is None:
+    raise UserError(
+        f"config.task = {config.task!r}: there is no {module.replace('.', '/')}"
+        ".py."
+    )
+  return importlib.import_module(module)
+
+
+@dataclasses.dataclass(frozen=True)
+class BuiltNetwork:
+  """A model, and the shapes of all that it holds; no memory is used."""
+
+  example: Mapping[str, jax.ShapeDtypeStruct]
+  net: hk.TransformedWithState
+  start: Callable[[], Model]  # Draws its parameters; for jit.
+  like: Model  # Their shapes, and those of its state.
+
+  def parameters(self) -> int:
+    """Numbers that are learned."""
+    return flops.count_parameters(self.like.params)
+
+  def flops_by_part(self) -> Mapping[str, int]:
+    """FLOPs of the forward pass of one example: part -> FLOPs."""
+    with attend_by("plain"):  # What an accelerator's kernel does, none sees.
+      return flops.flops_by_part(self._forward, self.like, self.batch_like(1))
+
+  def flops_per_example(self) -> int:
+    """FLOPs of the forward pass of one example."""
+    return sum(self.flops_by_part().values())
+
+  def attention(self, batch_size: int) -> Mapping[str, str]:
+    """What computes attention here: module -> implementation, N × M."""
+    with attended_by() as taken:
+      jax.eval_shape(self._forward, self.like, self.batch_like(batch_size))
+    return taken
+
+  def batch_like(self, batch_size: int) -> Mapping[str, jax.ShapeDtypeStruct]:
+    """The shapes of a batch."""
+    return {
+        name: jax.ShapeDtypeStruct((batch_size, *x.shape), x.dtype)
+        for name, x in self.example.items()
+    }
+
+  def _forward(self, model, batch):
+    return self.net.apply(*model, jax.random.key(0), batch, False)
+
+
+def build_network(config: task_lib.Config) -> BuiltNetwork:
+  """Builds the model of a config; its task need not be trainable.
+
+  Raises:
+    UserError: if the config does not fit the model.
+  """
+  return _built(load_network(config), config)
+
+
+def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
+  net = state_lib.make_net(
+      network.forward,
+      config.compute_dtype,
+      config.attention,
+      config.start.nearby,
+      {name: Grid(**grid) for name, grid in config.start.grids.items()},
+  )
+  start = functools.partial(
+      state_lib.initial_model, net, network.example, config.seed
+  )
+  with user_errors("the model"):
+    return BuiltNetwork(network.example, net, start, jax.eval_shape(start))
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+  """A task with its network, its optimizer, and where its arrays will live."""
+
+  config: task_lib.Config
+  task: task_lib.Task
+  layout: sharding.Layout
+  steps: int
+  network: BuiltNetwork
+  schedule: optax.Schedule
+  optimizer: optax.GradientTransformation
+  start: Callable[[], TrainState]
+  like: TrainState  # Shapes and shardings of the state.
+
+  @property
+  def mesh(self) -> Mesh:
+    """The devices."""
+    return self.layout.mesh
+
+  @property
+  def net(self) -> hk.TransformedWithState:
+    """The forward function as a pair (init, apply)."""
+    return self.network.net
+
+  def initial_state(self) -> TrainState:
+    """A state to start from, already where it will live."""
+    return jax.jit(self.start, out_shardings=self.shardings())()
+
+  def train_step(self):
+    """The compiled step (state, global batch) -> (state, scalars)."""
+    step = step_lib.make_train_step(
+        self.net,
+        self.task.loss,
+        self.optimizer,
+        seed=self.config.seed,
+        accumulate=self.config.accumulate,
+        skip_nonfinite=self.config.skip_nonfinite,
+    )
+    return step_lib.compile_train_step(step, self.shardings(), self.layout)
+
+  def shardings(self) -> Any:
+    """Where each array of the state lives."""
+    return jax.tree.map(lambda x: x.sharding, self.like)
+
+
+def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
+  """Builds what the config describes, on the first so many devices or on all.
+
+  Nothing is computed: whatever is wrong with the config shows here.
+
+  Raises:
+    UserError: if the config does not fit the task, the model or the devices.
+  """
+  task = load(config)
+  with user_errors("the config"):
+    splits = dict(config.mesh)
+    mesh = sharding.make_mesh(num_devices, splits.pop("elements"))
+    split_from = splits.pop("split_from")
+    layout = sharding.Layout(mesh, **splits)
+  steps = number_of_steps(config, *mesh.devices.shape)
+  with user_errors("the config"):
+    schedule = optim.make_schedule(config.schedule, steps)
+    optimizer = optim.make_optimizer(
+        config.optimizer, schedule, config.max_grad_norm
+    )
+  network = _built(task, config)
+  start = functools.partial(
+      state_lib.initial_state,
+      network.net,
+      optimizer,
+      task.example,
+      config.seed,
+  )
+  shapes = jax.eval_shape(start)
+  return Built(
+      config=config,
+      task=task,
+      layout=layout,
+      steps=steps,
+      network=network,
+      schedule=schedule,
+      optimizer=optimizer,
+      start=start,
+      like=sharding.with_shardings(shapes, mesh, split_from),
+  )
+
+
+def number_of_steps(
+    config: task_lib.Config, groups: int, devices: int = 1
+) -> int:
+  """Steps of a run.
+
+  Raises:
+    UserError: if the groups, of so many devices each, do not divide the batch,
+      or there is no step.
+  """
+  batch_size, parts = config.batch_size, groups * config.accumulate
+  if batch_size < 1 or parts < 1 or batch_size % parts:
+    of = "devices" if devices == 1 else f"groups of {devices} devices"
+    raise UserError(
+        f"batch_size {batch_size} does not divide evenly among {groups} {of} ×"
+        f" {config.accumulate} accumulated parts"
+    )
+  steps = config.train_examples // batch_size
+  if steps < 1:
+    raise UserError(
+        f"train_examples {config.train_examples} is less than one batch of"
+        f" {batch_size}"
+    )
+  return steps

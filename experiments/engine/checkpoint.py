@@ -1,0 +1,329 @@
+"""Checkpoints that survive: a kill at any moment, a full disk, damaged files.
+
+A checkpoint holds the model, the rest of the training state, the config, and a
+checksum of every array, which restoring compares. The position in the data is
+the step: nothing in a checkpoint depends on the number of devices, processes or
+workers.
+"""
+
+from collections.abc import Mapping
+import json
+import os
+from typing import Any
+
+from etils import epath
+import jax
+from jax.experimental import multihost_utils
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers
+
+from experiments.engine import storage
+from experiments.engine import workdir as workdir_lib
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
+from experiments.engine.state import TrainState
+
+
+class Checkpoints:
+  """The checkpoints of one run, in PLACE/STEP."""
+
+  def __init__(
+      self,
+      place: str | os.PathLike[str],
+      config: Mapping[str, Any] | None = None,
+      keep: int = 2,
+      best: str | None = None,
+      best_is_largest: bool = True,
+      note=print,
+      read_only: bool = False,
+  ):
+    """Opens the folder.
+
+    Args:
+      place: a folder, or a URL that `storage.place` knows.
+      config: what the run is made of; saved with every checkpoint.
+      keep: how many of the newest checkpoints stay.
+      best: the metric whose best checkpoint stays too; None: no such one.
+      best_is_largest: whether more of that metric is better.
+      note: called with a line when a person should know something.
+      read_only: leave everything as it is, for a run may be writing there.
+
+    Raises:
+      UserError: if the place cannot be used, or has another run's checkpoints.
+    """
+    self._note = note
+    self._config = config
+    policies: list[Any] = [checkpoint_managers.LatestN(keep)]
+    best_fn = None
+    if best is not None:
+      best_fn = lambda metrics: metrics[best]
+      policies.append(
+          checkpoint_managers.BestN(
+              get_metric_fn=best_fn,
+              reverse=not best_is_largest,
+              n=1,
+              keep_checkpoints_without_metrics=False,
+          )
+      )
+    self._best = best
+    self._folder = storage.place(place)
+    if read_only and not self._folder.is_dir():
+      raise UserError(f"there are no checkpoints in {self._folder}")
+    if config is not None:
+      self._check_owner(config)
+    handlers: Any = {
+        "model": ocp.StandardCheckpointHandler(),
+        "rest": ocp.StandardCheckpointHandler(),
+        "about": ocp.JsonCheckpointHandler(),
+    }
+    self._manager = ocp.CheckpointManager(
+        self._folder,
+        options=ocp.CheckpointManagerOptions(
+            preservation_policy=checkpoint_managers.AnyPreservationPolicy(
+                policies
+            ),
+            best_fn=best_fn,
+            best_mode="max" if best_is_largest else "min",
+            atomicity_options=storage.atomicity(self._folder),
+            cleanup_tmp_directories=not read_only,
+            read_only=read_only,
+        ),
+        item_handlers=handlers,
+    )
+
+  def save(
+      self, state: TrainState, metrics: Mapping[str, float] | None = None
+  ) -> None:
+    """Starts to write a checkpoint; returns once the arrays may change again.
+
+    Raises:
+      OSError, ValueError: if the one before could not be written.
+    """
+    step = int(state.step)
+    if step in self._manager.all_steps():
+      return
+    if metrics is not None and self._best not in metrics:
+      metrics = None
+    checksums = {k: int(v) for k, v in _checksums(state).items()}
+    self._manager.save(
+        step,
+        args=ocp.args.Composite(
+            model=ocp.args.StandardSave(state.model._asdict()),
+            rest=ocp.args.StandardSave(_rest(state)),
+            about=ocp.args.JsonSave(
+                {"checksums": checksums, "config": self._config}
+            ),
+        ),
+        metrics=metrics,
+    )
+
+  def restore(self, like: TrainState) -> TrainState | None:
+    """The newest checkpoint that is whole; None if there is none at all.
+
+    Those that are newer, and damaged, are reported and moved aside.
+
+    Args:
+      like: shapes and shardings of the state; the saved one's may have been
+        others.
+
+    Raises:
+      UserError: if there are checkpoints and none can be read.
+    """
+    damaged: list[tuple[int, str]] = []
+    for step in sorted(self._manager.all_steps(), reverse=True):
+      state, problem = self._try(step, like)
+      if state is not None:
+        self._move_aside(damaged)
+        return state
+      damaged.append((step, problem))
+    if damaged:
+      reasons = "; ".join(f"{step}: {problem}" for step, problem in damaged)
+      raise UserError(f"no checkpoint in {self._folder} can be read: {reasons}")
+    return None
+
+  def restore_model(self, like: Model, which: str = "latest"):
+    """A model to evaluate, with the step that it was saved at.
+
+    Args:
+      like: shapes and shardings of the model.
+      which: "latest", "best", or a step.
+
+    Raises:
+      UserError: if there is no such checkpoint, or it cannot be read.
+    """
+    step = self._find(which)
+    try:
+      self._check_shapes(step, like)
+      restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+              model=ocp.args.StandardRestore(like._asdict()),
+              about=ocp.args.JsonRestore(),
+          ),
+      )
+      model = Model(**restored["model"])
+      problem = _difference(_checksums(model), restored["about"]["checksums"])
+    except UserError:
+      raise
+    except Exception as error:  # Whatever the libraries raise at bad files.
+      raise UserError(f"{self._folder / str(step)}: {_line(error)}") from error
+    if problem:
+      raise UserError(f"{self._folder / str(step)}: {problem}")
+    return model, step
+
+  def last_good(self) -> str:
+    """Names the newest finished checkpoint, for messages."""
+    self._manager.wait_until_finished()
+    step = self._manager.latest_step()
+    return "none" if step is None else str(self._folder / str(step))
+
+  def wait(self) -> None:
+    """Returns when everything is written.
+
+    Raises:
+      OSError, ValueError: if something could not be.
+    """
+    self._manager.wait_until_finished()
+
+  def close(self) -> None:
+    """Finishes what is being written."""
+    self._manager.close()
+
+  def _check_owner(self, config: Mapping[str, Any]) -> None:
+    """Compares with the newest checkpoint whose config can be read."""
+    steps = [int(p.name) for p in _listed(self._folder) if p.name.isdigit()]
+    for step in sorted(steps, reverse=True):
+      file = self._folder / str(step) / "about" / "metadata"
+      try:
+        theirs = json.loads(file.read_text())["config"]
+      except (OSError, ValueError, KeyError):
+        continue  # Restoring says what is damaged.
+      differences = list(workdir_lib.differences(theirs, config))
+      if differences:
+        raise UserError(
+            f"{self._folder} has checkpoints of another config:"
+            f" {'; '.join(differences)}. Take another --config.run.checkpoints."
+        )
+      return
+
+  def _find(self, which: str) -> int:
+    steps = sorted(self._manager.all_steps())
+    if not steps:
+      raise UserError(f"there is no checkpoint in {self._folder}")
+    if which == "latest":
+      return steps[-1]
+    if which == "best":
+      best = self._manager.best_step()
+      if best is None or self._manager.metrics(best) is None:
+        raise UserError(f"no checkpoint in {self._folder} was evaluated")
+      return best
+    if which not in map(str, steps):
+      raise UserError(f"{self._folder} has steps {steps}, not {which!r}")
+    return int(which)
+
+  def _check_shapes(self, step: int, like: Model) -> None:
+    saved = _shapes(self._manager.item_metadata(step)["model"])
+    wanted = _shapes(like._asdict())
+    wrong = [
+        f"{path} is {saved.get(path)} there and {wanted.get(path)} here"
+        for path in sorted(saved.keys() | wanted.keys())
+        if saved.get(path) != wanted.get(path)
+    ]
+    if wrong:
+      raise UserError(
+          f"{self._folder / str(step)} is another model's, {len(wrong)} arrays"
+          f" differ: {'; '.join(wrong[:10])}"
+      )
+
+  def _try(self, step, like):
+    """(state, "") if every process could read the checkpoint whole."""
+    state, problem = None, ""
+    try:
+      self._check_shapes(step, like.model)
+      restored = self._manager.restore(
+          step,
+          args=ocp.args.Composite(
+              model=ocp.args.StandardRestore(like.model._asdict()),
+              rest=ocp.args.StandardRestore(_rest(like)),
+              about=ocp.args.JsonRestore(),
+          ),
+      )
+      state = TrainState(model=Model(**restored["model"]), **restored["rest"])
+      problem = _difference(_checksums(state), restored["about"]["checksums"])
+    except UserError:
+      raise
+    except Exception as error:  # Whatever the libraries raise at bad files.
+      problem = _line(error)
+    if jax.process_count() > 1:
+      all_good = multihost_utils.process_allgather(np.asarray(not problem))
+      if not np.all(all_good):
+        problem = problem or "another process could not read it"
+    return (None, problem) if problem else (state, "")
+
+  def _move_aside(self, damaged) -> None:
+    if not damaged:
+      return
+    for step, problem in damaged:
+      path = self._folder / str(step)
+      aside = path.with_name(f"damaged-{step}")
+      self._note(
+          f"checkpoint {path} is damaged ({problem}); moved to {aside.name},"
+          " and the one before it is used"
+      )
+      if jax.process_index() == 0:
+        storage.move(path, aside)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices("moved damaged checkpoints aside")
+    self._manager.reload()
+
+
+def _listed(folder: epath.Path) -> list[epath.Path]:
+  return list(folder.iterdir()) if folder.is_dir() else []
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  leaves = jax.tree_util.tree_leaves_with_path(tree)
+  return {
+      jax.tree_util.keystr(path, simple=True, separator="/"): tuple(x.shape)
+      for path, x in leaves
+  }
+
+
+def _rest(state: TrainState) -> dict[str, Any]:
+  rest = state._asdict()
+  del rest["model"]
+  return rest
+
+
+@jax.jit
+def _checksums(tree) -> dict[str, jax.Array]:
+  """By path, the sum of each array's bits as unsigned words, modulo 2³²."""
+
+  def checksum(x):
+    if x.dtype == jnp.bool_:
+      x = x.astype(jnp.uint8)
+    words = jnp.dtype(f"uint{8 * x.dtype.itemsize}")
+    x = jax.lax.bitcast_convert_type(x, words)
+    return jnp.sum(x.astype(jnp.uint32), dtype=jnp.uint32)
+
+  if isinstance(tree, Model):
+    tree = {"model": tree}
+  else:
+    tree = tree._asdict()
+  return {
+      jax.tree_util.keystr(path): checksum(x)
+      for path, x in jax.tree_util.tree_leaves_with_path(tree)
+  }
+
+
+def _difference(found, saved: Mapping[str, int]) -> str:
+  wrong = [path for path, value in found.items() if int(value) != saved[path]]
+  return f"{len(wrong)} arrays changed, the first {wrong[0]}" if wrong else ""
+
+
+def _line(error: Exception) -> str:
+  """The gist of an error that may have a page of text."""
+  text = " ".join(str(error).split())
+  return f"{type(error).__name__}: {text[:200]}"

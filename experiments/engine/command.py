@@ -1,0 +1,206 @@
+"""What every command does first: flags, the config, the other processes.
+
+What a person got wrong ends in one line that says so and exit code 2.
+"""
+
+from collections.abc import Callable
+import contextlib
+import errno
+import os
+import sys
+from typing import Any, NoReturn
+
+from absl import app
+from absl import flags
+from absl import logging
+import jax
+from ml_collections import config_flags
+
+from experiments.engine import job
+from experiments.engine.errors import UserError
+
+CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "file.py[:variant]; --config.key=value changes a key"
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator",
+    None,
+    "HOST:PORT of process 0, to run in several processes; auto: JAX finds them",
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
+_CACHE = flags.DEFINE_string(
+    "compilation_cache",
+    "~/.cache/perceiver/compiled",
+    "where compiled programs are kept for the next run; empty: nowhere",
+)
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
+_LOST_AFTER = flags.DEFINE_float(
+    "lost_after",
+    60.0,
+    "seconds without a sign of life after which a process is lost; all end",
+    lower_bound=1.0,
+)
+
+
+def run(main: Callable[[], int | None], needs_config: bool = True) -> None:
+  """Runs a command: parses its flags, joins the other processes, calls it.
+
+  What it returns is the exit code.
+  """
+
+  def without_arguments(arguments):
+    if arguments:
+      fail(f"unexpected arguments: {' '.join(arguments)}")
+    return main()
+
+  run_with_arguments(without_arguments, needs_config)
+
+
+def run_with_arguments(
+    main: Callable[[list[str]], int | None], needs_config: bool = False
+) -> None:
+  """Runs a command that takes words besides flags."""
+
+  def guarded(argv):
+    with plain_errors():
+      if needs_config and CONFIG.value is None:
+        raise UserError("--config=configs/FILE.py[:variant] is missing")
+      _keep_compiled()
+      join_processes()
+    with job.together(), plain_errors():
+      return main(argv[1:])
+
+  logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
+  app.run(guarded, flags_parser=_parse)
+
+
+def fail(message: str) -> NoReturn:
+  """Ends the process, and the others of its job, with one line."""
+  line = " ".join(message.split())
+  _say(line)
+  job.failed(line, 2)
+  sys.exit(2)
+
+
+@contextlib.contextmanager
+def plain_errors():
+  """Turns errors that a person can do something about into one line."""
+  try:
+    yield
+  except (UserError, FileNotFoundError) as error:
+    fail(str(error))
+  except Exception as error:
+    reason = _no_space(error)
+    if reason is None:
+      raise
+    _say(reason)
+    job.failed(reason, 1)
+    os._exit(1)  # What else wants to write at exit would only fail again.
+
+
+def _say(line: str) -> None:
+  try:
+    print(f"error: {line}", file=sys.stderr, flush=True)
+  except OSError:  # A file on a full disk; Python would try again at its end.
+    sys.stderr = open(os.devnull, "w")
+
+
+def join_processes() -> None:
+  """Joins the job's other processes; alone, does nothing.
+
+  They are found from the flags --coordinator, --num_processes, --process_id; or
+  from JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID; or from what
+  SLURM, Kubernetes or a TPU pod say.
+
+  Raises:
+    UserError: if what is said of them is not whole, or they do not come.
+  """
+  env = os.environ.get
+  address = _COORDINATOR.value or env("JAX_COORDINATOR_ADDRESS")
+  if address == "auto":
+    _join()
+  elif address:
+    try:
+      count = _NUM_PROCESSES.value or int(os.environ["JAX_NUM_PROCESSES"])
+      index = _PROCESS_ID.value
+      if index is None:
+        index = int(os.environ["JAX_PROCESS_ID"])
+    except (KeyError, ValueError) as error:
+      raise UserError(
+          "--coordinator needs --num_processes and --process_id, or"
+          f" JAX_NUM_PROCESSES and JAX_PROCESS_ID ({error})"
+      ) from error
+    _join(address, count, index)
+  elif (
+      int(env("SLURM_NTASKS", "1")) > 1
+      and "SLURM_STEP_NODELIST" in os.environ
+      or "JOB_COMPLETION_INDEX" in os.environ
+      or "," in env("TPU_WORKER_HOSTNAMES", "")
+  ):
+    _join()
+
+
+def _keep_compiled() -> None:
+  """Lets JAX keep what it compiles; its own variable says where before us."""
+  if _CACHE.value and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    folder = os.path.expanduser(_CACHE.value)
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _join(*how) -> None:
+  more = {}
+  if how and "KUBERNETES_SERVICE_HOST" in os.environ:
+    # JAX would ask Kubernetes for what it has been told already.
+    more["cluster_detection_method"] = "deactivate"
+  try:
+    job.join(*how, lost_after=_LOST_AFTER.value, **more)
+  except (RuntimeError, ValueError) as error:
+    message = f"the other processes cannot be joined: {error}"
+    raise UserError(message) from error
+
+
+def _parse(argv: list[str]) -> list[str]:
+  """Flags; an unknown config file, variant, key or value is one line."""
+  app.define_help_flags()
+  try:
+    return flags.FLAGS(argv)
+  except (
+      flags.Error,
+      AttributeError,
+      ImportError,
+      KeyError,
+      OSError,
+      TypeError,
+      ValueError,
+  ) as error:
+    text = str(error.args[0] if isinstance(error, KeyError) else error)
+    if "Traceback" in text:  # A config file's own error; the gist is last.
+      text = text.strip().splitlines()[-1]
+    if text[:1] == text[-1:] == "'":  # The representation of a string.
+      text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
+    fail(text)
+
+
+def _no_space(error: BaseException | None) -> str | None:
+  """A line for a full disk or an unwritable folder, at any depth of causes."""
+  reasons = {
+      errno.ENOSPC: "the disk is full",
+      errno.EDQUOT: "the disk quota is used up",
+      errno.EFBIG: "a file may not grow further",
+      errno.EACCES: "permission denied",
+      errno.EROFS: "the file system is read-only",
+      errno.ENOTDIR: "not a folder",
+  }
+  while error is not None:
+    for code, reason in reasons.items():
+      same = isinstance(error, OSError) and error.errno == code
+      if same or os.strerror(code).lower() in str(error).lower():
+        return f"stopped, {reason}: {' '.join(str(error).split())}"
+    error = error.__cause__ or error.__context__
+  return None
+
+
+def config() -> Any:
+  """The config of this command, with its changes; a typo in it is refused."""
+  return CONFIG.value

@@ -1,0 +1,312 @@
+"""The other processes of a job: if one is lost or fails, all end and say so.
+
+Every process shows again and again that it is alive, in the key-value store of
+JAX's coordinator, which process 0 hosts. Process 0 watches all others, and they
+watch it. A process that fails leaves its last line there. Both is done by
+threads, for the main thread of a process hangs where another one is missing.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import io
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from typing import Any, NoReturn, TextIO
+
+import jax
+from jax._src import distributed  # The store has no public name.
+
+from experiments.engine import last_words
+
+ALIVE = "perceiver/alive/"
+SEEN = "perceiver/seen/"
+VERDICT = "perceiver/verdict"
+TICKS = 20  # In the time after which a process is lost.
+# What errors speak of, of whatever type, that another process's end causes.
+OF_ANOTHER = (
+    "barrier",
+    "connection",
+    "coordination",
+    "gloo",
+    "nccl",
+    "unavailable",
+)
+NO_LIMIT = 10**9  # Milliseconds, 11 days.
+
+_job: "_Job | None" = None
+
+
+def join(*how: Any, lost_after: float, **more: Any) -> None:
+  """Joins the other processes and watches them.
+
+  Args:
+    *how: process 0's HOST:PORT, how many they are, and which this is; nothing
+      if JAX is to find out.
+    lost_after: seconds without a sign of life after which a process is lost.
+    **more: for `jax.distributed.initialize`.
+
+  Raises:
+    RuntimeError, ValueError: if they cannot be joined.
+  """
+  global _job
+  words = _LastWords()
+  if how:
+    names = ("coordinator", "processes", "process")
+    words.tell(**dict(zip(names, how, strict=True)))
+  try:
+    jax.distributed.initialize(
+        *how,
+        # JAX's own watch ends a process without a name; it comes second.
+        heartbeat_timeout_seconds=max(20, round(2 * lost_after)),
+        **more,
+    )
+  except (RuntimeError, ValueError):
+    words.farewell()
+    raise
+  _job = _Job(lost_after, words)
+
+
+def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
+  """Copies what this process says on standard error to WORKDIR/logs.
+
+  Alone, a process keeps no log.
+
+  Args:
+    workdir: the run's folder.
+    checkpoints: where its checkpoints are, to be named if it ends early.
+
+  Raises:
+    OSError: if it cannot be written.
+  """
+  if _job is not None:
+    _job.keep_log(workdir, checkpoints)
+
+
+def failed(line: str, code: int) -> None:
+  """Ends all processes of the job; alone, does nothing.
+
+  Args:
+    line: what went wrong, already said here; the others say it too.
+    code: with which all exit.
+  """
+  if _job is not None:
+    _job.failed(line, code)
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+  """Ends all processes if one raises inside, and waits for all at the end."""
+  if _job is None:
+    yield
+    return
+  try:
+    yield
+  except Exception as error:
+    if _job.is_of_another(error):
+      _job.wait_for_verdict()
+    with contextlib.suppress(OSError):  # A full disk: the others are told.
+      traceback.print_exc()
+    text = " ".join(str(error).split())[:500]
+    _job.failed(f"{type(error).__name__}: {text}", 1)
+  except KeyboardInterrupt:
+    _job.failed("interrupted", 130)
+  _job.leave()
+
+
+class _Job:
+  """This process's part in watching."""
+
+  def __init__(self, lost_after: float, words: "_LastWords"):
+    state = distributed.global_state
+    assert state.client is not None
+    self._client = state.client
+    self._index, self._count = state.process_id, state.num_processes
+    self._lost_after = lost_after
+    self._pause = min(1.0, lost_after / TICKS)
+    self._words = words
+    self._checkpoints: str | None = None
+    words.tell(
+        process=self._index,
+        processes=self._count,
+        coordinator=state.coordinator_address,
+        joined=True,
+    )
+    watched = range(1, self._count) if self._index == 0 else [0]
+    self._silent = {i: 0.0 for i in watched}  # Seconds.
+    self._left = threading.Event()
+    self._ending = threading.Lock()
+    self._threads = [
+        threading.Thread(target=target, daemon=True)
+        for target in (self._talk, self._count_silence)
+    ]
+    for thread in self._threads:
+      thread.start()
+
+  def keep_log(self, workdir: pathlib.Path, checkpoints: str) -> None:
+    self._checkpoints = checkpoints
+    path = workdir / "logs" / f"process-{self._index}.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a", buffering=1)
+    print(
+        f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} process"
+        f" {self._index} of {self._count} starts on {socket.gethostname()}, pid"
+        f" {os.getpid()}: {' '.join(sys.argv[1:])}",
+        file=file,
+    )
+    sys.stderr = _Copied(sys.stderr, file)
+    self._words.tell(checkpoints=checkpoints, log=str(path))
+
+  def failed(self, line: str, code: int) -> NoReturn:
+    line = f"process {self._index} of {self._count} failed: {line}"
+    self._end({"of": self._index, "line": line, "code": code}, say=False)
+
+  def is_of_another(self, error: BaseException | None) -> bool:
+    """Whether another process's end may be what raised an error here."""
+    while error is not None:
+      text = str(error).lower()
+      if any(word in text for word in OF_ANOTHER):
+        return True
+      error = error.__cause__ or error.__context__
+    return False
+
+  def wait_for_verdict(self) -> None:
+    """Does not return if a process is lost or has failed."""
+    time.sleep(self._lost_after + 5 * self._pause)
+
+  def leave(self) -> None:
+    """Waits for the others to come to their end too, and stops watching."""
+    self._client.wait_at_barrier("perceiver/end", NO_LIMIT)
+    self._left.set()
+    for thread in self._threads:
+      thread.join()
+    jax.distributed.shutdown()
+    self._words.farewell()
+
+  def _talk(self) -> None:
+    """Shows that this process is alive; hears of the others."""
+    beat, heard = 0, {}
+    while not self._left.wait(self._pause):
+      beat += 1
+      with contextlib.suppress(RuntimeError):  # Silence is counted elsewhere.
+        self._client.key_value_set(
+            f"{ALIVE}{self._index}", str(beat), allow_overwrite=True
+        )
+        if self._index:
+          self._silent[0] = 0.0
+        else:
+          now = dict(self._client.key_value_dir_get(ALIVE))
+          for key in now.keys() - {f"{ALIVE}0"}:
+            if now[key] != heard.get(key):
+              self._silent[int(key.removeprefix(ALIVE))] = 0.0
+          heard = now
+        verdict = json.loads(self._client.key_value_try_get(VERDICT))
+        if verdict["of"] != self._index:
+          self._end(verdict, say=True)
+
+  def _count_silence(self) -> None:
+    """Finds who is lost.
+
+    It counts its own ticks instead of asking a clock: who was asleep himself,
+    with his machine, does not take the others for lost.
+    """
+    tick = self._lost_after / TICKS
+    while not self._left.wait(tick):
+      for i in self._silent:
+        self._silent[i] += tick
+        if self._silent[i] > self._lost_after:
+          line = (
+              f"process {i} of {self._count} is lost: no sign of life for"
+              f" {self._lost_after:g} seconds"
+          )
+          self._end({"of": i, "line": line, "code": 1}, say=True, lost=True)
+
+  def _end(
+      self, verdict: dict[str, Any], say: bool, lost: bool = False
+  ) -> NoReturn:
+    """Tells the others, and ends this process.
+
+    Args:
+      verdict: `of` which process, its `line`, the exit `code`.
+      say: whether it has not been said here yet.
+      lost: whether this process has found that one lost.
+    """
+    if not self._ending.acquire(blocking=False):
+      threading.Event().wait()  # Another thread is at it.
+    if say:
+      words = last_words.last_checkpoint(self._checkpoints)
+      line = verdict["line"].rstrip(".") + words
+      with contextlib.suppress(OSError):
+        print(f"error: {line}", file=sys.stderr, flush=True)
+    if not (lost and verdict["of"] == 0):  # The store is gone with process 0.
+      with contextlib.suppress(RuntimeError):  # Another one was first.
+        self._client.key_value_set(VERDICT, json.dumps(verdict))
+      with contextlib.suppress(RuntimeError):
+        self._client.key_value_set(f"{SEEN}{self._index}", "yes")
+      self._wait_for_the_others(verdict["of"])
+    self._words.farewell()
+    with contextlib.suppress(OSError):
+      sys.stdout.flush()
+    os._exit(verdict["code"])  # Exit handlers would wait for the others.
+
+  def _wait_for_the_others(self, missing: int) -> None:
+    """Process 0 has the store: it stays until all have read the verdict."""
+    if self._index:
+      return
+    others = set(range(1, self._count)) - {missing}
+    deadline = time.monotonic() + 10 * self._pause
+    while time.monotonic() < deadline:
+      seen = dict(self._client.key_value_dir_get(SEEN))
+      if all(f"{SEEN}{i}" in seen for i in others):
+        return
+      time.sleep(self._pause / 10)
+
+
+class _LastWords:
+  """The program beside this process that speaks if it ends suddenly."""
+
+  def __init__(self):
+    self._process = subprocess.Popen(
+        [sys.executable, "-I", "-S", last_words.__file__],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Signals to a group are not meant for it.
+    )
+
+  def tell(self, **about: Any) -> None:
+    pipe = self._process.stdin
+    assert pipe is not None
+    with contextlib.suppress(OSError):  # It may have been killed.
+      pipe.write(json.dumps(about) + "\n")
+      pipe.flush()
+
+  def farewell(self) -> None:
+    self.tell()
+    self._process.wait()
+
+
+class _Copied(io.TextIOBase):
+  """A stream whose text goes to a file as well."""
+
+  def __init__(self, stream: TextIO, file: TextIO):
+    self._stream, self._file = stream, file
+
+  def write(self, text: str, /) -> int:
+    with contextlib.suppress(OSError):  # A full disk: it is said elsewhere.
+      self._file.write(text)
+    return self._stream.write(text)
+
+  def flush(self) -> None:
+    self._stream.flush()
+
+  def fileno(self) -> int:
+    return self._stream.fileno()
+
+  def isatty(self) -> bool:
+    return self._stream.isatty()

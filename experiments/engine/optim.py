@@ -1,0 +1,221 @@
+"""Optimizers and learning-rate schedules of the papers' experiments."""
+
+from collections.abc import Mapping
+from collections.abc import Sequence
+import re
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from experiments.engine.choose import choose
+from perceiver.perceiver_io import STACK
+
+# Parameters that no published run decays: layer and batch norms, and biases.
+NOT_DECAYED = ("norm", "/b$")
+
+
+def make_optimizer(
+    optimizer: Mapping[str, Any],
+    schedule: optax.Schedule,
+    max_grad_norm: float | None,
+) -> optax.GradientTransformation:
+  """The update rule of a training run.
+
+  Args:
+    optimizer: a name of `OPTIMIZERS` and its settings.
+    schedule: learning rate by step.
+    max_grad_norm: what the norm of all gradients together is cut to; None:
+      nothing.
+  """
+  update = choose(OPTIMIZERS, optimizer)(schedule)
+  if max_grad_norm is None:
+    return update
+  return optax.chain(clip(max_grad_norm), update)
+
+
+def clip(max_norm: float) -> optax.GradientTransformation:
+  """Makes all gradients together no longer than `max_norm`.
+
+  As Optax's `clip_by_global_norm`, but a gradient is multiplied once by a
+  number, which XLA computes along with the update. Optax's division costs an
+  array as large as the parameters, and on two cores 7 % of MLM's step.
+  """
+
+  def update(updates, state, params=None):
+    del params
+    norm = optax.tree.norm(updates)
+    scale = jnp.where(norm < max_norm, 1.0, max_norm / norm)
+    return optax.tree.scale(scale, updates), state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def make_schedule(schedule: Mapping[str, Any], steps: int) -> optax.Schedule:
+  """Learning rate by step of a run: a name of `SCHEDULES` and its settings."""
+  return choose(SCHEDULES, schedule)(steps)
+
+
+def lamb(
+    schedule: optax.Schedule,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
+    not_decayed: Sequence[str] = NOT_DECAYED,
+) -> optax.GradientTransformation:
+  """LAMB: Adam's step, made as long as the layer's weights are.
+
+  Source: official ImageNet training; You et al., 2019. Every row of a stack of
+  layers is a tensor of its own.
+  """
+  return optax.chain(
+      optax.scale_by_adam(b1, b2, eps),
+      _decay(weight_decay, not_decayed),
+      _scale_by_trust_ratio(),
+      optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adamw(
+    schedule: optax.Schedule,
+    weight_decay: float = 0.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    not_decayed: Sequence[str] = NOT_DECAYED,
+) -> optax.GradientTransformation:
+  """Adam with decoupled weight decay. Source: Loshchilov and Hutter, 2017."""
+  return optax.chain(
+      optax.scale_by_adam(b1, b2, eps),
+      _decay(weight_decay, not_decayed),
+      optax.scale_by_learning_rate(schedule),
+  )
+
+
+def adam(
+    schedule: optax.Schedule,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+) -> optax.GradientTransformation:
+  """Adam without weight decay. Source: Kingma and Ba, 2014."""
+  return optax.adam(schedule, b1, b2, eps)
+
+
+def sgd(
+    schedule: optax.Schedule,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    not_decayed: Sequence[str] = NOT_DECAYED,
+) -> optax.GradientTransformation:
+  """Gradient descent with momentum; the decay is part of the gradient."""
+  return optax.chain(
+      _decay(weight_decay, not_decayed),
+      optax.sgd(schedule, momentum=momentum or None),
+  )
+
+
+OPTIMIZERS = (lamb, adamw, adam, sgd)
+
+
+def constant(steps: int, peak: float) -> optax.Schedule:
+  """The same rate throughout."""
+  del steps
+  return optax.constant_schedule(peak)
+
+
+def flat_then_cosine(
+    steps: int, peak: float, flat: float = 0.5, end: float = 0.0
+) -> optax.Schedule:
+  """`peak` for a part `flat` of the steps, then half a cosine down to `end`.
+
+  Source: official ImageNet training.
+  """
+  flat_steps = int(flat * steps)
+  decay = optax.cosine_decay_schedule(
+      peak, max(steps - flat_steps, 1), alpha=end / peak if peak else 0.0
+  )
+  return optax.join_schedules(
+      [optax.constant_schedule(peak), decay], [flat_steps]
+  )
+
+
+def warmup_cosine(
+    steps: int, peak: float, warmup: int, end: float = 0.0
+) -> optax.Schedule:
+  """From 0 to `peak` in `warmup` steps, then half a cosine down to `end`.
+
+  Source: Perceiver IO, Table 12.
+  """
+  if not 0 <= warmup < max(steps, 1):
+    raise ValueError(f"{warmup} steps of warm-up in a run of {steps} steps")
+  return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
+
+
+def step_decay(
+    steps: int,
+    peak: float,
+    boundaries: Sequence[float] = (0.5, 0.8, 0.95),
+    factor: float = 0.1,
+) -> optax.Schedule:
+  """`peak`, multiplied by `factor` at each of some parts of the steps.
+
+  Source: official ImageNet training; Perceiver, appendix.
+  """
+  return optax.piecewise_constant_schedule(
+      peak, {int(part * steps): factor for part in boundaries}
+  )
+
+
+SCHEDULES = (constant, flat_then_cosine, warmup_cosine, step_decay)
+
+
+def _decay(
+    weight_decay: float, not_decayed: Sequence[str]
+) -> optax.GradientTransformation:
+  """Adds `weight_decay` × parameter, but where a pattern matches its path."""
+
+  def mask(params):
+    return {
+        module: {
+            name: not any(
+                re.search(pattern, f"{module}/{name}")
+                for pattern in not_decayed
+            )
+            for name in values
+        }
+        for module, values in params.items()
+    }
+
+  return optax.add_decayed_weights(weight_decay, mask)
+
+
+def _scale_by_trust_ratio() -> optax.GradientTransformation:
+  """Multiplies each tensor's update by the norm of its weights over its own."""
+
+  def norm(x, stacked):
+    axes = tuple(range(1, x.ndim)) if stacked else None
+    return jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
+
+  def update(updates, state, params=None):
+    assert params is not None  # Optax calls this with parameters.
+
+    def scale(module, u, p):
+      stacked = STACK in module.split("/")
+      u_norm, p_norm = norm(u, stacked), norm(p, stacked)
+      positive = (u_norm > 0) & (p_norm > 0)
+      return u * jnp.where(positive, p_norm / jnp.where(positive, u_norm, 1), 1)
+
+    scaled = {
+        module: jax.tree.map(
+            lambda u, p, module=module: scale(module, u, p),
+            values,
+            params[module],
+        )
+        for module, values in updates.items()
+    }
+    return scaled, state
+
+  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -1,0 +1,298 @@
+"""What a person sees of a run: lines, a progress bar, files, TensorBoard."""
+
+from collections.abc import Iterable
+from collections.abc import Mapping
+import contextlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from typing import Any
+import wave
+
+import jax
+import numpy as np
+from PIL import Image
+import rich.console
+import rich.progress
+from tensorboardX import summary as summaries
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2 as untyped_events
+from tensorboardX.proto import summary_pb2 as untyped
+
+from experiments.data.clips import video
+from experiments.task import Drawn
+from experiments.task import Movie
+
+# FLOP/s of one device in dense matrix products of each compute dtype, from the
+# makers' data sheets. A device that is not here has no utilisation reported.
+PEAK = {
+    "bfloat16": {
+        "NVIDIA A100": 312e12,
+        "NVIDIA H100 80GB HBM3": 989e12,
+        "NVIDIA H200": 989e12,
+        "TPU v3": 61.5e12,
+        "TPU v4": 275e12,
+        "TPU v5 lite": 197e12,
+        "TPU v5p": 459e12,
+        "TPU v6 lite": 918e12,
+    },
+    # NVIDIA's are those of TF32, which JAX uses for float32 by default.
+    "float32": {
+        "NVIDIA A100": 156e12,
+        "NVIDIA H100 80GB HBM3": 494e12,
+        "NVIDIA H200": 494e12,
+    },
+}
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "dm-haiku",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "numpy",
+)
+
+
+def peak_flops(device: Any, compute_dtype: str) -> float | None:
+  """FLOP/s that the device could reach at most, where it is known."""
+  peaks = PEAK[compute_dtype]
+  known = [name for name in peaks if device.device_kind.startswith(name)]
+  return peaks[max(known, key=len)] if known else None
+
+
+def environment() -> dict[str, Any]:
+  """What a result depends on beside the config: versions, commit, machine."""
+  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
+  commit, changes = (
+      subprocess.run(git + command, capture_output=True, text=True).stdout
+      for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
+  )
+  return {
+      "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+      "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
+      "commit": commit.strip() or None,
+      "uncommitted_changes": bool(changes.strip()),
+      "python": platform.python_version(),
+      "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+      "devices": [device.device_kind for device in jax.devices()],
+      "processes": jax.process_count(),
+      "cores": os.cpu_count(),
+  }
+
+
+# Type checkers do not see what protocol buffers define.
+event_pb2: Any = untyped_events
+summary_pb2: Any = untyped
+
+
+class Recorder:
+  """Writes a run's results into its folder and tells a person about it.
+
+  WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs,
+  MP4s and texts; WORKDIR/starts.jsonl has a line for each start of the command.
+
+  Only the first process writes and speaks.
+  """
+
+  def __init__(self, workdir: pathlib.Path, steps: int):
+    self._workdir = workdir
+    self._active = jax.process_index() == 0
+    self._console = rich.console.Console(highlight=False, soft_wrap=True)
+    self._metrics = workdir / "metrics.jsonl"
+    self._steps = steps
+    self._events: _Events | None = None
+    self._bar: rich.progress.Progress | None = None
+
+  def start(self, step: int) -> None:
+    """Continues the files after `step`, and forgets what came after it."""
+    if not self._active:
+      return
+    if self._metrics.exists():
+      _keep_records(self._metrics, step)
+    with (self._workdir / "starts.jsonl").open("a") as file:
+      file.write(json.dumps({"from_step": step, **environment()}) + "\n")
+    self._events = _Events(self._workdir / "tensorboard", step)
+    if self._console.is_terminal:
+      self._bar = rich.progress.Progress(
+          rich.progress.TextColumn("step {task.completed}/{task.total}"),
+          rich.progress.BarColumn(),
+          rich.progress.TextColumn("{task.description}"),
+          rich.progress.TimeRemainingColumn(),
+          console=self._console,
+      )
+      self._bar.start()
+      self._bar_task = self._bar.add_task("", total=self._steps, completed=step)
+
+  def note(self, line: str) -> None:
+    """Says a line."""
+    if self._active:
+      self._console.print(line, markup=False)
+
+  def scalars(self, step: int, values: Mapping[str, float]) -> None:
+    """Records numbers of a step."""
+    if not self._active or self._events is None:
+      return
+    with self._metrics.open("a") as file:
+      # JSON has no NaN and no infinity; they are written as their names.
+      finite = {
+          name: value if math.isfinite(value) else str(value)
+          for name, value in values.items()
+      }
+      file.write(json.dumps({"step": step, **finite}) + "\n")
+    for name, value in values.items():
+      self._events.add(step, summaries.scalar(name, value))
+    self._events.flush()
+
+  def pictures(self, step: int, pictures: Mapping[str, Drawn]) -> None:
+    """Records pictures, texts and movies of a step."""
+    if not self._active or self._events is None:
+      return
+    folder = self._workdir / "pictures"
+    folder.mkdir(exist_ok=True)
+    for name, picture in pictures.items():
+      if isinstance(picture, str):
+        (folder / f"{name}-{step}.md").write_text(picture + "\n")
+        self._events.add(step, summaries.text(name, picture))
+      elif isinstance(picture, Movie):
+        video.write(
+            folder / f"{name}-{step}.mp4",
+            picture.frames,
+            picture.fps,
+            picture.audio,
+            picture.rate,
+        )
+        for summary in _shown(name, picture):
+          self._events.add(step, summary)
+      else:
+        Image.fromarray(picture).save(folder / f"{name}-{step}.png")
+        image = summaries.image(name, picture, dataformats="HWC")
+        self._events.add(step, image)
+    self._events.flush()
+
+  def progress(self, step: int, text: str, say: bool) -> None:
+    """Moves the bar; where there is no terminal, prints a line if `say`."""
+    if self._bar is not None:
+      self._bar.update(self._bar_task, completed=step, description=text)
+    elif say:
+      self.note(f"step {step}/{self._steps}  {text}")
+
+  def close(self) -> None:
+    """Ends the bar and closes the files."""
+    if self._bar is not None:
+      self._bar.stop()
+    if self._events is not None:
+      self._events.close()
+
+
+class _Events:
+  """TensorBoard's file of one start, written by whoever has something for it.
+
+  In tensorboardX's `SummaryWriter` a thread writes. A full disk ends the thread
+  alone, and who has something for it then waits for ever.
+  """
+
+  def __init__(self, folder: pathlib.Path, step: int):
+    folder.mkdir(exist_ok=True)
+    self._file = EventsWriter(str(folder / "events"))
+    start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+    # TensorBoard leaves out what earlier files have from this step on.
+    self._write(step + 1, session_log=start)
+
+  def add(self, step: int, summary: Any) -> None:
+    self._write(step, summary=summary)
+
+  def flush(self) -> None:
+    self._file.flush()
+
+  def close(self) -> None:
+    self._file.close()
+
+  def _write(self, step: int, **what: Any) -> None:
+    event = event_pb2.Event(step=step, wall_time=time.time(), **what)
+    self._file.write_event(event)
+
+
+class Timer:
+  """Steps per second, and the share of the time spent waiting for input."""
+
+  def restart(self, step: int) -> None:
+    """Counts from now, when `step` is done."""
+    self._start, self._step = time.perf_counter(), step
+    self._waited = 0.0
+
+  @contextlib.contextmanager
+  def waiting(self):
+    """Counts the time inside as waiting."""
+    start = time.perf_counter()
+    yield
+    self._waited += time.perf_counter() - start
+
+  def read(self, step: int) -> tuple[float, float]:
+    """(steps per second, share of time waited) when `step` is done."""
+    elapsed = time.perf_counter() - self._start
+    return (step - self._step) / elapsed, self._waited / elapsed
+
+
+def _shown(name: str, movie: Movie) -> Iterable[Any]:
+  """A movie as TensorBoard can show it: an animated GIF, and its sound."""
+  first, *others = [Image.fromarray(frame) for frame in movie.frames]
+  file = io.BytesIO()
+  first.save(
+      file,
+      "gif",
+      save_all=True,
+      append_images=others,
+      duration=1000.0 / movie.fps,  # ms
+      loop=0,
+  )
+  image = summary_pb2.Summary.Image(
+      height=first.height,
+      width=first.width,
+      colorspace=3,
+      encoded_image_string=file.getvalue(),
+  )
+  value = summary_pb2.Summary.Value
+  yield summary_pb2.Summary(value=[value(tag=name, image=image)])
+  if movie.audio is None:
+    return
+  samples = np.round(np.clip(movie.audio, -1.0, 1.0) * 32767.0)
+  file = io.BytesIO()
+  with wave.open(file, "wb") as wav:
+    wav.setnchannels(1)
+    wav.setsampwidth(2)
+    wav.setframerate(movie.rate)
+    wav.writeframes(samples.astype("<i2").tobytes())
+  audio = summary_pb2.Summary.Audio(
+      sample_rate=movie.rate,
+      num_channels=1,
+      length_frames=len(samples),
+      encoded_audio_string=file.getvalue(),
+      content_type="audio/wav",
+  )
+  yield summary_pb2.Summary(value=[value(tag=f"{name}-sound", audio=audio)])
+
+
+def _keep_records(path: pathlib.Path, last_step: int) -> None:
+  """Drops the records of later steps, and a last line that was cut off."""
+  lines = _whole_lines(path)
+  kept = [line for line in lines if json.loads(line)["step"] <= last_step]
+  rewritten = path.with_suffix(".rewritten")
+  rewritten.write_text("".join(kept))
+  rewritten.replace(path)
+
+
+def _whole_lines(path: pathlib.Path) -> Iterable[str]:
+  with path.open() as file:
+    for line in file:
+      if line.endswith("\n"):
+        yield line

@@ -1,0 +1,177 @@
+"""The weights of a model, from wherever they are kept.
+
+Ours are one `.npz`: the arrays under our names, and the config as JSON.
+"""
+
+from collections.abc import Callable
+import functools
+import json
+import pathlib
+from typing import NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+import numpy as np
+
+from experiments.engine import build
+from experiments.engine import export
+from experiments.engine import sharding
+from experiments.engine import workdir as workdir_lib
+from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
+from experiments.task import Config
+from perceiver.weights import deepmind
+from perceiver.weights import huggingface
+from perceiver.weights import tensors
+
+CONFIG = "config.json"  # The key of the config in our files.
+
+
+class Release(NamedTuple):
+  """How somebody keeps weights."""
+
+  places: Callable[[str], tensors.Places]  # Of a task.
+  unused: tuple[str, ...] = ()  # Tensors that no output depends on.
+  is_derived: Callable[[str], bool] = lambda key: False
+  derived: Callable[[tensors.Arrays], tensors.Arrays] = lambda ours: {}
+
+
+OURS = Release(lambda task: tensors.Place)
+OFFICIAL = Release(deepmind.places, deepmind.UNUSED)
+TRANSFORMERS = Release(
+    huggingface.places,
+    huggingface.UNUSED,
+    huggingface.is_derived,
+    huggingface.derived,
+)
+# The published convolutional checkpoint.
+SWAPPED = TRANSFORMERS._replace(
+    places=functools.partial(huggingface.places, kernel_reversed=True)
+)
+
+
+class Weights(NamedTuple):
+  """A model with numbers in it."""
+
+  config: Config
+  network: build.BuiltNetwork
+  model: Model
+  notes: list[str]  # What a person should know about these weights.
+
+
+def random(config: Config) -> Weights:
+  """A model as it is before training."""
+  network = build.build_network(config)
+  return Weights(config, network, jax.jit(network.start)(), [])
+
+
+def load(
+    path: str | pathlib.Path,
+    config: Config | None = None,
+    swap_kernel: bool = False,
+    checkpoint: str = "latest",
+) -> Weights:
+  """Reads weights; what file it is shows from its name and its content.
+
+  Args:
+    path: our `.npz`; an official checkpoint, `.pickle`, `.pystate` or `.npy`;
+      transformers' `model.safetensors`, `pytorch_model.bin`, or a folder with
+      one of them; the folder of a training run.
+    config: the model; our own files know theirs.
+    swap_kernel: whether the kernel of a convolutional transformers checkpoint
+      has height and width swapped, as the published one has.
+    checkpoint: of a training run: "latest", "best" or a step.
+
+  Raises:
+    UserError: if there is no such file, it does not fit, or no config is given
+      and the file has none.
+  """
+  path = pathlib.Path(path).expanduser()
+  place = workdir_lib.find_checkpoints(path)
+  if place is not None:
+    return _load_run(path, place, config, checkpoint)
+  if path.is_dir():
+    path = _file_in(path)
+  if not path.is_file():
+    raise UserError(f"{path}: there is no such file")
+  try:
+    if path.suffix == ".npz":
+      return _load_ours(path, config)
+    if config is None:
+      raise UserError(f"{path} does not say what model it is of: --config=...")
+    if path.suffix in (".safetensors", ".bin"):
+      release = SWAPPED if swap_kernel else TRANSFORMERS
+      read = fill(config, huggingface.load(path), release)
+      notes = export.differences(config, is_export=False)
+      return read._replace(notes=notes)
+    return fill(config, deepmind.load(path), OFFICIAL)
+  except tensors.WeightsError as error:
+    raise UserError(f"{path}: {error}") from error
+
+
+def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
+  """The model of a config with these arrays in it.
+
+  Raises:
+    WeightsError: if they do not fit; it names the first ten that do not.
+  """
+  network = build.build_network(config)
+  like = tensors.flatten(*network.like)
+  kept = {key: x for key, x in like.items() if not release.is_derived(key)}
+  ours = tensors.to_ours(
+      arrays, release.places(config.task), kept, release.unused
+  )
+  ours |= release.derived(ours)
+  ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
+  return Weights(config, network, Model(*tensors.unflatten(ours)), [])
+
+
+def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
+  """Writes one of our files, whole or not at all."""
+  file = pathlib.Path(file)
+  arrays = jax.device_get(tensors.flatten(*model))
+  arrays[CONFIG] = np.asarray(json.dumps(config.to_dict()))
+  file.parent.mkdir(parents=True, exist_ok=True)
+  partial = file.with_name(file.name + ".partial")
+  with partial.open("wb") as stream:
+    np.savez(stream, **arrays)
+  partial.rename(file)
+
+
+def _load_run(
+    workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
+) -> Weights:
+  if config is None:
+    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+  network = build.build_network(config)
+  like = sharding.with_shardings(network.like, sharding.make_mesh(1))
+  checkpoints = Checkpoints(
+      place,
+      best=config.best or None,
+      best_is_largest=config.best_is_largest,
+      read_only=True,
+  )
+  model, _ = checkpoints.restore_model(like, checkpoint)
+  return Weights(config, network, model, [])
+
+
+def _file_in(folder: pathlib.Path) -> pathlib.Path:
+  for name in ("model.safetensors", "pytorch_model.bin"):
+    if (folder / name).is_file():
+      return folder / name
+  raise UserError(
+      f"{folder} has neither model.safetensors nor pytorch_model.bin"
+  )
+
+
+def _load_ours(path: pathlib.Path, config: Config | None) -> Weights:
+  try:
+    with np.load(path, allow_pickle=False) as file:
+      arrays = dict(file)
+    written = json.loads(str(arrays.pop(CONFIG)))
+  except (KeyError, ValueError, OSError) as error:
+    message = f"{path} is not a file of this project's weights: {error!r}"
+    raise UserError(message) from error
+  config = config or ConfigDict(written)
+  return fill(config, arrays, OURS)

@@ -1,1 +1,0 @@
-"""The engine's parts; none of them knows a task."""

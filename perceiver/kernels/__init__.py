@@ -1,0 +1,1 @@
+"""Attention implementations: plain, in blocks, and fused."""

@@ -1,0 +1,350 @@
+"""Data sets of labelled images, in folders, zip files and files of TFDS."""
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import zipfile
+
+from array_record.python import array_record_module
+import cv2
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments.data import tfrecord
+from experiments.data.images import sets
+from experiments.data.images.image import ImageError
+
+
+def png(level):
+  """A file with an image of one grey."""
+  return cv2.imencode(".png", np.full([7, 11, 3], level, np.uint8))[1].tobytes()
+
+
+def level(example):
+  """The grey of an example."""
+  image = example["image"]
+  if isinstance(image, bytes):
+    image = cv2.imdecode(np.frombuffer(image, np.uint8), cv2.IMREAD_COLOR)
+  return int(image[0, 0, 0])
+
+
+def contents(source):
+  """(grey, label) of each example."""
+  every = [source[i] for i in range(len(source))]
+  return [(level(e), e["label"].tolist()) for e in every]
+
+
+def write(root, files):
+  """Files of greys, by their paths."""
+  for path, grey in files.items():
+    (root / path).parent.mkdir(parents=True, exist_ok=True)
+    (root / path).write_bytes(png(grey))
+
+
+FILES = {
+    "train/b/1.JPEG": 1,
+    "train/a/2.jpg": 2,
+    "train/a/1.png": 3,
+    "val/b/7.jpg": 4,
+}
+TRAIN = [(3, 0), (2, 0), (1, 1)]
+
+
+@pytest.fixture(params=["folder", "zip", "zip_in_a_folder"])
+def pets(request, tmp_path):
+  """A folder with a data set that has a training and a validation split."""
+  write(tmp_path / "pets", FILES)
+  write(tmp_path / "pets", {"train/a/.hidden.jpg": 5})
+  (tmp_path / "pets/train/a/notes.txt").write_text("no image")
+  (tmp_path / "pets/train/list.jpg").write_text("in no class")
+  if request.param != "folder":
+    place = tmp_path / "pets.zip"
+    shutil.make_archive(str(tmp_path / "pets"), "zip", tmp_path / "pets")
+    shutil.rmtree(tmp_path / "pets")
+    if request.param == "zip_in_a_folder":
+      (tmp_path / "pets").mkdir()
+      place.rename(tmp_path / "pets/any_name.zip")
+  return str(tmp_path)
+
+
+def test_classes_are_folders_in_order(pets):
+  source = sets.open_images("pets", "train", pets, num_classes=2)
+  assert contents(source) == TRAIN
+  assert source[2]["label"].dtype == np.int32
+  assert source[2]["file"].endswith("train/b/1.JPEG")
+  assert contents(pickle.loads(pickle.dumps(source))) == TRAIN
+
+
+def test_classes_of_other_splits_are_the_training_sets(pets):
+  source = sets.open_images("pets", "validation", pets)
+  assert contents(source) == [(4, 1)] and source.num_classes == 2
+
+
+def test_some_classes_can_be_chosen_and_get_new_labels(pets):
+  assert contents(sets.open_images("pets", "train", pets, classes=[1])) == [
+      (1, 0)
+  ]
+  both = sets.open_images("pets", "train", pets, classes=[1, 0])
+  assert contents(both) == [(1, 0), (3, 1), (2, 1)]
+
+
+def test_slices_have_every_example_once_and_not_sorted(tmp_path):
+  write(tmp_path / "many", {f"train/{i // 20}/{i}.png": i for i in range(60)})
+  parts = [
+      contents(sets.open_images("many", split, str(tmp_path)))
+      for split in ("train[:25%]", "train[25%:]")
+  ]
+  assert list(map(len, parts)) == [15, 45]
+  assert sorted(parts[0] + parts[1]) == [(i, i // 20) for i in range(60)]
+  assert {label for _, label in parts[0]} == {0, 1, 2}
+
+
+def test_numbers_are_classes_in_their_own_order(tmp_path):
+  write(
+      tmp_path / "imagenet_v2", {"10/a.jpeg": 1, "9/a.jpeg": 2, "0/a.jpeg": 3}
+  )
+  source = sets.open_images("imagenet_v2", "test", str(tmp_path))
+  assert contents(source) == [(3, 0), (2, 1), (1, 2)]
+  with pytest.raises(ValueError, match="has no split 'train', but .'test'.$"):
+    sets.open_images("imagenet_v2", "train", str(tmp_path))
+
+
+def test_folders_of_classes_alone_are_for_training(tmp_path):
+  write(tmp_path / "imagenet21k", {"n2/a.JPEG": 1, "n1/a.JPEG": 2})
+  source = sets.open_images("imagenet21k", "train", str(tmp_path), max_labels=3)
+  assert [level(source[i]) for i in (0, 1)] == [2, 1]
+  assert source[1]["labels"].tolist() == [1, -1, -1]
+  assert source[1]["labels"].dtype == np.int32
+
+
+def test_what_does_not_fit_in_folders_is_said(tmp_path, pets):
+  def refused(match, name, split, **settings):
+    with pytest.raises(ValueError, match=match):
+      sets.open_images(name, split, pets, **settings)
+
+  refused(r"no split 'tset', but \['train', 'validation'\]", "pets", "tset")
+  refused("has 2 classes, and num_classes is 3", "pets", "train", num_classes=3)
+  write(tmp_path / "strange", {"train/a/1.jpg": 1, "test/c/1.jpg": 1})
+  refused("strange/test/c is no class of the training set", "strange", "test")
+  write(tmp_path / "flat", {"train/1.jpg": 1, "test/a/1.jpg": 1})
+  refused("flat/train/ has no folders of classes", "flat", "train")
+  (tmp_path / "torn.zip").write_bytes(b"PK")
+  refused("torn.zip is no zip file", "torn", "train")
+
+
+def test_a_broken_file_in_a_zip_is_named(tmp_path):
+  with zipfile.ZipFile(tmp_path / "pets.zip", "w") as archive:
+    archive.writestr("train/a/1.png", png(3))
+  content = bytearray((tmp_path / "pets.zip").read_bytes())
+  content[60] ^= 1  # Inside of the image.
+  (tmp_path / "pets.zip").write_bytes(content)
+  source = sets.open_images("pets", "train", str(tmp_path))
+  with pytest.raises(ImageError, match="pets.zip/train/a/1.png is broken"):
+    source[0]
+
+
+def test_a_file_that_has_gone_is_named(tmp_path):
+  write(tmp_path / "pets", FILES)
+  source = sets.open_images("pets", "train", str(tmp_path))
+  (tmp_path / "pets/train/b/1.JPEG").unlink()
+  with pytest.raises(FileNotFoundError, match="train/b/1.JPEG"):
+    source[2]
+
+
+@pytest.mark.parametrize(
+    "name, hints",
+    [
+        ("imagenet2012", ["tfds build imagenet2012 --data_dir=", "ILSVRC2012"]),
+        ("imagenet2012_real", ["tfds build imagenet2012_real ", "val.tar"]),
+        ("imagenet_v2", ["tfds build imagenet_v2/matched-frequency", "0/"]),
+        ("imagenet_v2/topimages", ["tfds build imagenet_v2/topimages"]),
+        ("imagenet21k", ["imagenet21k/n01440764/"]),
+        ("cats", ["tfds build cats", "cats/{train,validation,test}/<class>/"]),
+    ],
+)
+def test_a_missing_data_set_tells_how_to_get_it(tmp_path, name, hints):
+  with pytest.raises(FileNotFoundError) as error:
+    sets.open_images(name, "train", str(tmp_path))
+  for hint in (f"{name!r} in {tmp_path}", *hints):
+    assert hint in str(error.value)
+
+
+class Photos(tfds.core.GeneratorBasedBuilder):
+  """Greys with their last digit as label; every third has two labels."""
+
+  VERSION = tfds.core.Version("2.0.0")
+  pkg_dir_path = None
+  BUILDER_CONFIGS = [
+      tfds.core.BuilderConfig(name="one"),
+      tfds.core.BuilderConfig(name="several"),
+  ]
+
+  def _info(self):
+    classes = tfds.features.ClassLabel(num_classes=10)
+    labels = {"label": classes, "file_name": tfds.features.Text()}
+    if self.builder_config.name == "several":
+      labels = {
+          "original_label": classes,
+          "real_label": tfds.features.Sequence(classes),
+      }
+    image = tfds.features.Image(encoding_format="png")
+    features = tfds.features.FeaturesDict({"image": image, **labels})
+    return tfds.core.DatasetInfo(builder=self, features=features)
+
+  def _split_generators(self, dl_manager):
+    return {"train": self._generate_examples()}
+
+  def _generate_examples(self):
+    for i in range(100, 123):
+      example = {"label": i % 10, "file_name": f"n{i}.JPEG"}
+      if self.builder_config.name == "several":
+        labels = [i % 10, 7, 9][: i % 3]
+        example = {"original_label": i % 10, "real_label": labels}
+      yield i, {"image": png(i), **example}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+  """A folder with "photos", as ArrayRecord."""
+  root = tmp_path_factory.mktemp("photos")
+  for config in ("one", "several"):
+    builder = Photos(config=config, data_dir=root, file_format="array_record")
+    builder.download_and_prepare()
+  return root
+
+
+@pytest.fixture
+def records(photos, tmp_path, monkeypatch):
+  """A folder with "photos/one", as three TFRecord files."""
+  monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+  shutil.copytree(photos, tmp_path, dirs_exist_ok=True)
+  folder = tmp_path / "photos/one/2.0.0"
+  (file,) = folder.glob("*array_record*")
+  reader = array_record_module.ArrayRecordReader(str(file))
+  every, lengths = reader.read_all(), [5, 11, 7]
+  for i, length in enumerate(lengths):
+    shard = f"photos-train.tfrecord-{i:05d}-of-00003"
+    with (folder / shard).open("wb") as out:
+      for record in [every.pop(0) for _ in range(length)]:
+        out.write(struct.pack("<QI", len(record), 0) + record + bytes(4))
+  file.unlink()
+  info = json.loads((folder / "dataset_info.json").read_text())
+  info["fileFormat"] = "tfrecord"
+  info["splits"][0]["shardLengths"] = [str(n) for n in lengths]
+  (folder / "dataset_info.json").write_text(json.dumps(info))
+  return tmp_path
+
+
+def greys(photos, split="train"):
+  """What TFDS itself reads."""
+  builder = Photos(config="one", data_dir=photos)
+  return [
+      (int(e["image"][0, 0, 0]), e["label"])
+      for e in builder.as_data_source(split)
+  ]
+
+
+def test_images_of_tfds_are_read_as_files(photos):
+  source = sets.open_images("photos/one", "train", str(photos))
+  assert contents(source) == greys(photos)
+  assert sorted(contents(source)) == [(i, i % 10) for i in range(100, 123)]
+  assert isinstance(source[4]["image"], bytes) and source.num_classes == 10
+  grey = level(source[4])
+  assert source[4]["file"].endswith(f"one/2.0.0 (train), n{grey}.JPEG")
+
+
+@pytest.mark.parametrize("split", ["train", "train[:6]", "train[4:17]"])
+def test_tfrecord_is_read_as_array_record_is(photos, records, split):
+  source = sets.open_images("photos/one", split, str(records))
+  assert contents(source) == greys(photos, split)
+  copy = pickle.loads(pickle.dumps(source))
+  assert contents(copy) == contents(source)
+  assert isinstance(source[3]["image"], bytes)
+
+
+def test_records_are_searched_for_once(records, monkeypatch):
+  first = contents(sets.open_images("photos/one", "train", str(records)))
+  searched = []
+
+  def spy(path, starts=tfrecord.starts):
+    searched.append(path)
+    return starts(path)
+
+  monkeypatch.setattr(tfrecord, "starts", spy)
+  open_again = lambda: sets.open_images("photos/one", "train", str(records))
+  assert contents(open_again()) == first and not searched
+  (file,) = records.glob("photos/one/2.0.0/*-00001-of-00003")
+  os.utime(file, (1, 1))  # It may have changed.
+  assert contents(open_again()) == first and len(searched) == 3
+  monkeypatch.setenv("XDG_CACHE_HOME", str(file))  # Nothing can be kept there.
+  assert contents(open_again()) == first and len(searched) == 6
+
+
+@pytest.mark.parametrize("cut", [1, 10, 30])
+def test_a_tfrecord_file_that_is_cut_off_is_named(records, cut):
+  (file,) = records.glob("photos/one/2.0.0/*-00001-of-00003")
+  file.write_bytes(file.read_bytes()[:-cut])
+  with pytest.raises(ValueError, match="00001-of-00003 is cut off"):
+    sets.open_images("photos/one", "train", str(records))
+
+
+def test_a_tfrecord_file_with_other_records_is_named(records):
+  one, two = sorted(records.glob("photos/one/2.0.0/*-of-00003"))[:2]
+  shutil.copy(one, two)
+  with pytest.raises(ValueError, match="00001.* has 5 records, .* wrote 11"):
+    sets.open_images("photos/one", "train", str(records))
+  two.unlink()
+  with pytest.raises(FileNotFoundError, match="00001-of-00003"):
+    sets.open_images("photos/one", "train", str(records))
+
+
+def test_a_record_that_cannot_be_read_is_named(records):
+  (file,) = records.glob("photos/one/2.0.0/*-00000-of-00003")
+  content = bytearray(file.read_bytes())
+  content[12:40] = b"\xff" * 28
+  file.write_bytes(content)
+  source = sets.open_images("photos/one", "train", str(records))
+  with pytest.raises(ImageError, match=r"example 0 of .*one/2.0.0 \(train\)"):
+    source[0]
+
+
+def test_any_number_of_labels_is_padded(photos):
+  source = sets.open_images(
+      "photos/several", "train", str(photos), max_labels=3
+  )
+  numbers = set()
+  for i in range(len(source)):
+    example = source[i]
+    grey = level(example)
+    expected = [grey % 10, 7][: grey % 3]
+    numbers.add(len(expected))
+    padded = expected + [-1] * (3 - len(expected))
+    assert example["labels"].tolist() == padded
+  assert numbers == {0, 1, 2}
+
+
+def test_any_number_of_labels_must_be_wanted_and_fit(photos):
+  with pytest.raises(ValueError, match="max_labels must be given"):
+    sets.open_images("photos/several", "train", str(photos))
+  source = sets.open_images(
+      "photos/several", "train", str(photos), max_labels=1
+  )
+  with pytest.raises(ImageError, match="example .* has 2 labels, more than 1"):
+    [source[i] for i in range(len(source))]
+
+
+def test_a_label_out_of_range_is_named():
+  images = [
+      (b"", [3], "good.jpg"),
+      (b"", [10], "bad.jpg"),
+      (b"", [-1], "no.jpg"),
+  ]
+  source = sets.Labelled(images, num_classes=10, max_labels=None)
+  assert source[0]["label"] == 3
+  with pytest.raises(ImageError, match="bad.jpg has label 10, .* 0 to 9"):
+    source[1]
+  with pytest.raises(ImageError, match="no.jpg has label -1"):
+    source[2]

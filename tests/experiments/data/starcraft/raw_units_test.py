@@ -1,0 +1,170 @@
+"""AlphaStar Unplugged's records, written as its converter does."""
+
+import struct
+import zlib
+
+from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pool
+from google.protobuf import message_factory
+import numpy as np
+import pytest
+
+from experiments.data import pipeline
+from experiments.data.builders import starcraft2_raw
+from experiments.data.starcraft import raw_units
+from experiments.data.starcraft.features import CONVERTED_UNITS
+from scripts import prepare_data
+
+COLUMN = {name: i for i, name in enumerate(CONVERTED_UNITS)}
+STEPS, SLOTS, PICKS, NOBODY = 5, 512, 64, 512
+
+
+def example_class():
+  """tf.Example, as TensorFlow declares it, but for what is not used here."""
+  file = descriptor_pb2.FileDescriptorProto(name="e.proto", package="t")
+
+  def message(name, field, number, kind, type_name=None, repeated=False):
+    made = file.message_type.add(name=name)
+    label = 3 if repeated else 1
+    made.field.add(
+        name=field, number=number, type=kind, label=label, type_name=type_name
+    )
+    return made
+
+  message("BytesList", "value", 1, 12, repeated=True)
+  message("Feature", "bytes_list", 1, 11, ".t.BytesList")
+  features = message(
+      "Features", "feature", 1, 11, ".t.Features.FeatureEntry", repeated=True
+  )
+  entry = features.nested_type.add(name="FeatureEntry")
+  entry.options.map_entry = True
+  entry.field.add(name="key", number=1, type=9, label=1)
+  entry.field.add(
+      name="value", number=2, type=11, label=1, type_name=".t.Feature"
+  )
+  message("Example", "features", 1, 11, ".t.Features")
+  pool = descriptor_pool.DescriptorPool()
+  pool.Add(file)
+  return message_factory.GetMessageClass(
+      pool.FindMessageTypeByName("t.Example")
+  )
+
+
+def write(path, arrays, records=1):
+  """A TFRecord file; check sums are not looked at."""
+  example = example_class()()
+  for name, array in arrays.items():
+    compressed = zlib.compress(np.ascontiguousarray(array).tobytes())
+    example.features.feature[name].bytes_list.value.append(compressed)
+  record = example.SerializeToString()
+  framed = struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_bytes(records * framed)
+
+
+def game():
+  """Seven units: four of ours, one of which is in another, one effect."""
+  units = np.zeros([STEPS, SLOTS, len(CONVERTED_UNITS)], np.int32)
+  units[:, :7, COLUMN["alliance"]] = [1, 4, 1, 1, 3, 1, 1]
+  units[:, :7, COLUMN["tag"]] = [11, 12, 13, 14, 15, 0, 70_000]
+  units[:, 3, COLUMN["is_in_cargo"]] = 1
+  units[:, :, COLUMN["x"]] = np.arange(STEPS)[:, None]
+  tags = np.full([STEPS, PICKS], NOBODY, np.int32)
+  tags[1, :2] = 2, 0
+  tags[2, :3] = 3, 5, 1  # None of them can be selected.
+  tags[4, :2] = 6, 3
+  return {
+      "observation/raw_units": units,
+      "observation/action/unit_tags": tags,
+      "observation/action/function": np.zeros([STEPS, 1], np.int32),
+      "step_type": np.array([0, 1, 1, 1, 2], np.int32),
+  }
+
+
+def test_steps_that_select_are_read(tmp_path):
+  path = tmp_path / "abc_1.tfrecord"
+  write(path, game())
+  first, second = raw_units.moments(path)
+  for step, units, selected in (first, second):
+    assert units.shape == (7, 48) and units.dtype == np.int32
+    assert (units[:, COLUMN["x"]] == step).all()
+    assert selected.dtype == bool
+  assert (first[0], np.flatnonzero(first[2]).tolist()) == (1, [0, 2])
+  assert (second[0], np.flatnonzero(second[2]).tolist()) == (4, [6])
+
+
+BAD = {
+    "no record": (lambda path: path.write_bytes(b""), "0 records"),
+    "cut off": (
+        lambda path: path.write_bytes(path.read_bytes()[:-9]),
+        "is cut off",
+    ),
+    "no example": (
+        lambda path: path.write_bytes(
+            struct.pack("<Q", 5) + bytes(4) + b"hello" + bytes(4)
+        ),
+        "is no tf.Example",
+    ),
+    "two": (lambda path: write(path, game(), records=2), "2 records"),
+    "no units": (
+        lambda path: write(path, {"step_type": np.zeros(3, np.int32)}),
+        "there is no observation/raw_units",
+    ),
+    "other columns": (
+        lambda path: write(
+            path,
+            game() | {"observation/raw_units": np.zeros([5, 512, 46], "<i4")},
+        ),
+        "are no rows of 512 x 48",
+    ),
+    "other steps": (
+        lambda path: write(
+            path,
+            game() | {"observation/action/unit_tags": np.zeros([3, 64], "<i4")},
+        ),
+        "5 steps, but 192 unit tags",
+    ),
+    "not compressed": (
+        lambda path: path.write_bytes(
+            path.read_bytes().replace(
+                zlib.compress(game()["observation/raw_units"].tobytes())[:9],
+                bytes(9),
+            )
+        ),
+        "observation/raw_units: Error",
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BAD)
+def test_what_is_wrong_with_a_file_is_said(tmp_path, how):
+  path = tmp_path / "abc_1.tfrecord"
+  write(path, game())
+  spoil, message = BAD[how]
+  spoil(path)
+  with pytest.raises(raw_units.RecordError, match=message) as raised:
+    list(raw_units.moments(path))
+  assert str(path) in str(raised.value)
+
+
+def test_a_folder_is_prepared_game_by_game(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(
+      starcraft2_raw,
+      "split_of",
+      lambda key, held_out: {"abc": "train", "de": "validation"}[key],
+  )
+  folder = tmp_path / "manual"
+  for name in ("abc_1", "abc_2", "de_1"):
+    write(folder / f"{name}.tfrecord", game())
+  (folder / "abc_2.tfrecord").write_bytes(b"")
+  prepare_data.main(
+      ["starcraft2_raw", f"--manual_dir={folder}", f"--data_dir={tmp_path}"]
+  )
+  assert "note: 1 of 2 files left out" in capsys.readouterr().err
+  for split, name in (("train", "abc_1"), ("validation", "de_1")):
+    source = pipeline.source("starcraft2_raw", split, str(tmp_path))
+    assert len(source) == 2
+    games = {bytes(source[i]["game"]).decode() for i in range(2)}
+    assert games == {f"{name}.tfrecord"}
+    # Tags are larger than the numbers that replays have.
+    assert source[0]["units"][6, COLUMN["tag"]] == 70_000

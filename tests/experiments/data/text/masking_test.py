@@ -1,0 +1,222 @@
+"""Examples of masked language modelling."""
+
+import collections
+import time
+
+import numpy as np
+import pytest
+import sentencepiece as spm
+
+from experiments import mlm
+from experiments.data.text import masking
+from experiments.data.text import tokenizers
+from experiments.data.text.tokenizers import MASK
+from experiments.data.text.tokenizers import SEP
+
+UTF8 = tokenizers.utf8()
+WORDS = "the cat  sat on\tthe mat\nand wäre gone, said 猫 ."
+
+
+@pytest.fixture(scope="module")
+def pieces(tmp_path_factory):
+  """A SentencePiece tokenizer of 300 ids, trained on a few words."""
+  folder = tmp_path_factory.mktemp("pieces")
+  rng = np.random.default_rng(0)
+  lines = [" ".join(rng.permutation(WORDS.split())) for _ in range(200)]
+  (folder / "text").write_text("\n".join(lines))
+  spm.SentencePieceTrainer.train(
+      input=str(folder / "text"),
+      model_prefix=str(folder / "pieces"),
+      vocab_size=300,
+      byte_fallback=True,
+      hard_vocab_limit=False,
+      minloglevel=2,
+      pad_id=0,
+      pad_piece="[PAD]",
+      bos_id=1,
+      bos_piece="[BOS]",
+      eos_id=2,
+      eos_piece="[EOS]",
+      unk_id=6,
+      control_symbols="[MASK],[CLS],[SEP]",
+  )
+  return str(folder / "pieces.model")
+
+
+def example_of(ids, length):
+  tokens, mask = tokenizers.padded(ids, length)
+  return {"tokens": tokens, "mask": mask}
+
+
+def hide(ids, tokenizer, seed=0, length=61, most=40):
+  rng = np.random.default_rng(seed)
+  return masking.hidden(example_of(ids, length), rng, tokenizer, most)
+
+
+def hidden_words(example, tokenizer):
+  """Each run of hidden ids as text."""
+  positions = example["positions"][example["weights"] > 0]
+  targets = example["targets"][: len(positions)]
+  starts = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
+  return [tokenizer.decode(run) for run in np.split(targets, starts)[1:]]
+
+
+def test_what_is_hidden_is_whole_words_and_all_of_them_in_time():
+  ids, seen = tokenizers.encode(WORDS), collections.Counter()
+  for seed in range(200):
+    example = hide(ids, UTF8, seed)
+    words = hidden_words(example, UTF8)
+    assert len(words) == 2  # 15 % of 12.
+    seen.update(words)
+  assert set(seen) == set(WORDS.split())
+  assert min(seen.values()) > 10
+
+
+def test_the_rest_stays_and_what_was_there_is_kept():
+  ids = tokenizers.encode(WORDS)
+  example = hide(ids, UTF8)
+  whole = example["tokens"].copy()
+  count = int(example["weights"].sum())
+  positions = example["positions"][:count]
+  assert (whole[positions] == MASK).all() and (whole == MASK).sum() == count
+  whole[positions] = example["targets"][:count]
+  np.testing.assert_array_equal(whole, tokenizers.padded(ids, 61)[0])
+  for name in ("positions", "targets", "weights"):
+    assert example[name].shape == (40,) and not example[name][count:].any()
+
+
+def test_words_that_would_be_too_many_stay():
+  for seed in range(50):
+    assert (
+        hide(tokenizers.encode(WORDS), UTF8, seed, most=3)["weights"].sum() <= 3
+    )
+
+
+@pytest.mark.parametrize("ids", [[], tokenizers.encode(" \n\t "), [SEP, SEP]])
+def test_where_there_is_no_word_nothing_is_hidden(ids):
+  example = hide(np.asarray(ids, np.int32), UTF8)
+  assert not example["weights"].any() and MASK not in example["tokens"]
+
+
+def test_words_of_pieces_are_those_of_the_text(pieces):
+  tokenizer = tokenizers.sentencepiece(pieces)
+  ids, seen = tokenizer.encode(WORDS.encode()), set()
+  assert tokenizer.vocabulary_size > tokenizers.NUM_SPECIAL + 256
+  for seed in range(200):
+    seen.update(
+        word
+        for run in hidden_words(hide(ids, tokenizer, seed), tokenizer)
+        for word in run.split()
+    )
+  assert seen == set(WORDS.split())
+
+
+def test_pieces_are_shown_with_the_spaces_between_them(pieces):
+  tokenizer = tokenizers.sentencepiece(pieces)
+  ids = tokenizer.encode(b"the cat sat on the mat and said")
+  opens = np.flatnonzero(tokenizer.opens_word[ids])
+  assert len(opens) == 8
+  first, second = (np.arange(opens[i], opens[i + 1]) for i in (1, 4))
+  positions = np.concatenate([first, second])
+  targets = ids[positions]
+  guess = np.where(np.isin(positions, second), ids[0], targets)
+  assert len(second) == 1
+  given = ids.copy()
+  given[positions] = MASK
+  assert mlm.marked(tokenizer, given, positions, targets, guess) == (
+      "the **cat** sat on **the** mat and said"
+  )
+  guess[-1] = ids[opens[5]]
+  shown = mlm.marked(tokenizer, given, positions, targets, guess)
+  said = tokenizer.decode(guess[-1:])
+  assert shown == f"the **cat** sat on ~~{said}~~ [the] mat and said"
+
+
+def test_bytes_of_pieces_are_those_of_the_text(pieces):
+  tokenizer = tokenizers.sentencepiece(pieces)
+  known = "the cat sat 猫 €"  # The last one is no piece, but bytes.
+  ids = tokenizer.encode(known.encode())
+  assert tokenizer.decode(ids) == known
+  assert tokenizer.num_bytes[ids].sum() == len(f" {known}".encode())
+  assert UTF8.num_bytes[tokenizers.encode(known)].sum() == len(known.encode())
+
+
+def test_a_model_with_other_special_pieces_is_refused(tmp_path):
+  (tmp_path / "text").write_text(WORDS)
+  spm.SentencePieceTrainer.train(
+      input=str(tmp_path / "text"),
+      model_prefix=str(tmp_path / "other"),
+      vocab_size=40,
+      hard_vocab_limit=False,
+      minloglevel=2,
+  )
+  with pytest.raises(ValueError, match="other.model: its first pieces are"):
+    tokenizers.sentencepiece(str(tmp_path / "other.model"))
+  with pytest.raises(ValueError, match="no file .*none.model"):
+    tokenizers.sentencepiece(str(tmp_path / "none.model"))
+
+
+def test_a_crop_is_a_part_of_the_text_and_each_start_occurs(pieces):
+  rng = np.random.default_rng(0)
+  document = {"text": bytes(range(97, 110))}
+  crops = [masking.cropped(document, rng, UTF8, 7) for _ in range(200)]
+  starts = {int(crop["tokens"][0]) - 6 - 97 for crop in crops}
+  assert starts == set(range(7))
+  assert all((np.diff(crop["tokens"]) == 1).all() for crop in crops)
+  short = masking.cropped(document, rng, UTF8, 17)
+  assert short["mask"].sum() == 13 and not short["tokens"][13:].any()
+  tokenizer = tokenizers.sentencepiece(pieces)
+  long = {"text": ("the cat sat " * 1000).encode()}
+  crop = masking.cropped(long, rng, tokenizer, 23)
+  assert crop["mask"].all()
+  assert "the cat sat the cat" in tokenizer.decode(crop["tokens"])
+
+
+def test_ten_documents_make_a_text_and_every_pass_has_another_order():
+  documents = [b"%d" % i for i in range(20)]
+  texts = masking.in_tens(documents, seed=3)
+  parts = [texts[i]["text"].split(b"\n") for i in range(4)]
+  for first, second in (parts[:2], parts[2:]):
+    assert sorted(first + second) == sorted(documents)
+  assert parts[0] + parts[1] != parts[2] + parts[3]
+
+
+def test_guesses_are_counted():
+  batch = {
+      "tokens": np.array([[7, MASK, 9, MASK], [7, MASK, MASK, 9]]),
+      "positions": np.array([[1, 3, 0], [1, 2, 0]]),
+      "targets": np.array([[8, 6, 0], [8, 6, 0]]),
+      "weights": np.array([[1.0, 1, 0], [1, 1, 0]]),
+  }
+  guesses = masking.Guesses.counted([batch], 11)
+  frequency = (np.bincount([8, 6, 8, 6], minlength=11) + 1) / 15
+  np.testing.assert_allclose(guesses.frequency, frequency)
+  row = {name: array[0] for name, array in batch.items()}
+  found = guesses(row, None)
+  nats = -np.log(frequency[8]) - np.log(frequency[6])
+  np.testing.assert_allclose(found["unigram_nats"], nats, rtol=1e-6)
+  assert found["unigram_right"] == 1
+  # 8 came after 7 twice, 6 once after 9 and once after what is hidden.
+  after_7 = (2 + 10 * frequency[8]) / (2 + 10)
+  after_9 = (1 + 10 * frequency[6]) / (1 + 10)
+  nats = -np.log(after_7) - np.log(after_9)
+  np.testing.assert_allclose(found["left_nats"], nats, rtol=1e-6)
+  assert found["left_right"] == 2
+
+
+def test_hiding_words_takes_a_few_times_what_reading_them_takes():
+  rng = np.random.default_rng(0)
+  sentence = tokenizers.encode((WORDS + " ") * 60)[:2048]
+  example = {"tokens": sentence, "mask": np.ones(2048, bool)}
+
+  def seconds(call):
+    start = time.perf_counter()
+    for _ in range(50):
+      call()
+    return time.perf_counter() - start
+
+  hide = lambda: masking.hidden(example, rng, UTF8, 409)
+  read = lambda: [int(x) for x in sentence]  # A loop of Python over the ids.
+  assert min(seconds(hide) for _ in range(3)) < 3 * max(
+      seconds(read) for _ in range(3)
+  )

@@ -1,0 +1,130 @@
+"""What a run writes down."""
+
+import io
+import json
+import resource
+import wave
+
+import numpy as np
+from PIL import Image
+import pytest
+from tensorboard.backend.event_processing import event_accumulator
+
+from experiments.data.clips import video
+from experiments.engine import record
+from experiments.task import Movie
+
+
+def records(workdir):
+  lines = (workdir / "metrics.jsonl").read_text().splitlines()
+  return [json.loads(line) for line in lines]
+
+
+def test_a_restart_forgets_later_steps_and_a_line_that_was_cut_off(tmp_path):
+  lines = [json.dumps({"step": step, "loss": 0.5}) for step in (1, 2, 3)]
+  text = "\n".join(lines) + '\n{"step": 4, "lo'
+  (tmp_path / "metrics.jsonl").write_text(text)
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(2)
+  recorder.scalars(3, {"loss": 0.25})
+  recorder.close()
+  assert [(r["step"], r["loss"]) for r in records(tmp_path)] == [
+      (1, 0.5),
+      (2, 0.5),
+      (3, 0.25),
+  ]
+
+
+def test_tensorboard_has_the_same_numbers(tmp_path):
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  for step, loss in [(1, 0.5), (2, 0.25)]:
+    recorder.scalars(step, {"train/loss": loss})
+  recorder.close()
+  events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+  events.Reload()
+  found = [(e.step, e.value) for e in events.Scalars("train/loss")]
+  assert found == [(r["step"], r["train/loss"]) for r in records(tmp_path)]
+
+
+def test_every_line_is_json_also_when_a_number_is_not_finite(tmp_path):
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.scalars(1, {"a": float("nan"), "b": float("inf"), "c": 1.0})
+  recorder.close()
+  assert records(tmp_path) == [{"step": 1, "a": "nan", "b": "inf", "c": 1.0}]
+
+
+def test_pictures_are_files(tmp_path):
+  picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.pictures(7, {"test-digits": picture})
+  recorder.close()
+  path = tmp_path / "pictures" / "test-digits-7.png"
+  np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+
+
+def test_a_disk_that_is_full_for_tensorboard_is_an_error(tmp_path):
+  recorder = record.Recorder(tmp_path, 9)
+  recorder.start(0)
+  many = {f"train/number_{i}": 0.5 for i in range(99)}
+  limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, limits[1]))
+  try:
+    with pytest.raises(OSError):  # Its file is larger than metrics.jsonl.
+      for step in range(1, 9):
+        recorder.scalars(step, many)
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+  assert (tmp_path / "metrics.jsonl").stat().st_size < 2**14
+
+
+def test_movies_are_files_and_can_be_seen_and_heard_in_tensorboard(tmp_path):
+  levels = np.array([0, 100, 200], np.uint8)
+  frames = np.tile(levels[:, None, None, None], [1, 16, 32, 3])
+  sound = np.linspace(-0.5, 0.5, 960, dtype=np.float32)[:, None]
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  recorder.pictures(7, {"test-clip": Movie(frames, 25.0, sound, 8000)})
+  recorder.close()
+  path = tmp_path / "pictures" / "test-clip-7.mp4"
+  read = video.read_frames(path)
+  np.testing.assert_allclose(read.mean((1, 2, 3)), levels, atol=4)
+  assert len(video.read_audio(path, rate=8000)) >= 960
+  events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+  events.Reload()
+  (image,) = events.Images("test-clip")
+  gif = Image.open(io.BytesIO(image.encoded_image_string))
+  assert (image.step, image.width, image.height) == (7, 32, 16)
+  assert (gif.n_frames, gif.info["duration"]) == (3, 40)
+  (heard,) = events.Audio("test-clip-sound")
+  with wave.open(io.BytesIO(heard.encoded_audio_string)) as wav:
+    assert (wav.getnframes(), wav.getframerate()) == (960, 8000)
+    samples = np.frombuffer(wav.readframes(960), "<i2")
+  np.testing.assert_allclose(samples / 32767.0, sound[:, 0], atol=1e-4)
+
+
+def test_every_start_leaves_what_a_result_depends_on(tmp_path):
+  for step in (0, 5):
+    recorder = record.Recorder(tmp_path, steps=9)
+    recorder.start(step)
+    recorder.close()
+  lines = (tmp_path / "starts.jsonl").read_text().splitlines()
+  starts = [json.loads(line) for line in lines]
+  assert [start["from_step"] for start in starts] == [0, 5]
+  assert set(starts[0]["packages"]) == set(record.PACKAGES)
+  assert starts[0]["commit"] is None or len(starts[0]["commit"]) == 40
+
+
+def test_the_peak_of_a_device_is_that_of_its_longest_known_name():
+  class Device:
+
+    def __init__(self, device_kind):
+      self.device_kind = device_kind
+
+  assert (
+      record.peak_flops(Device("NVIDIA A100-SXM4-40GB"), "bfloat16") == 312e12
+  )
+  assert record.peak_flops(Device("TPU v5 lite"), "bfloat16") == 197e12
+  assert record.peak_flops(Device("cpu"), "float32") is None

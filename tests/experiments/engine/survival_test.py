@@ -1,0 +1,171 @@
+"""Runs that are killed, stopped, starved and damaged, and go on."""
+
+import os
+import pathlib
+import random
+import resource
+import signal
+import sys
+import time
+
+import pytest
+
+from tests.conftest import recorded
+from tests.conftest import ROOT
+from tests.conftest import wait_for_step
+from tools.attempts import checkpoints
+from tools.attempts import last_step
+
+STEPS = 60
+RUN = (
+    f"--config.train_examples={16 * STEPS}",
+    "--config.run.eval_every=20",
+)
+
+
+def learned(workdir: pathlib.Path) -> list[dict[str, float]]:
+  """Every recorded number but those about time."""
+  return [
+      {k: v for k, v in record.items() if not k.startswith("speed/")}
+      for record in recorded(workdir)
+  ]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data_dir, tmp_path_factory):
+  """What a run that nothing happens to has learned."""
+  from tests.conftest import Command
+
+  workdir = tmp_path_factory.mktemp("uninterrupted")
+  command = Command(
+      "experiments.train",
+      "--config=configs/quickstart.py:mini",
+      f"--workdir={workdir}",
+      f"--config.data_dir={data_dir}",
+      *RUN,
+  )
+  code, _, err = command.wait()
+  assert code == 0, err
+  return learned(workdir)
+
+
+def test_killed_twice_it_learns_the_same_bit_for_bit(
+    train, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  for step in (10, 35):
+    command = train(workdir, *RUN)
+    wait_for_step(command, workdir, step)
+    command.process.send_signal(signal.SIGKILL)
+    command.wait()
+  resumed_at = checkpoints(workdir)[-1]
+  assert last_step(workdir) - resumed_at <= 2 * 3  # checkpoint_every is 3.
+  code, out, err = train(workdir, *RUN).wait()
+  assert code == 0, err
+  assert "continues after step" in out
+  assert learned(workdir) == uninterrupted
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+    train, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  command = train(workdir, *RUN)
+  wait_for_step(command, workdir, 10)
+  command.process.send_signal(signal.SIGTERM)
+  code, out, err = command.wait()
+  assert code == 0, err
+  stopped_at = last_step(workdir)
+  assert f"stopped by SIGTERM after step {stopped_at}" in out
+  assert checkpoints(workdir)[-1] == stopped_at < STEPS
+  code, out, err = train(workdir, *RUN).wait()
+  assert code == 0, err
+  assert f"continues after step {stopped_at}" in out
+  assert learned(workdir) == uninterrupted
+
+
+def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
+    train, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  command = train(workdir, *RUN)
+  wait_for_step(command, workdir, 20)
+  command.process.send_signal(signal.SIGTERM)
+  command.wait()
+  before, newest = checkpoints(workdir)[-2:]
+  data = workdir / "checkpoints" / str(newest) / "model" / "d"
+  largest = max(data.iterdir(), key=lambda path: path.stat().st_size)
+  os.truncate(largest, largest.stat().st_size // 2)
+  code, out, err = train(workdir, *RUN).wait()
+  assert code == 0, err
+  assert f"{newest} is damaged" in out
+  assert f"continues after step {before}" in out
+  assert (workdir / "checkpoints" / f"damaged-{newest}").is_dir()
+  assert learned(workdir) == uninterrupted
+
+
+def test_a_disk_that_fills_up_stops_the_run_and_spares_earlier_checkpoints(
+    train, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  command = train(workdir, *RUN)
+  wait_for_step(command, workdir, 10)
+  # No file may grow past some bytes from now on, which is how a full disk or
+  # quota looks to a process.
+  size = 2_000
+  resource.prlimit(command.process.pid, resource.RLIMIT_FSIZE, (size, size))
+  code, _, err = command.wait()
+  assert code == 1
+  # Threads of the libraries may complain as well, even on the same line.
+  assert err.count("error: stopped, a file may not grow further") == 1, err
+  code, out, err = train(workdir, *RUN).wait()
+  assert code == 0, err
+  assert "continues after step" in out
+  assert "damaged" not in out
+  assert learned(workdir) == uninterrupted
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_at_random_it_learns_the_same(
+    train, uninterrupted, tmp_path
+):
+  workdir = tmp_path / "run"
+  moments = random.Random(0)
+  for _ in range(12):
+    command = train(workdir, *RUN)
+    time.sleep(moments.uniform(4, 16))
+    command.process.send_signal(signal.SIGKILL)
+    command.wait()
+  code, _, err = train(workdir, *RUN).wait()
+  assert code == 0, err
+  assert learned(workdir) == uninterrupted
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
+    train, tmp_path
+):
+  workdir = tmp_path / "run"
+  code, _, err = train(workdir, *RUN, "--config.schedule.peak=1e30").wait()
+  assert code == 2
+  assert len(err.splitlines()) == 1
+  assert "the loss is nan" in err
+  assert "last good checkpoint" in err
+  # What was not finite was never saved.
+  assert all(step < last_step(workdir) + 2 for step in checkpoints(workdir))
+
+
+def test_an_update_that_is_not_finite_can_be_left_out_and_counted(
+    train, tmp_path
+):
+  workdir = tmp_path / "run"
+  code, _, err = train(
+      workdir, "--config.schedule.peak=1e30", "--config.skip_nonfinite=True"
+  ).wait()
+  assert code == 0, err
+  lines = [line for line in learned(workdir) if "train/skipped" in line]
+  assert lines[-1]["step"] == 12
+  assert 0 < lines[-1]["train/skipped"] < 12
+
+
+if __name__ == "__main__":
+  sys.exit(pytest.main([__file__, f"--rootdir={ROOT}"]))

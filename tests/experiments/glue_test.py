@@ -1,0 +1,233 @@
+"""GLUE, from files to the paper's metrics; weights to start from; sweeps."""
+
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import glue
+from experiments.data.pipeline import Shard
+from experiments.data.text import tokenizers
+from experiments.engine import build
+from experiments.engine import start
+from experiments.engine import weights
+from experiments.engine.build import load
+from experiments.engine.errors import UserError
+from scripts import sweep
+from tests.conftest import Command
+
+TASKS = {"cola": 2, "mrpc": 2, "stsb": 1}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """A few lines of three tasks, 12, 6 and 6 of them to train on."""
+  root = tmp_path_factory.mktemp("data")
+  rows = {
+      "CoLA": (None, lambda i: ["x", str(i % 2), "", f"text {i % 2} {i}"]),
+      "MRPC": (
+          ["Quality", "#1 ID", "#2 ID", "#1 String", "#2 String"],
+          lambda i: [str(i % 2), "1", "2", f"one {i}", f"other {i}"],
+      ),
+      "STS-B": (
+          ["index", "sentence1", "sentence2", "score"],
+          lambda i: [str(i), f"a much too long sentence {i}", "b", str(i % 6)],
+      ),
+  }
+  for folder, (header, row) in rows.items():
+    (root / "glue" / folder).mkdir(parents=True)
+    for split, size in (("train", 12 if folder == "CoLA" else 6), ("dev", 5)):
+      lines = [header] * bool(header) + [row(i) for i in range(size)]
+      file = root / "glue" / folder / f"{split}.tsv"
+      file.write_text("".join("\t".join(line) + "\n" for line in lines))
+  return str(root)
+
+
+def tiny(data_dir, tasks=TASKS, **changes):
+  config = importlib.import_module("configs.glue").get_config("tiny_cola")
+  config.data_dir = data_dir
+  config.tasks = tasks
+  config.batch_size = 4
+  config.train_examples = 8 * 4
+  config.schedule.warmup = 1
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def test_pairs_are_joined_and_what_is_cut_is_told(data_dir):
+  task = load(tiny(data_dir))
+  batches = iter(task.train_data(Shard()))
+  rows = [
+      {name: array[i] for name, array in batch.items()}
+      for batch in (next(batches) for _ in range(20))
+      for i in range(4)
+  ]
+  shown = {
+      (int(row["task"]), bytes(row["tokens"][row["mask"]].astype(np.uint8)))
+      for row in rows
+  }
+  pair = [
+      *tokenizers.encode("one 3"),
+      tokenizers.SEP,
+      *tokenizers.encode("other 3"),
+  ]
+  assert (1, bytes(np.uint8(pair))) in shown
+  cut = [*tokenizers.encode("a much too long sentence 3"), tokenizers.SEP]
+  assert (2, bytes(np.uint8([*cut, *tokenizers.encode("b")]))) in shown
+  assert list(task.notes()) == []
+  task = load(tiny(data_dir, max_length=17))
+  task.train_data(Shard())
+  (note,) = task.notes()
+  expected = "6 of 6 examples are longer than 17 ids and lose 66 of them"
+  assert note == f"stsb, train: {expected}"
+
+
+@pytest.mark.parametrize("power, share", [(1.0, 0.5), (0.0, 1 / 3)])
+def test_tasks_are_drawn_in_proportion_to_a_power_of_their_size(
+    data_dir, power, share
+):
+  task = load(tiny(data_dir, size_power=power))
+  batches = iter(task.train_data(Shard()))
+  drawn = [next(batches)["task"] for _ in range(30)]
+  zeros = np.concatenate(drawn) == 0
+  assert zeros.mean() == pytest.approx(share, abs=0.02)
+  rest = iter(task.train_data(Shard(first=20)))
+  for expected in drawn[20:]:
+    np.testing.assert_array_equal(next(rest)["task"], expected)
+
+
+def test_a_task_learns_from_its_own_examples_alone():
+  outputs = {
+      "cola": jnp.asarray([[1.0, 2.0]] * 3),
+      "mrpc": jnp.asarray([[3.0, 1.0]] * 3),
+      "stsb": jnp.asarray([[2.5]] * 3),
+  }
+  batch = {"task": jnp.arange(3), "label": jnp.asarray([0.0, 0.0, 4.0])}
+  nats, said = glue.answers(outputs, batch, list(TASKS))
+  np.testing.assert_allclose(said, [1, 0, 2.5])
+  expected = [np.log(1 + np.e), np.log(1 + np.exp(-2.0)), 1.5**2]
+  np.testing.assert_allclose(nats, expected, rtol=1e-5)
+  slopes = jax.grad(lambda o: glue.loss(o, batch, list(TASKS))[0])(outputs)
+  for i, task in enumerate(TASKS):
+    is_moved = np.asarray(slopes[task]).any(-1)
+    np.testing.assert_array_equal(is_moved, np.arange(3) == i)
+
+
+def test_metrics_are_the_papers_and_mnli_counts_once():
+  splits = [
+      ("cola", "validation"),
+      ("mnli", "validation_matched"),
+      ("mnli", "validation_mismatched"),
+      ("stsb", "validation"),
+  ]
+  said = [[0, 1, 1, 0], [2, 1, 0, 0], [1, 1, 1, 1], [1.0, 2.0, 3.0, 5.0]]
+  label = [[0, 1, 0, 0], [2, 1, 0, 1], [1, 1, 0, 0], [0.0, 2.0, 2.0, 4.0]]
+  measured = {
+      "loss": np.arange(16.0),
+      "said": np.float32(said).reshape(-1),
+      "label": np.float32(label).reshape(-1),
+      "split": np.repeat(np.arange(4), 4),
+      "constant": np.zeros(16, np.float32),
+  }
+  found = glue.summarize(measured, splits)
+  assert found["mnli_m"] == 75 and found["mnli_mm"] == 50
+  assert found["cola"] == pytest.approx(100 / 3**0.5)
+  assert found["stsb"] == pytest.approx(
+      100 * np.corrcoef(said[3], label[3])[0, 1]
+  )
+  mean = (found["cola"] + 62.5 + found["stsb"]) / 3
+  assert found["average"] == pytest.approx(mean)
+  assert (found["cola_constant"], found["stsb_constant"]) == (0, 0)
+  assert found["mnli_mm_constant"] == 50
+
+
+@pytest.mark.parametrize(
+    "token", [None, pytest.param("shared", marks=pytest.mark.slow), "own"]
+)
+def test_every_way_to_several_tasks_trains(data_dir, token, tmp_path):
+  config = tiny(data_dir)
+  config.model.task_token = token
+  built = build.build(config)
+  state, data = built.initial_state(), iter(built.task.train_data(Shard()))
+  step = built.train_step()
+  losses = []
+  for _ in range(3):
+    state, scalars = step(state, next(data))
+    losses.append(float(scalars["loss"]))
+  assert np.isfinite(losses).all()
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory):
+  """A file with the weights of a masked language model."""
+  config = importlib.import_module("configs.mlm").get_config("tiny")
+  read = weights.random(config)
+  file = tmp_path_factory.mktemp("pretrained") / "mlm.npz"
+  weights.save(file, read.config, read.model)
+  return file, read.model
+
+
+def test_a_run_starts_from_weights_and_tells_what_is_new(data_dir, pretrained):
+  file, model = pretrained
+  built = build.build(tiny(data_dir, **{"start.weights": str(file)}))
+  notes = []
+  params = start.initial_state(built, notes.append).model.params
+  latents = "encoder/latents"
+  np.testing.assert_array_equal(
+      params[latents]["array"], model.params[latents]["array"]
+  )
+  new, left = notes
+  assert "cola_logits/w" in new and "query/array" in new
+  assert "queries/array" in left and "encoder" not in new + left
+
+
+def test_weights_of_other_sizes_are_refused_or_left_out(data_dir, pretrained):
+  config = tiny(data_dir, **{"start.weights": str(pretrained[0])})
+  config.model.processor.widening_factor = 3
+  with pytest.raises(UserError, match=r"mlp/hidden/b is \[2, 16\] there and"):
+    start.initial_state(build.build(config), print)
+  config.start.fresh = "processor/.*/mlp"
+  notes = []
+  start.initial_state(build.build(config), notes.append)
+  assert "mlp/hidden/w" in notes[0]
+  config.start.fresh = "processor"
+  start.initial_state(build.build(config), notes.append)
+  assert notes[2].count("processor") == 1 and "of processor" in notes[2]
+
+
+def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
+  config = tiny(data_dir, **{"start.weights": str(pretrained[0])})
+  config.tokenizer = {"name": "sentencepiece", "model": "x"}
+  with pytest.raises(UserError, match="trained with the tokenizer"):
+    start.initial_state(build.build(config), print)
+
+
+def test_a_folder_of_a_sweep_says_what_was_changed():
+  changes = {"schedule.peak": 3e-4, "start.fresh": "coder|latents/array"}
+  assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
+
+
+def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):
+  args = (
+      "--config=configs/glue.py:tiny_cola",
+      f"--config.data_dir={data_dir}",
+      "--config.train_examples=64",
+      "--config.schedule.warmup=1",
+      "--config.sweep.batch_size=(4, 8)",
+      "--config.sweep.schedule.peak=(1e-3,)",
+      f"--workdir={tmp_path}",
+  )
+  for _ in range(2):
+    code, out, err = Command("scripts.sweep", *args).wait()
+    assert code == 0, err
+  assert out.count("dev/average") == 2 and out.count("best") == 1
+  rows = json.loads((tmp_path / "sweep.json").read_text())["tiny_cola"]
+  changes = [tuple(row["changes"].values()) for row in rows]
+  assert changes == [(4, 1e-3), (8, 1e-3)]
+  for row in rows:
+    assert row["score"] == row["metrics"]["dev/average"]
+  starts = tmp_path / "tiny_cola" / "batch_size=4-peak=0.001" / "starts.jsonl"
+  assert len(starts.read_text().splitlines()) == 2  # It went on from its end.

@@ -1,0 +1,145 @@
+"""Classification of images, from files to percents."""
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from configs import imagenet as configs
+from experiments import imagenet
+from experiments.data.pipeline import Shard
+from experiments.engine.build import build
+from experiments.engine.build import build_network
+from experiments.train import check_batch
+
+CLASSES, IMAGES = 11, 5
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+  """A folder with a few pictures of each class."""
+  root = tmp_path_factory.mktemp("pictures")
+  rng = np.random.default_rng(3)
+  for split in ("train", "validation"):
+    for label in range(CLASSES):
+      folder = root / "imagenet2012" / split / f"n{label:08}"
+      folder.mkdir(parents=True)
+      for i in range(IMAGES):
+        picture = rng.integers(0, 255, [31 + i, 37, 3], np.uint8)
+        cv2.imwrite(str(folder / f"{i}.JPEG"), picture)
+  return root
+
+
+def tiny(pictures, **changes):
+  config = configs.get_config("tiny")
+  config.data_dir = str(pictures)
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def batch_of(config, name="test"):
+  task = build(config).task
+  return next(iter(task.evals[name].data(Shard())))
+
+
+def test_a_step_of_training_reads_mixed_pictures(pictures):
+  built = build(tiny(pictures))
+  batch = next(iter(built.task.train_data(Shard())))
+  check_batch(batch, built.task.example)
+  assert 0 < batch["ratio"].min() and batch["ratio"].max() <= 1
+  state = built.initial_state()
+  batch = {name: batch[name] for name in built.task.example}
+  after, scalars = built.train_step()(state, jax.tree.map(jnp.asarray, batch))
+  assert np.isfinite(scalars["loss"]) and 0 <= scalars["top1"] <= 100
+  assert int(after.step) == 1
+
+
+def test_without_mixing_there_is_one_label(pictures):
+  config = tiny(pictures)
+  config.mix = {}
+  built = build(config)
+  batch = next(iter(built.task.train_data(Shard())))
+  check_batch(batch, built.task.example)
+  assert "ratio" not in batch
+
+
+def test_evaluation_sees_every_picture_once(pictures):
+  task = build(tiny(pictures)).task
+  real = [batch["real"] for batch in task.evals["test"].data(Shard())]
+  assert np.concatenate(real).sum() == CLASSES * IMAGES
+
+
+def test_some_classes_are_counted_from_0(pictures):
+  config = tiny(pictures, classes=(7, 2), num_classes=2)
+  labels = [
+      batch["label"][batch["real"]]
+      for batch in build(config).task.evals["test"].data(Shard())
+  ]
+  assert np.bincount(np.concatenate(labels)).tolist() == [IMAGES, IMAGES]
+
+
+def test_of_several_labels_one_counts_and_without_any_an_image_does_not():
+  logits = jnp.array([[0.0, 3.0, 2.0], [3.0, 0.0, 1.0], [3.0, 2.0, 1.0]])
+  labels = jnp.array([[2, 1], [1, -1], [-1, -1]])
+  measured = imagenet.measure({"logits": logits}, {"labels": labels})
+  measured = jax.tree.map(np.asarray, measured)
+  assert imagenet.summarize(measured) == {"top1": 50, "top5": 100}
+  of_none = {name: values[2:] for name, values in measured.items()}
+  assert np.isnan(imagenet.summarize(of_none)["top1"])
+
+
+def test_the_loss_of_several_labels_asks_for_each_class():
+  logits = jnp.array([[0.0, 3.0, -2.0]])
+  batch = {"labels": jnp.array([[2, 1, -1]]), "skipped": jnp.array([2])}
+  value, told = imagenet.loss({"logits": logits}, batch, smoothing=0.1)
+  assert told == {"skipped_images": 2}
+  expected = np.log(2) + np.log1p(np.exp(-3.0)) + np.log1p(np.exp(2.0))
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_the_loss_of_a_mixture_is_that_of_both_labels():
+  logits = jnp.array([[0.5, 3.0, -2.0, 1.0]])
+  batch = {
+      "label": jnp.array([2]),
+      "mix_label": jnp.array([1]),
+      "ratio": jnp.array([0.7]),
+      "skipped": jnp.array([0]),
+  }
+  value, _ = imagenet.loss({"logits": logits}, batch, smoothing=0.2)
+  targets = 0.8 * np.array([0, 0.3, 0.7, 0]) + 0.05
+  expected = -(targets * np.asarray(jax.nn.log_softmax(logits[0]))).sum()
+  np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("variant", ["tiny", "mini_learned", "mini_conv"])
+def test_permuted_elements_matter_to_a_convolution_alone(variant):
+  config = configs.get_config(variant)
+  image = jax.random.normal(jax.random.key(1), (2, *config.image_size, 3))
+  plain = build_network(config)
+  params, state = jax.jit(plain.start)()
+  outputs = []
+  for permuted in (False, True):
+    config.permuted = permuted
+    net = build_network(config).net
+    found, _ = jax.jit(lambda *x, net=net: net.apply(*x, False))(
+        params, state, jax.random.key(0), {"image": image}
+    )
+    outputs.append(np.asarray(found["logits"]))
+  same = np.allclose(*outputs, atol=1e-4)
+  assert same == (variant != "mini_conv")
+
+
+def test_only_square_images_are_cut(pictures):
+  with pytest.raises(Exception, match="14 x 22"):
+    build(tiny(pictures, image_size=(14, 22)))
+
+
+def test_pictures_show_the_label_and_the_answer(pictures):
+  batch = batch_of(tiny(pictures))
+  logits = np.eye(CLASSES)[batch["label"]]
+  drawn = imagenet.draw({"logits": logits}, batch)
+  assert drawn["predictions"].shape == (1000, 1000, 3)
+  task = build(tiny(pictures)).task
+  drawn = task.draw(next(iter(task.train_data(Shard()))))
+  assert drawn["input"].shape == (1000, 1000, 3)

@@ -1,0 +1,174 @@
+"""Masked language modelling, from files to metrics."""
+
+import importlib
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import mlm
+from experiments.data.pipeline import Shard
+from experiments.data.text import corpus
+from experiments.data.text import sources
+from experiments.data.text import tokenizers
+from experiments.engine import build
+from experiments.engine.build import load
+from experiments.engine.errors import UserError
+from tests.conftest import Command
+
+UTF8 = tokenizers.utf8()
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """Two corpora: the words of one are of a, of the other of b, and shorter."""
+  folder = tmp_path_factory.mktemp("corpora")
+  rng = np.random.default_rng(0)
+  for name, letter, size in (("c4", "a", 30), ("wikipedia", "b", 7)):
+    files = folder / f"{name}_files"
+    files.mkdir()
+    for i in range(60):
+      words = [letter * n for n in rng.integers(1, 6, size=size)]
+      (files / f"{i}.txt").write_text(" ".join(words))
+    source = sources.text(name, [str(files)], held_out=3)
+    corpus.prepare(source, str(folder), processes=1)
+  return str(folder)
+
+
+def tiny(data_dir, **changes):
+  config = importlib.import_module("configs.mlm").get_config("tiny")
+  config.data_dir = data_dir
+  config.update(changes)
+  return config
+
+
+@pytest.mark.parametrize("model", ["tiny", "bert"])
+def test_all_positions_decoded_give_the_loss_and_gradients_of_the_hidden(
+    data_dir, model
+):
+  found = []
+  for decode_all in (False, True):
+    config = tiny(data_dir, decode_all=decode_all)
+    if model == "bert":
+      config.model = {
+          "name": "bert",
+          "tokens": config.model.tokens.to_dict(),
+          "transformer": {"num_layers": 2, "num_heads": 2},
+      }
+    task = load(config)
+    network = build._built(task, config)
+    model_of = jax.jit(network.start)()
+    batch = next(iter(task.train_data(Shard())))
+
+    def loss(params, state, batch, task=task, net=network.net):
+      outputs, _ = net.apply(params, state, None, batch, True)
+      return task.loss(outputs, batch)[0]
+
+    run = jax.jit(jax.value_and_grad(loss))
+    found.append(run(model_of.params, model_of.net_state, batch))
+  for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_decoding_the_hidden_alone_costs_what_the_paper_says():
+  config = importlib.import_module("configs.mlm").get_config("bytes")
+  every = build.build_network(config).flops_per_example()
+  hidden = build.build(config).network.flops_per_example()
+  assert hidden == pytest.approx(113e9, rel=1e-3)
+  assert every == pytest.approx(120.9e9, rel=1e-3)
+
+
+def test_tokens_come_from_the_corpora_in_their_shares(data_dir):
+  config = tiny(data_dir)
+  batches = iter(load(config).train_data(Shard()))
+  tokens = np.concatenate([next(batches)["tokens"] for _ in range(40)])
+  a, b = ((tokens == tokenizers.encode(name)[0]).sum() for name in "ab")
+  assert a / (a + b) == pytest.approx(0.7, abs=0.03)
+
+
+def test_metrics_are_sums_over_all_that_is_hidden():
+  logits = jnp.log(
+      jnp.asarray([[[0.5, 0.25, 0.25]] * 3, [[0.1, 0.1, 0.8]] * 3])
+  )
+  batch = {
+      "targets": jnp.asarray([[0, 1, 0], [2, 0, 0]]),
+      "weights": jnp.asarray([[1.0, 1, 0], [1, 0, 0]]),
+      **{
+          f"{guess}_{what}": jnp.ones(2)
+          for guess in mlm.GUESSES
+          for what in ("nats", "right")
+      },
+  }
+  sizes = np.array([2, 3, 4])
+  measured = mlm.measure({"logits": logits}, batch, sizes)
+  found = mlm.summarize({k: np.asarray(v) for k, v in measured.items()})
+  nats = -np.log([0.5, 0.25, 0.8])
+  assert found["accuracy"] == pytest.approx(2 / 3)
+  assert found["nats"] == pytest.approx(nats.mean(), rel=1e-5)
+  bits = nats.sum() / np.log(2)
+  assert found["bits_per_byte"] == pytest.approx(bits / (2 + 3 + 4), rel=1e-5)
+  assert found["left_bits_per_byte"] == pytest.approx(2 / np.log(2) / 9)
+  loss, _ = mlm.loss({"logits": logits}, batch)
+  each = nats[:2].mean(), nats[2]
+  assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+
+
+def test_a_text_shows_what_was_guessed_right_and_wrong():
+  given, hidden = tokenizers.encode("ab [[[ cd [["), np.array([3, 4, 5, 10, 11])
+  target, guess = tokenizers.encode("xyzvw"), tokenizers.encode("xyzvq")
+  shown = mlm.marked(UTF8, given, hidden, target, guess)
+  assert shown == "ab **xyz** cd ~~vq~~ [vw]"
+  none = hidden[:0]
+  assert mlm.marked(UTF8, given, none, none, none) == "ab [[[ cd [["
+
+
+def test_a_corpus_without_a_share_is_not_read(data_dir, tmp_path):
+  config = tiny(data_dir)
+  config.corpora.c4 = 0.0
+  assert list(load(config).evals) == ["wikipedia"]
+  tokens = next(iter(load(config).train_data(Shard())))["tokens"]
+  assert not np.isin(tokenizers.encode("a"), tokens).any()
+  config.corpora.c4 = 0.5
+  config.data_dir = str(tmp_path)
+  with pytest.raises(FileNotFoundError, match="prepare_data mlm --c4=FILES"):
+    load(config).train_data(Shard())
+
+
+def test_the_data_goes_on_where_it_was_stopped(data_dir):
+  task = load(tiny(data_dir))
+  whole = iter(task.train_data(Shard()))
+  expected = [next(whole) for _ in range(6)][3:]
+  rest = iter(task.train_data(Shard(first=3)))
+  for batch in expected:
+    other = next(rest)
+    for name, array in batch.items():
+      np.testing.assert_array_equal(array, other[name])
+
+
+def test_it_trains_and_fills_in(data_dir, tmp_path):
+  command = Command(
+      "experiments.train",
+      "--config=configs/mlm.py:tiny",
+      f"--config.data_dir={data_dir}",
+      "--config.run.eval_every=2",
+      f"--workdir={tmp_path}",
+  )
+  code, _, err = command.wait()
+  assert code == 0, err
+  lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+  _, last = [r for r in map(json.loads, lines) if "c4/accuracy" in r]
+  for guess in ("", "unigram_", "left_"):
+    for name in ("c4", "wikipedia"):
+      assert 0 < last[f"{name}/{guess}bits_per_byte"] < 100
+  assert "[" in (tmp_path / "pictures" / "c4-filled_in-4.md").read_text()
+
+
+def test_another_vocabulary_is_refused(data_dir):
+  config = tiny(data_dir)
+  config.model.tokens.vocabulary_size = 263
+  with pytest.raises(UserError, match="262 ids, and .* is 263"):
+    task = load(config)
+    with build.plain("the data"):
+      task.train_data(Shard())

@@ -1,0 +1,91 @@
+"""The command that converts weights."""
+
+import pickle
+
+import numpy as np
+import pytest
+
+from configs import imagenet
+from experiments.engine import weights
+from perceiver.weights import deepmind
+from perceiver.weights import tensors
+from tests.conftest import Command
+
+CONVERT = "scripts.convert_weights"
+CONFIG = "--config=configs/imagenet.py:tiny"
+
+
+@pytest.fixture(scope="module")
+def official(tmp_path_factory):
+  """A checkpoint as the official release has them, and the same model."""
+  read = weights.random(imagenet.get_config("tiny"))
+  flat = tensors.to_theirs(
+      tensors.flatten(*read.model), deepmind.places("imagenet")
+  )
+  tree = {}
+  for key, array in flat.items():
+    module, name = key.split("|")
+    tree.setdefault(module, {})[name] = array
+  file = tmp_path_factory.mktemp("weights") / "model.pystate"
+  file.write_bytes(pickle.dumps({"params": tree, "state": {}}))
+  return file, read
+
+
+def test_an_official_file_becomes_ours(official, tmp_path):
+  file, read = official
+  output = tmp_path / "new" / "model.npz"
+  command = Command(CONVERT, f"--weights={file}", CONFIG, f"--output={output}")
+  code, out, err = command.wait()
+  assert code == 0, err
+  assert "7,266 parameters" in out
+  again = weights.load(output)
+  for key, array in tensors.flatten(*read.model).items():
+    np.testing.assert_array_equal(
+        tensors.flatten(*again.model)[key], array, err_msg=key
+    )
+
+
+def test_a_training_run_becomes_one_file(train, tmp_path):
+  run = train(tmp_path / "run", "--config.train_examples=48")
+  assert run.wait()[0] == 0
+  output = tmp_path / "run.npz"
+  command = Command(
+      CONVERT, f"--weights={tmp_path / 'run'}", f"--output={output}"
+  )
+  code, out, err = command.wait()
+  assert code == 0, err
+  assert "9,111 parameters" in out
+  assert weights.load(output).config.task == "digits"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--weights=FILE"], "--output"),
+        (["--output=OUT"], "--weights"),
+        (["--output=OUT", "--weights=/none"], "no such file"),
+        (["--output=OUT", "--weights=FILE"], "--config"),
+        (["--output=OUT", "--download=everything"], "is not one of"),
+        (
+            ["--output=OUT", "--weights=FILE", "--config=configs/flow.py:tiny"],
+            "tensors are missing",
+        ),
+        (
+            ["--output=OUT", "--weights=FILE", "--format=huggingface", CONFIG],
+            "num_bands = 3",
+        ),
+    ],
+)
+def test_what_is_wrong_is_one_line_and_nothing_is_written(
+    official, tmp_path, args, message
+):
+  output = tmp_path / "out"
+  args = [
+      a.replace("FILE", str(official[0])).replace("OUT", str(output))
+      for a in args
+  ]
+  code, _, err = Command(CONVERT, *args).wait()
+  assert code == 2
+  (line,) = [x for x in err.splitlines() if "TPU" not in x]
+  assert line.startswith("error: ") and message in line
+  assert not output.exists()

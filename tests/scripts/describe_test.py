@@ -1,0 +1,123 @@
+"""What a model is made of, in print."""
+
+import importlib
+import io
+import json
+
+import pytest
+import rich.console
+
+from experiments.engine.build import build_network
+from experiments.engine.errors import UserError
+from scripts import describe
+from scripts.benchmarks import scaling
+from tests.conftest import Command
+
+
+def printed(what):
+  console = rich.console.Console(file=io.StringIO(), width=80, markup=False)
+  console.print(what)
+  return console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def network():
+  """A small model of images."""
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
+  return build_network(config)
+
+
+def test_parameters_are_modules_in_modules():
+  params = {"a/b": {"w": 1}, "a": {"x": 2}, "c": {"b": 3}}
+  assert describe.nested(params) == {
+      "a": {"b": {"w": 1}, "x": 2},
+      "c": {"b": 3},
+  }
+
+
+def test_the_example_has_shapes(network):
+  assert "14 × 14 × 3" in printed(describe.example_table(network))
+
+
+def test_counts_of_top_level_modules_sum_to_the_whole(network):
+  tree = describe.parameter_tree(network)
+  assert tree.label == "parameters: 7,266"
+  labels = [str(branch.label) for branch in tree.children]
+  counts = [int(x.split()[1].replace(",", "")) for x in labels]
+  assert sum(counts) == 7266
+  text = printed(tree)
+  assert "latents: 112" in text and "array 7 × 16" in text
+  assert "w 2 × 16 × 16" in text  # Of both layers.
+
+
+def test_flops_of_the_parts_sum_to_the_whole(network):
+  text = printed(describe.flops_table(network))
+  for part, count in network.flops_by_part().items():
+    assert f"{part} " in text and f"{count:,}" in text
+  assert f"{network.flops_per_example():,}" in text
+
+
+def test_the_command_describes_any_size_with_changes():
+  args = ["--config=configs/imagenet.py:repeated"]
+  changes = ["--config.model.processor.num_blocks=0"]
+  code, out, err = Command("scripts.describe", *args, *changes).wait()
+  assert code == 0, err
+  assert "parameters: 7,102,078" in out and "345,4" in out
+
+
+def test_a_typo_is_one_line():
+  args = ["--config=configs/imagenet.py:tiny", "--config.model.encoder.num=3"]
+  code, out, err = Command("scripts.describe", *args).wait()
+  assert (code, out) == (2, "")
+  assert len(err.splitlines()) == 1 and "num" in err
+
+
+def test_a_step_of_accelerators_that_are_not_there_is_estimated(tmp_path):
+  path = tmp_path / "estimates.json"
+  args = ("--config=configs/imagenet.py:tiny", "--devices=1,4", "--device=a100")
+  code, out, err = Command("scripts.describe", *args, f"--json={path}").wait()
+  assert code == 0, err
+  assert "a training step on a100s" in out
+  one, four = json.loads(path.read_text())
+  assert (one["devices"], four["devices"]) == (1, 4)
+  assert one["sent_bytes"] == 0 < four["sent_bytes"]
+  assert four["state_bytes"] <= one["state_bytes"]
+  assert one["compute_seconds"] == pytest.approx(4 * four["compute_seconds"])
+  # Three forward passes of a batch, at two fifths of an A100's TF32 rate.
+  network = build_network(
+      importlib.import_module("configs.imagenet").get_config("tiny")
+  )
+  products = 3 * network.flops_per_example() * one["batch_size"]
+  assert one["compute_seconds"] == pytest.approx(products / (0.4 * 156e12))
+
+
+MEMORY = {"step_argument_bytes": 2 * 10**9, "step_temporary_bytes": 10**9}
+
+
+@pytest.mark.parametrize(
+    ("device", "devices", "more", "bottleneck", "sending"),
+    [
+        ("h100", 8, {}, "products", 0),
+        # Within a server, each byte of a sum is sent twice.
+        ("h100", 8, {"step_all_reduce_bytes": 45 * 10**9}, "interconnect", 0.2),
+        ("h100", 16, {"step_all_gather_bytes": 10**10}, "interconnect", 0.2),
+        ("h100", 8, {"step_temporary_bytes": 79 * 10**9}, "memory", 0),
+    ],
+)
+def test_what_limits_a_step_is_named(
+    device, devices, more, bottleneck, sending
+):
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
+  row = scaling.estimate(config, MEMORY | more, devices, device, 0.5)
+  assert row["bottleneck"] == bottleneck
+  assert row["sending_seconds"] == pytest.approx(sending)
+  steps = config.train_examples // config.batch_size
+  assert row["run_days"] == pytest.approx(row["step_seconds"] * steps / 86400)
+
+
+def test_an_unknown_accelerator_or_rate_is_named():
+  config = importlib.import_module("configs.imagenet").get_config("tiny")
+  with pytest.raises(UserError, match="--device=abacus is not one of"):
+    scaling.estimate(config, MEMORY, 8, "abacus", 0.5)
+  with pytest.raises(UserError, match="tpu_v4 in float32 is not known"):
+    scaling.estimate(config, MEMORY, 8, "tpu_v4", 0.5)

@@ -1,0 +1,1 @@
+"""What maintainers run: soak tests and recordings of other code."""
