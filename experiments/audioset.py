@@ -17,6 +17,7 @@ from experiments.data.clips import reading
 from experiments.data.clips import sound
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.settings import Optional
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -45,8 +46,7 @@ def network(config) -> Network:
     raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
   classify = choose(OUTPUTS, model.output)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     arrays = {}
     if "audio" in modalities:
       audio = inputs.audio_patches(batch["audio"], model.audio.patch)
@@ -329,3 +329,17 @@ def _drawn(batch, rows, num_bands, answers, title):
         ax.text(0, 0.9 - 0.15 * line, text, color=color)
 
   return figures.sixteen(4 * len(rows), show, title)
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
+    "spec_augment": Optional(sound.spec_augment),
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.output": OUTPUTS,
+}

@@ -24,6 +24,12 @@ from perceiver import record_weights
 
 INPUTS = (inputs.pixels, inputs.learned_positions)
 NUM_CLASSES = 10
+SETTINGS = {
+    "model.input": INPUTS,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+}
 
 
 def task(config) -> Task:
@@ -31,8 +37,7 @@ def task(config) -> Task:
   model = config.model
   read_image = choose(INPUTS, model.input)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     x = read_image(batch["image"])  # [B, M, C]
     with record_weights() as read:
       z = Encoder(**model.encoder)(x)  # [B, N, D]

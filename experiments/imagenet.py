@@ -6,6 +6,7 @@ models are pretrained with.
 Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
 """
 
+from collections.abc import Sequence
 import functools
 
 import jax
@@ -21,6 +22,7 @@ from experiments.data.images.image import STD
 from experiments.data.images.mixing import Mix
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.settings import Optional
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
@@ -127,7 +129,7 @@ def task(config) -> Task:
   )
 
 
-def images(config, name, split, max_labels=None):
+def images(config, /, name: str, split: str, max_labels: int | None = None):
   """A split of a data set; of some of its classes alone if the config says."""
   return sets.open_images(
       name,
@@ -225,3 +227,18 @@ def _listed(labels):
 def _show(ax, image):
   pixels = np.clip(image * STD + MEAN, 0, 255)
   ax.imshow(pixels.astype(np.uint8))
+
+
+SETTINGS = {
+    "classes": Sequence[int],
+    "max_labels": int | None,
+    "model.input": INPUTS,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
+    "model.output": OUTPUTS,
+    "train": images,
+    "sets.*": images,
+    "augmentation": augment.train_steps,
+    "mix": Optional(Mix),
+}

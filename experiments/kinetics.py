@@ -5,6 +5,7 @@ Any of the three may be left out (`config.modalities`).
 Source: Perceiver IO, §4.3 and appendix I; official video autoencoding notebook.
 """
 
+from collections.abc import Sequence
 import functools
 import math
 
@@ -405,3 +406,17 @@ def spectrogram(sound):
   pieces = sound[starts[:, None] + np.arange(window)] * np.hanning(window)
   heard = np.abs(np.fft.rfft(pieces)) / (window / 4)
   return 20.0 * np.log10(np.maximum(heard, 1e-5)).T[::-1]
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "model.video.max_resolution": Sequence[int] | None,
+    "model.audio.max_resolution": Sequence[int] | None,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+}

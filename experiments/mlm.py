@@ -3,8 +3,10 @@
 Source: Perceiver IO, §4.1 and appendix F.
 """
 
+from collections.abc import Mapping
 import functools
 import itertools
+from typing import Annotated, Any
 
 import grain
 import jax
@@ -40,8 +42,7 @@ def network(config) -> Network:
   """
   predict = choose((perceiver_io, bert), config.model)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     positions = batch.get("positions")
     return {"logits": predict(batch["tokens"], batch["mask"], positions)}
 
@@ -60,12 +61,12 @@ def task(config) -> Task:
   # Building a model needs no files: they are opened with the data.
   tokenizer = functools.cache(lambda: open_tokenizer(config))
 
-  def forward(batch, is_training):
+  def forward(batch):
     if not config.decode_all:
-      return model.forward(batch, is_training)
+      return model.forward(batch)
     batch, positions = dict(batch), batch["positions"]
     del batch["positions"]
-    logits = model.forward(batch, is_training)["logits"]
+    logits = model.forward(batch)["logits"]
     return {"logits": jnp.take_along_axis(logits, positions[..., None], 1)}
 
   def prepare():
@@ -142,7 +143,15 @@ def open_tokenizer(config) -> tokenizers.Tokenizer:
 
 
 def perceiver_io(
-    ids, mask, positions, tokens, encoder, processor, query_channels, decoder
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    query_channels: int,
+    decoder: Annotated[Mapping[str, Any], Decoder],
 ):
   """One learned query a position; logits share the embeddings."""
   x, table = inputs.tokens(ids, **tokens)  # [B, M, C]
@@ -158,7 +167,14 @@ def perceiver_io(
   return outputs.tied_tokens(y, table)
 
 
-def bert(ids, mask, positions, tokens, transformer):
+def bert(
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    transformer: Annotated[Mapping[str, Any], baselines.Transformer],
+):
   """Devlin et al.'s model, without the embeddings that tell sentences apart."""
   x, table = inputs.tokens(ids, **tokens)
   x = baselines.embedded(x)
@@ -251,3 +267,10 @@ def marked(tokenizer, given, positions, targets, guess):
     parts.append(f"**{word}**" if is_right else f"~~{said}~~ [{word}]")
     end = positions[run[-1]] + 1
   return "".join([*parts, shown(end, whole[end:])])
+
+
+SETTINGS = {
+    "model": (perceiver_io, bert),
+    "tokenizer": tokenizers.TOKENIZERS,
+    "corpora.*": float,
+}

@@ -11,7 +11,7 @@ actions' arguments, from replays.
 import collections
 from collections.abc import Mapping
 import functools
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -108,20 +108,36 @@ CODES = {
 TELLING = {"starcraft2_raw": ("is_selected",)}
 
 
-def perceiver_io(x, mask, encoder, processor, decoder):
+def perceiver_io(
+    x,
+    mask,
+    /,
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    decoder: Annotated[Mapping[str, Any], Decoder],
+):
   """Units to units through latents; the queries are the units themselves."""
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
   return Decoder(**decoder)(x, z, mask)  # [B, O=M, E]
 
 
-def transformer(x, mask, num_layers, num_heads, widening_factor):
+def transformer(
+    x,
+    mask,
+    /,
+    num_layers: int,
+    num_heads: int,
+    widening_factor: int = 4,
+    remat: bool = False,
+):
   """AlphaStar's entity encoder: every unit reads every other."""
-  layers = Transformer(num_layers, num_heads, widening_factor)
+  layers = Transformer(num_layers, num_heads, widening_factor, remat)
   return layers(x, mask)
 
 
 ENCODERS = (perceiver_io, transformer)
+SETTINGS = {"model.encode": ENCODERS, "model.pointer": outputs_lib.pointer}
 
 
 def network(config) -> Network:

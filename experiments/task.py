@@ -60,7 +60,8 @@ class Network:
   """What a model is made of: all that describing it or using it needs."""
 
   example: Mapping[str, jax.ShapeDtypeStruct]  # What one example is made of.
-  forward: Callable[[Batch, bool], Outputs]  # Haiku code: (batch, is_training).
+  # Haiku code: (batch) or, if it differs in training, (batch, is_training).
+  forward: Callable[..., Outputs]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,8 +23,8 @@ RULES = {
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
         " experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy optax"
-        " orbax rich tensorboardX"
+        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy"
+        " optax orbax rich tensorboardX"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

@@ -92,12 +92,6 @@ _IMAGENET_OUTPUT = {
     "model.output.decoder.qk_channels": None,
     "model.output.decoder.v_channels": None,
 }
-# Where our configs leave out a default that is not None.
-_DEFAULTS = {
-    "model.decoder.num_heads": 1,
-    "model.decoder.use_query_residual": True,
-    "model.output.decoder.num_heads": 1,
-}
 
 
 def to_huggingface(
@@ -155,14 +149,14 @@ def config_json(config: Config, model: Model) -> dict[str, Any]:
       "d_model": shapes["encoder/cross_attention/norm_x/scale"][0],
       "num_latents": encoder["num_latents"],
       "d_latents": encoder["latent_channels"],
-      "num_blocks": processor.get("num_blocks", 1),
+      "num_blocks": processor["num_blocks"],
       "num_self_attends_per_block": processor["layers_per_block"],
-      "num_self_attention_heads": processor.get("num_heads", 8),
-      "num_cross_attention_heads": encoder.get("num_heads", 1),
-      "qk_channels": encoder.get("qk_channels"),
-      "v_channels": encoder.get("v_channels"),
-      "self_attention_widening_factor": processor.get("widening_factor", 1),
-      "cross_attention_widening_factor": encoder.get("widening_factor", 1),
+      "num_self_attention_heads": processor["num_heads"],
+      "num_cross_attention_heads": encoder["num_heads"],
+      "qk_channels": encoder["qk_channels"],
+      "v_channels": encoder["v_channels"],
+      "self_attention_widening_factor": processor["widening_factor"],
+      "cross_attention_widening_factor": encoder["widening_factor"],
       # GELU in its tanh form.
       "hidden_act": "gelu_pytorch_tanh",
       "attention_probs_dropout_prob": 0.0,
@@ -246,10 +240,10 @@ def differences(config: Config, is_export: bool) -> list[str]:
 
 
 def _get(settings: Mapping[str, Any], key: str) -> Any:
-  """A setting by its dotted path; what is left out has its default."""
+  """A setting by its dotted path; None: this model has no such setting."""
   value: Any = settings
   for part in key.split("."):
     if not isinstance(value, Mapping) or part not in value:
-      return _DEFAULTS.get(key)
+      return None
     value = value[part]
   return value

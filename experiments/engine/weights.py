@@ -15,6 +15,7 @@ import numpy as np
 
 from experiments.engine import build
 from experiments.engine import export
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.checkpoint import Checkpoints
@@ -62,6 +63,7 @@ class Weights(NamedTuple):
 
 def random(config: Config) -> Weights:
   """A model as it is before training."""
+  config = settings.complete(config)
   network = build.build_network(config)
   return Weights(config, network, jax.jit(network.start)(), [])
 
@@ -116,6 +118,7 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   Raises:
     WeightsError: if they do not fit; it names the first ten that do not.
   """
+  config = settings.complete(config)
   network = build.build_network(config)
   like = tensors.flatten(*network.like)
   kept = {key: x for key, x in like.items() if not release.is_derived(key)}
@@ -143,7 +146,8 @@ def _load_run(
     workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
 ) -> Weights:
   if config is None:
-    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = workdir_lib.read_config(workdir / "config.json")
+  config = settings.complete(config)
   network = build.build_network(config)
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(

@@ -30,7 +30,7 @@ _TRIES = 10
 
 
 def train_steps(
-    size: int, num_layers: int = 4, magnitude: float = 5.0
+    size: int, /, num_layers: int = 4, magnitude: float = 5.0
 ) -> Sequence[Step]:
   """From a file's content to what is trained on, but for mixing.
 
