@@ -26,7 +26,6 @@ import ast
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
-import copy
 import dataclasses
 import difflib
 import functools
@@ -127,21 +126,21 @@ def changed(
     UserError: if there is no such setting, or a value is of another type. It
       names the section, what can be set there, and the closest name.
   """
-  tree = _Tree(copy.deepcopy(config).unlock(), task_module(config))
+  tree = _Tree(config)
   # A section before what is in it; a choice before what it decides.
   for path in sorted(changes, key=lambda p: (p.count("."), p[-5:] != ".name")):
     tree.set(path, changes[path], are_texts)
   tree.fill()
-  return tree.config
+  return ConfigDict(tree.values)
 
 
 def settable(config: Config) -> Iterator[tuple[str, Any]]:
   """(dotted path, type) of every value of a complete config that can be set."""
-  tree = _Tree(config, task_module(config))
+  tree = _Tree(config)
   for path, section in tree.sections():
     for key in section:
       inner = f"{path}.{key}" if path else key
-      if not isinstance(section[key], ConfigDict):
+      if not isinstance(section[key], dict):
         yield inner, tree.kind_of(inner)
 
 
@@ -156,20 +155,21 @@ class _Field:
 class _Tree:
   """A config, and what its sections are arguments of."""
 
-  def __init__(self, config: Config, module: Any):
-    self.config = config
-    self._specs = {**SETTINGS, **getattr(module, "SETTINGS", {})}
+  def __init__(self, config: Config):
+    declared = getattr(task_module(config), "SETTINGS", {})
+    self._specs = {**SETTINGS, **declared}
+    self.values: dict[str, Any] = _unpacked(config)
 
-  def sections(self) -> Iterator[tuple[str, Config]]:
+  def sections(self) -> Iterator[tuple[str, dict[str, Any]]]:
     """All sections with their paths, each before those inside of it."""
-    waiting: list[tuple[str, Config]] = [("", self.config)]
+    waiting: list[tuple[str, dict[str, Any]]] = [("", self.values)]
     while waiting:
       path, section = waiting.pop(0)
       yield path, section
       waiting += [
           (f"{path}.{key}" if path else key, section[key])
           for key in section
-          if isinstance(section[key], ConfigDict)
+          if isinstance(section[key], dict)
       ]
 
   def fill(self) -> None:
@@ -177,9 +177,9 @@ class _Tree:
     for path, section in self.sections():
       for key in section:
         inner = f"{path}.{key}" if path else key
-        if not isinstance(section[key], ConfigDict):
+        if not isinstance(section[key], dict):
           kind = self._spec(inner) or Any
-          _put(section, key, _converted(section[key], kind, inner))
+          section[key] = _converted(section[key], kind, inner)
       spec = self._spec(path)
       if spec is None or isinstance(spec, Optional) and not len(section):
         continue
@@ -191,8 +191,8 @@ class _Tree:
         inner = f"{path}.{key}"
         if key in section:
           value = section[key]
-          if not isinstance(value, ConfigDict):
-            _put(section, key, _converted(value, field.kind, inner))
+          if not isinstance(value, dict):
+            section[key] = _converted(value, field.kind, inner)
         elif field.default is _MISSING:
           raise UserError(
               f"config.{path} lacks {key!r}, {_named(field.kind)}:"
@@ -204,15 +204,15 @@ class _Tree:
   def set(self, path: str, value: Any, is_text: bool) -> None:
     """Sets one value, or replaces a section."""
     *parents, key = path.split(".")
-    section, parent = self.config, ""
+    section, parent = self.values, ""
     for part in parents:
       inner = f"{parent}.{part}" if parent else part
       if part not in section and self._may_be_section(inner):
-        section[part] = ConfigDict()
-      if not isinstance(section.get(part), ConfigDict):
+        section[part] = {}
+      if not isinstance(section.get(part), dict):
         raise self._unknown(parent, part)
       section, parent = section[part], inner
-    is_section = isinstance(section.get(key), ConfigDict)
+    is_section = isinstance(section.get(key), dict)
     if key not in section and not self._may_be_set(parent, key):
       raise self._unknown(parent, key)
     if is_section or self._may_be_section(path):
@@ -222,11 +222,11 @@ class _Tree:
             f"config.{path} is a section: set one of its keys,"
             f" {self._listed(path)}, or all of it, '{{\"KEY\": VALUE}}'"
         )
-      section[key] = ConfigDict(value)
+      section[key] = _unpacked(value)
       return
     kind = self.kind_of(path)
     convert = _read if is_text else _converted
-    _put(section, key, convert(value, kind, path))
+    section[key] = convert(value, kind, path)
     if key == "name" and isinstance(self._spec(parent), tuple):
       fields = self._fields(parent)
       for other in list(section):
@@ -241,16 +241,13 @@ class _Tree:
     fields = self._fields(parent)
     if key in fields:
       return fields[key].kind
-    section = self._section(parent)
-    kind = section.get_type(key)
-    if section[key] is None:
-      return Any if kind is type(None) else kind | None
-    return _kind_of_value(section[key])
+    value = self._section(parent)[key]
+    return Any if value is None else _kind_of_value(value)
 
-  def _section(self, path: str) -> Any:
-    section = self.config
+  def _section(self, path: str) -> dict[str, Any]:
+    section = self.values
     for part in path.split(".") if path else ():
-      section = section.get(part, ConfigDict())
+      section = section.get(part, {})
     return section
 
   def _spec(self, path: str) -> Any:
@@ -310,9 +307,14 @@ class _Tree:
     )
 
 
-def _put(section: Config, key: str, value: Any) -> None:
-  with section.ignore_type():  # That of the value before; 1 may become 1.0.
-    section[key] = value
+def _unpacked(tree: Any) -> dict[str, Any]:
+  """Sections as plain dicts; they belong to nobody else."""
+  return {
+      key: _unpacked(value)
+      if isinstance(value, Mapping | ConfigDict)
+      else value
+      for key, value in tree.items()
+  }
 
 
 @functools.cache
