@@ -62,6 +62,7 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
 class BuiltNetwork:
   """A model, and the shapes of all that it holds; no memory is used."""
 
+  config: task_lib.Config  # Complete.
   example: Mapping[str, jax.ShapeDtypeStruct]
   net: hk.TransformedWithState
   start: Callable[[], Model]  # Draws its parameters; for jit.
@@ -119,7 +120,8 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       state_lib.initial_model, net, network.example, config.seed
   )
   with user_errors("the model"):
-    return BuiltNetwork(network.example, net, start, jax.eval_shape(start))
+    like = jax.eval_shape(start)
+  return BuiltNetwork(config, network.example, net, start, like)
 
 
 @dataclasses.dataclass(frozen=True)

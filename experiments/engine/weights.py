@@ -15,7 +15,6 @@ import numpy as np
 
 from experiments.engine import build
 from experiments.engine import export
-from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.checkpoint import Checkpoints
@@ -63,9 +62,8 @@ class Weights(NamedTuple):
 
 def random(config: Config) -> Weights:
   """A model as it is before training."""
-  config = settings.complete(config)
   network = build.build_network(config)
-  return Weights(config, network, jax.jit(network.start)(), [])
+  return Weights(network.config, network, jax.jit(network.start)(), [])
 
 
 def load(
@@ -118,7 +116,6 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   Raises:
     WeightsError: if they do not fit; it names the first ten that do not.
   """
-  config = settings.complete(config)
   network = build.build_network(config)
   like = tensors.flatten(*network.like)
   kept = {key: x for key, x in like.items() if not release.is_derived(key)}
@@ -127,7 +124,7 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   )
   ours |= release.derived(ours)
   ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
-  return Weights(config, network, Model(*tensors.unflatten(ours)), [])
+  return Weights(network.config, network, Model(*tensors.unflatten(ours)), [])
 
 
 def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
@@ -147,8 +144,8 @@ def _load_run(
 ) -> Weights:
   if config is None:
     config = workdir_lib.read_config(workdir / "config.json")
-  config = settings.complete(config)
   network = build.build_network(config)
+  config = network.config
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
       place,

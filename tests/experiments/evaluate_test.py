@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 from configs import quickstart
-from experiments import task as task_lib
 from experiments.data import pipeline
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
+from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from experiments.evaluate import evaluate
 from experiments.evaluate import make_evaluate
@@ -35,14 +36,14 @@ def run(config, tmp_path_factory):
 
 
 def test_the_batch_size_changes_no_metric(config):
-  task = task_lib.load(config)
+  task = load(config)
   net = state_lib.make_net(task.forward, "float32")
   model = state_lib.initial_model(net, task.example, seed=0)
   found = []
   for batch_size in (7, 300):
     with config.copy_and_resolve_references().unlocked() as changed:
       changed.batch_size = batch_size
-    evals = task_lib.load(changed).evals
+    evals = load(changed).evals
     metrics, _ = make_evaluate(
         evals, net, sharding.Layout(sharding.make_mesh())
     )(model)
@@ -103,7 +104,7 @@ def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):
 def test_a_checkpoint_says_what_config_it_is_of(config, run):
   (about,) = run.glob("checkpoints/12/about/metadata")
   saved = json.loads(about.read_text())["config"]
-  assert saved == json.loads(config.to_json())
+  assert saved == json.loads(settings.complete(config).to_json())
 
 
 def test_the_best_checkpoint_is_kept_and_found(config, run):
