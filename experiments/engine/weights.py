@@ -149,8 +149,8 @@ def _load_run(
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
       place,
-      best=config.best or None,
-      best_is_largest=config.best_is_largest,
+      best=network.config.best or None,
+      best_is_largest=network.config.best_is_largest,
       read_only=True,
   )
   model, _ = checkpoints.restore_model(like, checkpoint)
