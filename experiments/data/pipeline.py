@@ -1,14 +1,17 @@
 """From prepared data to batches: in order, shuffled, sharded, from any one on.
 
-A step of a pipeline is a function (example, rng) -> example of numpy arrays; a
-pipeline is a list of them. Every batch is a function of the seed and of its
-number alone: the number of processes, threads and workers changes no row.
+A step of a pipeline is a function of numpy arrays, (example) -> example or, if
+it draws at random, (example, rng) -> example; a pipeline is a list of them.
+Every batch is a function of the seed and of its number alone: the number of
+processes, threads and workers changes no row.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
+import inspect
 import logging
 import pathlib
 from typing import Any
@@ -19,7 +22,10 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
 Example = Mapping[str, Any]
-Step = Callable[[Example, np.random.Generator], Example]
+Step = (
+    Callable[[Example], Example]
+    | Callable[[Example, np.random.Generator], Example]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +122,7 @@ def train(
   if mix:
     pairs = examples.batch(2, batch_fn=list)
     pairs = pairs.map_with_index(lambda i, pair: {"pair": pair, "row": i})
-    examples = pairs.random_map(mix)
+    examples = _apply(pairs, [mix])
   if skip:
     examples = _Skipping(examples, skip)
   batches = _batches(examples, batch_size, shard)
@@ -195,11 +201,37 @@ class _Skipping(grain.MapDataset):
           raise
 
 
+def in_turn(
+    steps: Sequence[Step],
+) -> Callable[[Example, np.random.Generator], Example]:
+  """One step, which is several in turn; they draw from the same numbers."""
+  each = [(step, _draws(step)) for step in steps]
+  return functools.partial(_in_turn, each=each)
+
+
+def _in_turn(
+    example: Example,
+    rng: np.random.Generator,
+    each: Sequence[tuple[Callable[..., Example], bool]],
+) -> Example:
+  for step, draws in each:
+    example = step(example, rng) if draws else step(example)
+  return example
+
+
+def _draws(step: Step) -> bool:
+  """Whether a step takes random numbers: one of its parameters is `rng`."""
+  return "rng" in inspect.signature(step).parameters
+
+
 def _apply(
     examples: grain.MapDataset, steps: Sequence[Step]
 ) -> grain.MapDataset:
   for step in steps:
-    examples = examples.random_map(step)
+    # Grain seeds a step by its place among all of them, so that a step draws
+    # the same numbers whether those before it draw any or not.
+    change: Any = examples.random_map if _draws(step) else examples.map
+    examples = change(step)
   return examples
 
 

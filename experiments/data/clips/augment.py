@@ -37,15 +37,12 @@ def random_crop(
   height, width = example["video"].shape[1:3]
   top, left, y, x = augment.random_box(height, width, rng)
   if (y, x) == (height, width):  # As for images: no rectangle was found.
-    return centre_crop(example, rng, size)
+    return centre_crop(example, size)
   return {**example, "video": _cut(example["video"], top, left, y, x, size)}
 
 
-def centre_crop(
-    example: Example, rng: np.random.Generator, size: int
-) -> Example:
+def centre_crop(example: Example, size: int) -> Example:
   """A step: the square that is evaluated of images, resized; see `image`."""
-  del rng
   height, width = example["video"].shape[1:3]
   top, left, side = image_lib.centre_crop_box(height, width)
   if not side:  # It is a single pixel wide or high: one pixel is left.
@@ -106,9 +103,8 @@ def mapped(video: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   return cv2.transform(pixels, matrix).reshape(video.shape)
 
 
-def normalised(example: Example, rng: np.random.Generator) -> Example:
+def normalised(example: Example) -> Example:
   """A step: 0 to 255 become float32 from -1 to 1."""
-  del rng
   video = example["video"].astype(np.float32)
   video *= np.float32(1 / 127.5)
   video -= 1

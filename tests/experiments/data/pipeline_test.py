@@ -54,26 +54,47 @@ def drawn(example, rng, key):
   return {**example, key: rng.integers(1000)}
 
 
-def twice(example, rng):
-  del rng
+def twice(example):
   return {**example, "twice": 2 * example["i"]}
+
+
+def twice_with_rng(example, rng):
+  del rng
+  return twice(example)
+
+
+def times(example, factor):
+  return {**example, "twice": factor * example["i"]}
+
+
+class Times:
+
+  def __call__(self, example):
+    return times(example, 2)
 
 
 def second_of(example, rng):
   return {**example["pair"][1], "mixed": rng.integers(1000)}
 
 
-STEPS = [
-    functools.partial(drawn, key="first"),
-    twice,
-    functools.partial(drawn, key="second"),
-]
+WITHOUT_RNG = {
+    "a function": twice,
+    "a function that takes an rng": twice_with_rng,
+    "a partial function": functools.partial(times, factor=2),
+    "a callable object": Times(),
+    "one step of several": pipeline.in_turn([twice]),
+}
 
 
-def test_random_numbers_are_those_that_published_runs_had():
+@pytest.mark.parametrize("kind", WITHOUT_RNG)
+def test_random_numbers_are_those_that_published_runs_had_beside(kind):
+  first, second = (
+      functools.partial(drawn, key=key) for key in ("first", "second")
+  )
+  steps = [first, WITHOUT_RNG[kind], second]
   settings = {"batch_size": 6, "shard": Shard()}
   batches = pipeline.train(
-      Numbers(13), STEPS, **settings, seed=3, mix=second_of
+      Numbers(13), steps, **settings, seed=3, mix=second_of
   )
   batch = next(iter(batches))
   assert batch["i"].tolist() == [6, 7, 3, 12, 0, 8]
@@ -81,7 +102,7 @@ def test_random_numbers_are_those_that_published_runs_had():
   assert batch["first"].tolist() == FIRST
   assert batch["second"].tolist() == SECOND
   assert batch["mixed"].tolist() == MIXED
-  batch = next(iter(pipeline.evaluation(Numbers(13), STEPS, **settings)))
+  batch = next(iter(pipeline.evaluation(Numbers(13), steps, **settings)))
   for key, expected in EVALUATED.items():
     assert batch[key].tolist() == expected
 
