@@ -21,6 +21,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from experiments.data.errors import DataError
+
 Example = Mapping[str, Any]
 Step = (
     Callable[[Example], Example]
@@ -50,12 +52,12 @@ def source(name: str, split: str, data_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: if it is not there; says which command prepares it.
-    ValueError: if it is in another format; says which command converts it.
+    DataError: if it is in another format; says which command converts it.
   """
   builder = prepared(name, data_dir)
   folder, file_format = builder.data_path, builder.info.file_format.value
   if file_format != "array_record":
-    raise ValueError(
+    raise DataError(
         f"{folder} holds {file_format} files, which cannot be read by"
         " index: `pip install -e '.[tensorflow]'` and `tfds convert_format"
         f" --dataset_dir={folder} --out_file_format=array_record` make"

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from experiments.data.errors import DataError
 from experiments.data.flow import files as flow_files
-from experiments.data.flow.files import FlowFileError
 from experiments.data.images import image
 from experiments.data.pipeline import Example
 
@@ -51,7 +51,7 @@ class Pairs:
 
     Raises:
       FileNotFoundError: if a file of it is missing.
-      ValueError: if one is broken, or they are not of one size.
+      DataError: if one is broken, or they are not of one size.
     """
     files = self.files[index]
     frames = [image.read(path) for path in files[:2]]
@@ -104,7 +104,7 @@ def by_size(pairs: Any) -> list[Any]:
 
 def _like(known: np.ndarray, other: np.ndarray, files: Files) -> np.ndarray:
   if known.shape != other.shape:
-    raise FlowFileError(
+    raise DataError(
         f"{files.flow} is {_size(known)} pixels, and of {files.first},"
         f" {files.second} or what lies beside them something is"
         f" {_size(other)}"
@@ -126,7 +126,7 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
   Raises:
     KeyError: if there is no such name.
     FileNotFoundError: if it has no pairs; says where they should be.
-    FlowFileError: if a list of its parts does not fit.
+    DataError: if a list of its parts does not fit.
   """
   if name not in SETS:
     raise KeyError(f"{name!r} is not one of {sorted(SETS)}")
@@ -176,7 +176,7 @@ def _chairs(root: pathlib.Path, part: str) -> Iterator[Files]:
     return
   parts = (root / _PARTS).read_text().split()
   if len(parts) != len(flows):
-    raise FlowFileError(
+    raise DataError(
         f"{root / _PARTS} has {len(parts)} lines, and {root / 'data'} has"
         f" {len(flows)} flows"
     )

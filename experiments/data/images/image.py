@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from experiments.data.errors import DataError
+
 # Of ImageNet's pixels, in [0, 255].
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406])
 STD = 255.0 * np.array([0.229, 0.224, 0.225])
@@ -14,7 +16,7 @@ STD = 255.0 * np.array([0.229, 0.224, 0.225])
 _JPEG = b"\xff\xd8"  # How such a file starts.
 
 
-class ImageError(ValueError):
+class ImageError(DataError):
   """An image, or what is known of it, is of no use; says which and why."""
 
 
