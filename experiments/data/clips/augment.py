@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from experiments.data.images import augment
-from experiments.data.images import image as image_lib
 from experiments.data.pipeline import Example
 
 # How much the colours change. Source: the defaults of `color_default_augm` in
@@ -31,7 +30,7 @@ def random_crop(
 
   Args:
     example: with "video".
-    rng: of the rectangle; see `image_augment.random_box`.
+    rng: of the rectangle; see `images.augment.random_box`.
     size: of the square, pixels a side.
   """
   height, width = example["video"].shape[1:3]
@@ -42,11 +41,9 @@ def random_crop(
 
 
 def centre_crop(example: Example, size: int) -> Example:
-  """A step: the square that is evaluated of images, resized; see `image`."""
+  """A step: the square that is evaluated of images, resized."""
   height, width = example["video"].shape[1:3]
-  top, left, side = image_lib.centre_crop_box(height, width)
-  if not side:  # It is a single pixel wide or high: one pixel is left.
-    top, left, side = top - 1, left - 1, 1
+  top, left, side = augment.centre_box(height, width)
   return {
       **example,
       "video": _cut(example["video"], top, left, side, side, size),

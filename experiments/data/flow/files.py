@@ -14,6 +14,7 @@ from jaxtyping import Float32
 import numpy as np
 
 from experiments.data.errors import DataError
+from experiments.data.images import image
 
 Flow = Float32[np.ndarray, "Y X 2"]
 Known = Bool[np.ndarray, "Y X"]
@@ -76,14 +77,14 @@ def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
   Source: the development kit of KITTI 2015.
   """
-  image = _decoded(path, cv2.IMREAD_UNCHANGED)
-  if image.dtype != np.uint16 or image.shape[2:] != (3,):
+  stored = _decoded(path, cv2.IMREAD_UNCHANGED)
+  if stored.dtype != np.uint16 or stored.shape[2:] != (3,):
     raise DataError(
-        f"{path} is {image.dtype} of shape {list(image.shape)}: KITTI's flow is"
-        " uint16 with three channels"
+        f"{path} is {stored.dtype} of shape {list(stored.shape)}: KITTI's flow"
+        " is uint16 with three channels"
     )
-  known = image[..., 0] > 0  # OpenCV gives blue first.
-  flow = (image[..., :0:-1].astype(np.float32) - _ZERO) / _SCALE
+  known = stored[..., 0] > 0  # OpenCV gives blue first.
+  flow = (stored[..., :0:-1].astype(np.float32) - _ZERO) / _SCALE
   return np.where(known[..., None], flow, np.float32(0)), known
 
 
@@ -102,8 +103,8 @@ def write_kitti(
         f"{path}: KITTI's format holds -512 to 511.98 pixels, and a flow is"
         f" {max(np.abs(flow[known]).max(), 0):.2f}"
     )
-  image = np.dstack([known, units[..., 1], units[..., 0]]).astype(np.uint16)
-  _, data = cv2.imencode(".png", image)
+  stored = np.dstack([known, units[..., 1], units[..., 0]]).astype(np.uint16)
+  _, data = cv2.imencode(".png", stored)
   pathlib.Path(path).write_bytes(data.tobytes())
 
 
@@ -124,8 +125,4 @@ def read_marked(path: str | os.PathLike[str]) -> Known:
 
 
 def _decoded(path: str | os.PathLike[str], how: int) -> np.ndarray:
-  data = np.fromfile(path, np.uint8)
-  image = cv2.imdecode(data, how) if len(data) else None
-  if image is None:
-    raise DataError(f"{path} is not a picture that can be read")
-  return image
+  return image.by_opencv(pathlib.Path(path).read_bytes(), path, how)

@@ -1,6 +1,6 @@
 """Pairs of frames whose optical flow is known: drawn, or of photographs.
 
-They are as in `flow_layers`.
+They are as in `layers`.
 
 Source: AutoFlow: Learning a Better Training Set for Optical Flow, Sun et al.
 """

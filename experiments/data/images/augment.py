@@ -91,9 +91,7 @@ def random_crop(example: Example, rng: np.random.Generator) -> Example:
 def centre_crop(example: Example) -> Example:
   """A step: the square in the middle of 7/8 of the shorter side."""
   height, width, _ = example["image"].shape
-  top, left, side = image_lib.centre_crop_box(height, width)
-  if not side:  # It is a single pixel wide or high: one pixel is left.
-    top, left, side = top - 1, left - 1, 1
+  top, left, side = centre_box(height, width)
   square = example["image"][top : top + side, left : left + side]
   return {**example, "image": square}
 
@@ -121,6 +119,14 @@ def _of_rows(size: int) -> tuple[np.ndarray, np.ndarray]:
   """What is subtracted from rows of pixels, and what they are multiplied by."""
   mean, scale = np.float32(image_lib.MEAN), np.float32(1 / image_lib.STD)
   return np.tile(mean, size), np.tile(scale, size)
+
+
+def centre_box(height: int, width: int) -> tuple[int, int, int]:
+  """The square of an image that is evaluated: (top, left, side), side >= 1."""
+  top, left, side = image_lib.centre_crop_box(height, width)
+  if not side:  # It is a single pixel wide or high: one pixel is left.
+    top, left, side = top - 1, left - 1, 1
+  return top, left, side
 
 
 def random_box(

@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 
 from experiments.data import archives
 from experiments.data.errors import DataError
+from experiments.data.images.image import ENDINGS
 from experiments.data.images.image import ImageError
 
-_ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 # What the folder of a split may be called.
 _FOLDERS = {
     "train": ("train",),
@@ -131,7 +131,7 @@ def _part(split: str, name: str, length: int) -> np.ndarray:
 
 def _is_image(name: str) -> bool:
   # Not those with a dot in front, which archives of Macs are full of.
-  return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+  return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def _opened(path: pathlib.Path) -> Any:

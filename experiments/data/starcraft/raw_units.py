@@ -5,7 +5,7 @@ are named observation/NAME; each is an array over all steps, little-endian,
 compressed by zlib. Read here are
 
 * `observation/raw_units`, int32 [steps, 512, 48]: the columns of
-  `unit_features.CONVERTED_UNITS`, kinds of units as numbers below 256;
+  `features.CONVERTED_UNITS`, kinds of units as numbers below 256;
 * `observation/action/unit_tags`, int32 [steps, 64]: the rows of the units that
   the action of a step is for, 512 where there is none.
 

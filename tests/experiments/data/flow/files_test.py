@@ -105,7 +105,7 @@ def test_a_picture_that_is_no_flow_is_named(tmp_path):
 @pytest.mark.parametrize("data", [b"", b"text"])
 def test_what_is_no_picture_is_named(data, tmp_path):
   (tmp_path / "f.png").write_bytes(data)
-  with pytest.raises(DataError, match="f.png is not a picture"):
+  with pytest.raises(DataError, match="f.png holds no image"):
     files.read_kitti(tmp_path / "f.png")
 
 
