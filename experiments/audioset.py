@@ -197,9 +197,8 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
   return steps
 
 
-def finished(example, rng, names, num_classes):
+def finished(example, names, num_classes):
   """A step: what the model reads, and 1 for each class that is heard."""
-  del rng
   labels = np.zeros(num_classes, np.float32)
   labels[example["labels"]] = 1
   return {**{name: example[name] for name in names}, "labels": labels}

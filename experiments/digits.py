@@ -100,9 +100,8 @@ def shifted(example, rng, max_shift: int):
   return {**example, "image": image[y : y + 28, x : x + 28]}
 
 
-def scaled(example, rng):
+def scaled(example):
   """Pixels from [0, 255] to [-1, 1]."""
-  del rng
   return {
       "image": example["image"].astype(np.float32) / 127.5 - 1.0,
       "label": np.int32(example["label"]),

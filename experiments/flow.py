@@ -151,9 +151,8 @@ def pairs_of(name, part, config) -> Any:
   return sets.open_pairs(name, config.data_dir)
 
 
-def trained_on(example, rng):
+def trained_on(example):
   """What training reads of a pair."""
-  del rng
   return {key: example[key] for key in ("frames", "flow", "known")}
 
 

@@ -228,8 +228,7 @@ def task(config) -> Task:
       )
   )
 
-  def finished(example, rng):
-    del rng
+  def finished(example):
     (label,) = example["labels"]  # Kinetics has one.
     frames = video_lib.squared(example["video"], size)
     return {

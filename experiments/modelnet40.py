@@ -121,9 +121,8 @@ def points_scaled(example, rng):
   return {**example, "points": points * np.float32(factor)}
 
 
-def normalized(example, rng):
+def normalized(example):
   """Points whose mean is 0 and whose largest coordinate is 1 or -1."""
-  del rng
   points = example["points"] - example["points"].mean(axis=0)
   return {**example, "points": points / np.abs(points).max()}
 

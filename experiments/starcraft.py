@@ -313,13 +313,12 @@ def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
   }
 
 
-def padded(example, rng, columns, num_units, max_picks):
+def padded(example, columns, num_units, max_picks):
   """Units in slots, and the selected ones' slots, nearest first.
 
   If there are too many units, the player's own are kept, then the nearest. If
   too many were selected, the nearest count.
   """
-  del rng
   units, selected = example["units"], example["selected"]
   others = column(units, columns, "alliance") != SELF
   kept = np.sort(np.argsort(others, kind="stable")[:num_units])
@@ -344,12 +343,11 @@ def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
   return dict(counts)
 
 
-def with_usual(example, rng, columns, rank):
+def with_usual(example, columns, rank):
   """An example with a guess: all own units of the kind that is most selected.
 
   It is the kind that people select most often among those that the player has.
   """
-  del rng
   units = example["units"]
   own = selectable(units, columns)
   kinds = column(units, columns, "unit_type")

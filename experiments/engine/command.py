@@ -18,6 +18,7 @@ from absl import logging
 import jax
 from ml_collections import config_flags
 
+from experiments.data.errors import DataError
 from experiments.engine import job
 from experiments.engine import settings
 from experiments.engine.errors import UserError
@@ -94,7 +95,7 @@ def plain_errors():
   """Turns errors that a person can do something about into one line."""
   try:
     yield
-  except (UserError, FileNotFoundError) as error:
+  except (UserError, DataError, FileNotFoundError) as error:
     fail(str(error))
   except Exception as error:
     reason = _no_space(error)

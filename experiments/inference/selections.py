@@ -62,7 +62,6 @@ def predict(
   examples = [
       starcraft.padded(
           {"units": units, "selected": selected},
-          None,
           REPLAY_UNITS,
           config.num_units,
           config.max_picks,

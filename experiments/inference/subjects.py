@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from experiments import audioset
+from experiments.data import pipeline
 from experiments.data.clips import video
 from experiments.data.images import image
 from experiments.data.text import tokenizers
@@ -149,14 +150,13 @@ def audioset_subjects(config, inputs) -> Iterator[Subject]:
       name: grid for name, grid in layout.items() if name in config.modalities
   }
   decode, *steps = audioset.steps_of(config, is_training=False)
+  decode, prepare = (pipeline.in_turn(each) for each in ([decode], steps))
   rng = np.random.default_rng(0)
   for path in inputs:
     clip = {"file": path, "seconds": 0.0, "window": 0, "windows": 1}
     with user_errors("the input"):
       decoded = decode({**clip, "labels": np.zeros(0, np.int32)}, rng)
-      example = decoded
-      for step in steps:
-        example = step(example, rng)
+      example = prepare(decoded, rng)
     batch = {name: example[name] for name in layout}
     frames = (batch["video"] + 1.0) / 2.0 if "video" in layout else None
     yield Subject(
