@@ -42,7 +42,7 @@ def task(config) -> Task:
     with record_weights() as read:
       z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
-    query = LearnedArray(1, model.query_channels, name="query")(len(x))
+    query = LearnedArray(1, model.query_channels, name="query")()
     with record_weights() as written:
       y = Decoder(**model.decoder)(query, z)  # [B, O=1, E]
     logits = hk.Linear(NUM_CLASSES, name="logits")(y[:, 0])

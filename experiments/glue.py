@@ -244,9 +244,9 @@ def perceiver_io(
   x, _ = inputs.tokens(batch["tokens"], **tokens)
   mask = batch["mask"]
   if task_token is None:
-    query = LearnedArray(num_tasks, query_channels, name="query")(len(x))
+    query = LearnedArray(num_tasks, query_channels, name="query")()
   else:
-    query = LearnedArray(1, query_channels, name="query")(len(x))
+    query = LearnedArray(1, query_channels, name="query")()
     num_tokens = {"shared": 1, "own": num_tasks}[task_token]
     first = LearnedArray(num_tokens, x.shape[-1], name="task_tokens")(1)[0]
     first = first[batch["task"] % num_tokens][:, None]

@@ -162,7 +162,9 @@ def make_decode(z, dims, modalities, num_classes, model):
         if name in modalities
     }
     if "label" in modalities:
-      queries["label"] = label_query(len(z))
+      # As many as there are of the others: one for all examples if they are.
+      count = max((len(x) for x in queries.values()), default=1)
+      queries["label"] = label_query(count)
     y = project(read(pack(queries), z))  # [B, O, E]
     parts = multimodal.unpack(
         y, {name: query.shape[1] for name, query in queries.items()}
@@ -186,8 +188,7 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
   def chunks(count):
     size = -(-count // num_chunks)
     points = jnp.arange(num_chunks * size) % count  # The last one is filled up.
-    points = points.reshape(num_chunks, 1, size)
-    return jnp.broadcast_to(points, (num_chunks, batch_size, size))
+    return points.reshape(num_chunks, 1, size)  # The same in all examples.
 
   points = {name: chunks(count) for name, count in counts.items()}
   if hk.running_init():  # A loop's body may not make parameters.

@@ -159,9 +159,9 @@ def perceiver_io(
   z = Processor(**processor)(z)
   query = LearnedArray(tokens["max_length"], query_channels, name="queries")
   if positions is None:
-    query = query(len(x))[:, : x.shape[1]]
+    query = query()[:, : x.shape[1]]
   else:
-    query = query(1)[0][positions]  # [B, P, E]
+    query = query()[0][positions]  # [B, P, E]
     mask = jnp.take_along_axis(mask, positions, axis=1)
   y = Decoder(**decoder)(query, z, mask)  # [B, O=M or P, E]
   return outputs.tied_tokens(y, table)

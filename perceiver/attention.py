@@ -279,14 +279,13 @@ class Attention(hk.Module):
       k = same(x)
     else:
       q, k = split(project(query, w_q, b_q)), split(project(x, w_k, b_k))
+    q = jnp.broadcast_to(q, (len(x), *q.shape[1:]))
     if is_recording():
       seen = attention_scores if _of_scores.get() else attention_weights
       record(self.module_name, seen(q, k, mask))
 
     # What is read.
     read = functools.partial(attend, scale=scale, constants=constants)
-    if len(q) < len(x):
-      q = jnp.broadcast_to(q, (len(x), *q.shape[1:]))
     if order.result == "on_values":
       v = _mapped_on(split(_product(x, w_v)), w_o)
       y = read(q, k, v, mask).sum(axis=2)

@@ -74,8 +74,8 @@ def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
 
 
 def place_evenly(
-    x: Float[Array, "B L C"], mask: Bool[Array, "B L"] | None
-) -> tuple[Float[Array, "B K C"], Bool[Array, "B K"] | None]:
+    x: Float[Array, "#B L C"], mask: Bool[Array, "#B L"] | None
+) -> tuple[Float[Array, "#B K C"], Bool[Array, "#B K"] | None]:
   """x where it is to live, with further rows if it would not split evenly.
 
   Returns:

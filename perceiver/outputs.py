@@ -37,7 +37,7 @@ def class_query(
 
   Source: Perceiver IO, appendix A; official ImageNet models.
   """
-  query = LearnedArray(1, query_channels, name="query")(len(z))
+  query = LearnedArray(1, query_channels, name="query")()
   y = Decoder(**decoder)(query, z)  # [B, O=1, E]
   return hk.Linear(num_classes, name="logits")(y[:, 0])
 

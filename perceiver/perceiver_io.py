@@ -54,7 +54,7 @@ class Encoder(hk.Module):
     latents = LearnedArray(
         self.num_latents, self.latent_channels, name="latents"
     )
-    return self.reader("cross_attention")(latents(len(x)), x, mask)
+    return self.reader("cross_attention")(latents(), x, mask)
 
   @hk.transparent
   def reader(self, name: str) -> Callable[..., Array]:
@@ -236,15 +236,16 @@ class Decoder(hk.Module):
 
   def __call__(
       self,
-      query: Float[Array, "B O E"],
+      query: Float[Array, "#B O E"],
       z: Float[Array, "B N D"],
       mask: Bool[Array, "B O"] | None = None,
   ) -> Float[Array, "B O E"]:
     """The output array.
 
     Args:
-      query: output queries; they do not see each other, so decoding them in
-        chunks changes memory and nothing else.
+      query: output queries; with one example, those of all examples. They do
+        not see each other, so decoding them in chunks changes memory and
+        nothing else.
       z: the latent array.
       mask: False at queries that are padding: they read nothing, and their
         outputs hold nothing of z.

@@ -72,10 +72,16 @@ class BuiltNetwork:
     """Numbers that are learned."""
     return flops.count_parameters(self.like.params)
 
-  def flops_by_part(self) -> Mapping[str, int]:
-    """FLOPs of the forward pass of one example: part -> FLOPs."""
+  def flops_by_part(self, products: str = "written") -> Mapping[str, int]:
+    """FLOPs of the forward pass of one example: part -> FLOPs.
+
+    Args:
+      products: as of `perceiver.flops.count_flops`.
+    """
     with attend_by("plain"):  # What an accelerator's kernel does, none sees.
-      return flops.flops_by_part(self._forward, self.like, self.batch_like(1))
+      return flops.flops_by_part(
+          self._forward, self.like, self.batch_like(1), products=products
+      )
 
   def flops_per_example(self) -> int:
     """FLOPs of the forward pass of one example."""

@@ -134,7 +134,9 @@ class Layout:
     Without being told, the compiler may rather split channels, since parameters
     are.
     """
-    spec = PartitionSpec(DATA, self._along(x.shape[1]))
+    # An array for all examples is on all devices.
+    data = None if len(x) == 1 else DATA
+    spec = PartitionSpec(data, self._along(x.shape[1]))
     return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
   def attend(
