@@ -1,7 +1,8 @@
 """Classification of images as in the papers.
 
-Perceiver IO, Tables 7 and 8; Perceiver, Tables 2, 5, 6 and 7. Of the data set
-the error that it is missing tells how it is prepared.
+Perceiver IO, Tables 7 and 8; Perceiver, Tables 2, 5, 6 and 7. Data sets of TFDS
+and folders of pictures are read as they are; where one is missing, the error
+says how to come by it.
 
     python -m experiments.train --config=configs/imagenet.py:fourier
         --workdir=DIR

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from configs import base
 
 VARIANTS = {
-    "full": (None, {}),
+    "full": (None, {}),  # Trains in minutes.
     # A trial of seconds; tests use it.
     "mini": (
         "full",

@@ -71,10 +71,27 @@ def test_every_command_of_the_readme_runs(copy):
     run(in_order(args, extra), copy)
 
 
-def test_the_task_of_the_tutorial_trains(copy, data_dir):
+@pytest.fixture(scope="module")
+def with_the_tutorials_task(copy) -> pathlib.Path:
   code, config = blocks(ROOT / "docs" / "adding_a_task.md", "python")
   (copy / "experiments" / "halves.py").write_text(code)
   (copy / "configs" / "halves.py").write_text(config)
+  return copy
+
+
+def test_the_task_of_the_tutorial_passes_the_tests_of_configs(
+    with_the_tutorials_task,
+):
+  tests = with_the_tutorials_task / "tests"
+  tests.mkdir()
+  for name in ("configs_test.py", "conftest.py"):
+    shutil.copy(ROOT / "tests" / name, tests)
+  args = ["-m", "pytest", "tests/configs_test.py", "-k", "halves"]
+  run(args, with_the_tutorials_task)
+
+
+def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
+  copy = with_the_tutorials_task
   args = ["-m", "experiments.train", "--config=configs/halves.py"]
   extra = MINI | {
       "--workdir": "runs/halves",
