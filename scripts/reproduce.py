@@ -271,7 +271,7 @@ def train_command(row: Row, column: str) -> str | None:
   if name == "glue":
     script, options = "scripts.sweep", [f"--workdir={folder.parent}"]
     if not row.runs:
-      model, _ = glue.parts(variant.replace("TASK", "cola"))
+      model = glue.MODEL_OF[variant.replace("TASK", "cola")]
       options.append(f"--config.start.weights=runs/mlm/{model}")
   changes = [f"--config.{k}={v}" for k, v in flat(row.changes).items()]
   config = f"--config=configs/{name}.py:{variant}"
