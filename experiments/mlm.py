@@ -112,6 +112,7 @@ def task(config) -> Task:
           lambda outputs, batch: measure(outputs, batch, tokenizer().num_bytes),
           summarize,
           lambda outputs, batch: filled_in(outputs, batch, tokenizer()),
+          draw_rows=slice(SHOWN),
       )
       for name in shares
   }
@@ -213,7 +214,7 @@ def filled_in(outputs, batch, tokenizer):
   What stood there follows a wrong one in brackets.
   """
   texts = []
-  for i in range(min(SHOWN, len(batch["tokens"]))):
+  for i in np.flatnonzero(batch["real"]):
     hidden = batch["weights"][i] > 0
     positions = batch["positions"][i][hidden]
     given = batch["tokens"][i][batch["mask"][i]]

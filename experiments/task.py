@@ -51,8 +51,10 @@ class Eval:
   summarize: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] = (
       mean_of_each
   )
-  # Of the first batch, from host arrays.
+  # Of some rows of the first batch, from host arrays.
   draw: Callable[[Outputs, Batch], Mapping[str, Drawn]] | None = None
+  # Which rows; their outputs come to every host, so they should be few.
+  draw_rows: slice = dataclasses.field(default_factory=lambda: slice(16))
 
 
 @dataclasses.dataclass(frozen=True)
