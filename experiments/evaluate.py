@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import functools
 import json
 import pathlib
+from typing import Any
 
 from absl import flags
 import haiku as hk
@@ -51,7 +52,8 @@ def make_evaluate(
 
   def run(name: str, model: Model):
     """What is measured of every example, and what is drawn."""
-    parts, drawn = [], None
+    parts: list[dict[str, np.ndarray]] = []
+    drawn: Any = None
     for batch in evals[name].data(shard):
       *measured, some = steps[name](model, sharding.spread(batch, mesh))
       if not parts:

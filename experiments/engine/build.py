@@ -4,8 +4,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import functools
-import importlib
-import importlib.util
 from typing import Any
 
 import haiku as hk
@@ -14,6 +12,7 @@ from jax.sharding import Mesh
 import optax
 
 from experiments import task as task_lib
+from experiments.engine import declared
 from experiments.engine import optim
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
@@ -35,7 +34,7 @@ def load(config: task_lib.Config) -> task_lib.Task:
     UserError: if there is no such task, the config does not fit it, or it is a
       model without training.
   """
-  module = _module(config)
+  module = declared.module(config.task)
   if not hasattr(module, "task"):
     raise UserError(
         f"{module.__name__.replace('.', '/')}.py has a model and no training"
@@ -51,20 +50,10 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
   Raises:
     UserError: if there is no such task, or the config does not fit it.
   """
-  module = _module(config)
+  module = declared.module(config.task)
   with user_errors(f"the config of task {config.task!r}"):
     make = module.network if hasattr(module, "network") else module.task
     return make(config)
-
-
-def _module(config: task_lib.Config) -> Any:
-  module = f"experiments.{config.task}"
-  if importlib.util.find_spec(module) is None:
-    raise UserError(
-        f"config.task = {config.task!r}: there is no {module.replace('.', '/')}"
-        ".py."
-    )
-  return importlib.import_module(module)
 
 
 @dataclasses.dataclass(frozen=True)
