@@ -344,6 +344,7 @@ def transformers(config) -> Transformers:
               "model.input.channels": 256,
               "model.input.position_channels": None,
               "model.input.projected_channels": None,
+              "image_size": (config.image_size[0],) * 2,
           },
       ),
       "conv": (
@@ -382,7 +383,7 @@ def transformers(config) -> Transformers:
       f"PerceiverForImageClassification{name}",
       huggingface.places("imagenet"),
       built_in,
-      {"num_labels": config.num_classes, "image_size": size_of(config)},
+      {"num_labels": config.num_classes, "image_size": config.image_size[0]},
       differences,
       of_theirs,
   )

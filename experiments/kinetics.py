@@ -222,7 +222,8 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  steps = functools.partial(steps_of, config)
+  train_steps = steps_of(config, "random")
+  eval_steps = steps_of(config, "center")
   open_clips = functools.cache(
       functools.partial(
           reading.open_clips,
@@ -243,7 +244,7 @@ def task(config) -> Task:
   def train_data(shard):
     return pipeline.train(
         open_clips(**config.train),
-        steps("random") + [with_points] * bool(config.num_points),
+        train_steps + [with_points] * bool(config.num_points),
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -257,7 +258,7 @@ def task(config) -> Task:
   def eval_data(shard, name):
     return pipeline.evaluation(
         held_out(name),
-        steps("center"),
+        eval_steps,
         batch_size=config.eval_batch_size,
         shard=shard,
     )
@@ -550,9 +551,11 @@ OFFICIAL = deepmind.places("kinetics")
 def transformers(config) -> Transformers:
   """The class for video, sound and class."""
   model, (frames, height, width) = config.model, config.video
-  resolution = model.video.max_resolution or (frames, height // 4, width // 4)
-  if resolution[0] != frames or resolution[1] != resolution[2]:
-    raise ValueError("its autoencoder has square frames")
+  resolution = model.video.max_resolution
+  size = resolution[1] if resolution else height // 4
+  square = {"video": (frames, height, height)}
+  if resolution:
+    square = {"model.video.max_resolution": (frames, size, size)}
   return Transformers(
       "PerceiverForMultimodalAutoencoding",
       huggingface.places("kinetics"),
@@ -563,11 +566,12 @@ def transformers(config) -> Transformers:
           "model.min_padding": 4,
           "model.min_query_padding": 2,
           "model.decoder.use_query_residual": False,
+          **square,
       },
       {
           "num_labels": config.num_classes,
           "num_frames": frames,
-          "image_size": resolution[1],
+          "image_size": size,
           "audio_samples_per_frame": config.samples_per_frame,
           "samples_per_patch": model.audio.patch,
           "output_shape": [1, frames, height, width],
