@@ -19,6 +19,7 @@ from experiments.data.clips import reading
 from experiments.data.clips import sound
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.settings import Optional
 from experiments.inference import commands
 from experiments.task import Eval
 from experiments.task import Network
@@ -49,8 +50,7 @@ def network(config) -> Network:
     raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
   classify = choose(OUTPUTS, model.output)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     arrays = {}
     if "audio" in modalities:
       audio = inputs.audio_patches(batch["audio"], model.audio.patch)
@@ -203,9 +203,8 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
   return steps
 
 
-def finished(example, rng, names, num_classes):
+def finished(example, names, num_classes):
   """A step: what the model reads, and 1 for each class that is heard."""
-  del rng
   labels = np.zeros(num_classes, np.float32)
   labels[example["labels"]] = 1
   return {**{name: example[name] for name in names}, "labels": labels}
@@ -334,6 +333,20 @@ def _drawn(batch, rows, num_bands, answers, title):
         ax.text(0, 0.9 - 0.15 * line, text, color=color)
 
   return figures.sixteen(4 * len(rows), show, title)
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
+    "spec_augment": Optional(sound.spec_augment),
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.output": OUTPUTS,
+}
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:

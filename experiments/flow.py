@@ -4,6 +4,7 @@ Source: Perceiver IO, §4.2 and appendix H.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import itertools
 import pathlib
@@ -161,15 +162,14 @@ def pairs_of(name, part, config) -> Any:
   if name == "scenes":
     return scenes.Scenes(**{**config.scenes.to_dict(), **settings})
   if name == "homographies":
-    return scenes.Homographies(**settings, **config.homographies)
+    return scenes.Homographies(**{**config.homographies, **settings})
   if name == "motorcycle":
     return [scenes.motorcycle(**config.motorcycle)]
   return sets.open_pairs(name, config.data_dir)
 
 
-def trained_on(example, rng):
+def trained_on(example):
   """What training reads of a pair."""
-  del rng
   return {key: example[key] for key in ("frames", "flow", "known")}
 
 
@@ -301,16 +301,17 @@ def in_tiles(of_tile, frames, size, min_overlap, even):
   )
 
 
-def patches(frames, is_training, size, channels, concat_frames):
+def patches(frames, /, size: int, channels: int, concat_frames: bool):
   """Each pixel with its neighbours, projected."""
-  del is_training
   x = inputs.frame_patches(frames, size)
   if concat_frames:
     x = rearrange(x, "b t y x c -> b y x (t c)")
   return hk.Linear(channels, name="patches")(x)
 
 
-def conv(frames, is_training, channels, concat_frames):
+def conv(
+    frames, /, channels: int, concat_frames: bool, is_training: bool = False
+):
   """Convolutional features at a quarter of the resolution."""
   stem = inputs.ConvStem(channels, name="conv_stem")
   if concat_frames:
@@ -329,6 +330,21 @@ def upsampled(y, factor):
   y = hk.Linear(64, name="coarse")(y)
   weights = hk.Linear(9 * factor**2, name="upsample")(y)
   return outputs.raft_upsample(flow_of(y), weights, factor)
+
+
+SETTINGS = {
+    "model.input": (patches, conv),
+    "model.max_resolution": Sequence[int] | None,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+    "augmentation": augment.Ranges,
+    "curriculum": functools.partial(augment.Curriculum, ()),
+    "noises.*": functools.partial(Disturbed, seed=0),
+    "scenes": functools.partial(scenes.Scenes, seed=0, part=""),
+    "homographies": functools.partial(scenes.Homographies, seed=0, part=""),
+    "motorcycle": scenes.motorcycle,
+}
 
 
 def flow_between(

@@ -4,7 +4,9 @@ Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import functools
+from typing import Annotated, Any, Literal
 
 import grain
 import haiku as hk
@@ -46,9 +48,8 @@ def network(config) -> Network:
   read_text = choose((perceiver_io, bert), config.model)
   tasks = config.tasks.to_dict()
 
-  def forward(batch, is_training):
-    del is_training
-    y = read_text(batch, num_tasks=len(tasks))  # [B, 1 or a task each, E]
+  def forward(batch):
+    y = read_text(batch, len(tasks))  # [B, 1 or a task each, E]
     return {
         task: head(y[:, i % y.shape[1]], classes, config.hidden_head, task)
         for i, (task, classes) in enumerate(tasks.items())
@@ -223,12 +224,13 @@ def score(name, said, label):
 def perceiver_io(
     batch,
     num_tasks,
-    tokens,
-    encoder,
-    processor,
-    query_channels,
-    decoder,
-    task_token=None,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    query_channels: int,
+    decoder: Annotated[Mapping[str, Any], Decoder],
+    task_token: Literal["shared", "own"] | None = None,
 ):
   """What queries read from the latents of a text.
 
@@ -260,7 +262,13 @@ def perceiver_io(
   return Decoder(**decoder)(query, z)
 
 
-def bert(batch, num_tasks, tokens, transformer):
+def bert(
+    batch,
+    num_tasks,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    transformer: Annotated[Mapping[str, Any], baselines.Transformer],
+):
   """The first element, [CLS], of BERT's output."""
   del num_tasks
   x, _ = inputs.tokens(batch["tokens"], **tokens)
@@ -273,6 +281,13 @@ def head(y, num_classes, has_hidden, name):
   if has_hidden:
     y = jnp.tanh(hk.Linear(y.shape[-1], name=f"{name}_hidden")(y))
   return hk.Linear(num_classes, name=f"{name}_logits")(y)
+
+
+SETTINGS = {
+    "model": (perceiver_io, bert),
+    "tokenizer": tokenizers.TOKENIZERS,
+    "tasks.*": int,
+}
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:

@@ -7,6 +7,7 @@ Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import pathlib
 
@@ -24,6 +25,7 @@ from experiments.data.images.mixing import Mix
 from experiments.engine import figures
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
+from experiments.engine.settings import Optional
 from experiments.inference import commands
 from experiments.inference import subjects
 from experiments.task import Batch
@@ -149,7 +151,7 @@ def size_of(config) -> int:
   return size
 
 
-def images(config, name, split, max_labels=None):
+def images(config, /, name: str, split: str, max_labels: int | None = None):
   """A split of a data set; of some of its classes alone if the config says."""
   return sets.open_images(
       name,
@@ -247,6 +249,21 @@ def _listed(labels):
 def _show(ax, image):
   pixels = np.clip(image * STD + MEAN, 0, 255)
   ax.imshow(pixels.astype(np.uint8))
+
+
+SETTINGS = {
+    "classes": Sequence[int],
+    "max_labels": int | None,
+    "model.input": INPUTS,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
+    "model.output": OUTPUTS,
+    "train": images,
+    "sets.*": images,
+    "augmentation": augment.train_steps,
+    "mix": Optional(Mix),
+}
 
 
 def read_images(config, files) -> Iterator[Batch]:

@@ -7,6 +7,7 @@ Source: Perceiver IO, §4.3 and appendix I; official video autoencoding notebook
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import math
 import pathlib
@@ -308,9 +309,8 @@ def steps_of(config, where: str) -> list[pipeline.Step]:
   return [read, functools.partial(finished, size=size)]
 
 
-def finished(example, rng, size):
+def finished(example, size):
   """A step: square frames in [0, 1], sound, and the one label of Kinetics."""
-  del rng
   (label,) = example["labels"]
   frames = video_lib.squared(example["video"], size)
   return {
@@ -444,6 +444,20 @@ def spectrogram(sound):
   pieces = sound[starts[:, None] + np.arange(window)] * np.hanning(window)
   heard = np.abs(np.fft.rfft(pieces)) / (window / 4)
   return 20.0 * np.log10(np.maximum(heard, 1e-5)).T[::-1]
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "model.video.max_resolution": Sequence[int] | None,
+    "model.audio.max_resolution": Sequence[int] | None,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+}
 
 
 def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:

@@ -4,9 +4,11 @@ Source: Perceiver IO, §4.1 and appendix F.
 """
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 from collections.abc import Sequence
 import functools
 import itertools
+from typing import Annotated, Any
 
 import grain
 import jax
@@ -53,8 +55,7 @@ def network(config) -> Network:
   """
   predict = choose((perceiver_io, bert), config.model)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     positions = batch.get("positions")
     return {"logits": predict(batch["tokens"], batch["mask"], positions)}
 
@@ -73,12 +74,12 @@ def task(config) -> Task:
   # Building a model needs no files: they are opened with the data.
   tokenizer = functools.cache(lambda: open_tokenizer(config))
 
-  def forward(batch, is_training):
+  def forward(batch):
     if not config.decode_all:
-      return model.forward(batch, is_training)
+      return model.forward(batch)
     batch, positions = dict(batch), batch["positions"]
     del batch["positions"]
-    logits = model.forward(batch, is_training)["logits"]
+    logits = model.forward(batch)["logits"]
     return {"logits": jnp.take_along_axis(logits, positions[..., None], 1)}
 
   def prepare():
@@ -156,7 +157,15 @@ def open_tokenizer(config) -> tokenizers.Tokenizer:
 
 
 def perceiver_io(
-    ids, mask, positions, tokens, encoder, processor, query_channels, decoder
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    query_channels: int,
+    decoder: Annotated[Mapping[str, Any], Decoder],
 ):
   """One learned query a position; logits share the embeddings."""
   x, table = inputs.tokens(ids, **tokens)  # [B, M, C]
@@ -172,7 +181,14 @@ def perceiver_io(
   return outputs.tied_tokens(y, table)
 
 
-def bert(ids, mask, positions, tokens, transformer):
+def bert(
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    transformer: Annotated[Mapping[str, Any], baselines.Transformer],
+):
   """Devlin et al.'s model, without the embeddings that tell sentences apart."""
   x, table = inputs.tokens(ids, **tokens)
   x = baselines.embedded(x)
@@ -265,6 +281,13 @@ def marked(tokenizer, given, positions, targets, guess):
     parts.append(f"**{word}**" if is_right else f"~~{said}~~ [{word}]")
     end = positions[run[-1]] + 1
   return "".join([*parts, shown(end, whole[end:])])
+
+
+SETTINGS = {
+    "model": (perceiver_io, bert),
+    "tokenizer": tokenizers.TOKENIZERS,
+    "corpora.*": float,
+}
 
 
 def fill_mask(

@@ -12,7 +12,7 @@ import collections
 from collections.abc import Mapping
 import functools
 import pathlib
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -118,20 +118,36 @@ CODES = {
 TELLING = {"starcraft2_raw": ("is_selected",)}
 
 
-def perceiver_io(x, mask, encoder, processor, decoder):
+def perceiver_io(
+    x,
+    mask,
+    /,
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    decoder: Annotated[Mapping[str, Any], Decoder],
+):
   """Units to units through latents; the queries are the units themselves."""
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
   return Decoder(**decoder)(x, z, mask)  # [B, O=M, E]
 
 
-def transformer(x, mask, num_layers, num_heads, widening_factor):
+def transformer(
+    x,
+    mask,
+    /,
+    num_layers: int,
+    num_heads: int,
+    widening_factor: int = 4,
+    remat: bool = False,
+):
   """AlphaStar's entity encoder: every unit reads every other."""
-  layers = Transformer(num_layers, num_heads, widening_factor)
+  layers = Transformer(num_layers, num_heads, widening_factor, remat)
   return layers(x, mask)
 
 
 ENCODERS = (perceiver_io, transformer)
+SETTINGS = {"model.encode": ENCODERS, "model.pointer": outputs_lib.pointer}
 
 
 def network(config) -> Network:
@@ -322,13 +338,12 @@ def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
   }
 
 
-def padded(example, rng, columns, num_units, max_picks):
+def padded(example, columns, num_units, max_picks):
   """Units in slots, and the selected ones' slots, nearest first.
 
   If there are too many units, the player's own are kept, then the nearest. If
   too many were selected, the nearest count.
   """
-  del rng
   units, selected = example["units"], example["selected"]
   others = column(units, columns, "alliance") != SELF
   kept = np.sort(np.argsort(others, kind="stable")[:num_units])
@@ -353,12 +368,11 @@ def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
   return dict(counts)
 
 
-def with_usual(example, rng, columns, rank):
+def with_usual(example, columns, rank):
   """An example with a guess: all own units of the kind that is most selected.
 
   It is the kind that people select most often among those that the player has.
   """
-  del rng
   units = example["units"]
   own = selectable(units, columns)
   kinds = column(units, columns, "unit_type")

@@ -5,6 +5,7 @@ two must be there; each other one makes a command work for the task.
 
   network(config) -> Network: describing, converting and using a model.
   task(config) -> Task: training and evaluating it.
+  SETTINGS, a table of `experiments.engine.settings`: what configs can set.
   attention_subjects(config, inputs) -> iterator of Subject: what
     `scripts.show_attention` draws of the command's inputs.
   PREDICTION, a Prediction: a command of `scripts.predict`.
@@ -80,7 +81,8 @@ class Network:
   """What a model is made of: all that describing it or using it needs."""
 
   example: Mapping[str, jax.ShapeDtypeStruct]  # What one example is made of.
-  forward: Callable[[Batch, bool], Outputs]  # Haiku code: (batch, is_training).
+  # Haiku code: (batch) or, if it differs in training, (batch, is_training).
+  forward: Callable[..., Outputs]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-# (q, k, v, mask, axis): with the name of an axis, of parts.
+# (q, k, v, mask, constants, axis=): with the name of an axis, of parts.
 Attend = Callable[..., Array]
 
 
@@ -35,9 +35,15 @@ class Layout(Protocol):
     ...
 
   def attend(
-      self, attend: Attend, q: Array, k: Array, v: Array, mask: Array | None
+      self,
+      attend: Attend,
+      q: Array,
+      k: Array,
+      v: Array | None,
+      mask: Array | None,
+      constants: Array | None,
   ) -> Array:
-    """attend(q, k, v, mask), or the same of parts, joined."""
+    """attend(q, k, v, mask, constants), or the same of parts, joined."""
     ...
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from einops import rearrange
 import haiku as hk
@@ -23,8 +23,9 @@ from perceiver.perceiver_io import Decoder
 def class_query(
     z: Float[Array, "B N D"],
     num_classes: int,
+    /,
     query_channels: int,
-    decoder: Mapping[str, Any],
+    decoder: Annotated[Mapping[str, Any], Decoder],
 ) -> Float[Array, "B {num_classes}"]:
   """Logits of Perceiver IO: what one learned query reads, projected.
 
@@ -42,7 +43,7 @@ def class_query(
 
 
 def average_and_project(
-    z: Float[Array, "B N D"], num_classes: int
+    z: Float[Array, "B N D"], num_classes: int, /
 ) -> Float[Array, "B {num_classes}"]:
   """Logits of the original Perceiver.
 

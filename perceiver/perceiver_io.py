@@ -6,7 +6,7 @@ Axes: B examples; input array M × C; latent array N × D; output queries O × E
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from einops import rearrange
 import haiku as hk
@@ -168,8 +168,9 @@ class RepeatedEncoder(hk.Module):
   Source: Perceiver, §4.1, Tables 5 to 7.
   """
 
-  encoder: Mapping[str, Any]  # Settings of `Encoder`.
-  processor: Mapping[str, Any]  # Of `Processor`; num_blocks 0: reads alone.
+  encoder: Annotated[Mapping[str, Any], Encoder]
+  # With num_blocks 0: reads alone.
+  processor: Annotated[Mapping[str, Any], Processor]
   num_reads: int = 8
   interleave: bool = True  # False: all reads come before all blocks.
   share_reads: bool = True  # Reads after the first use the same weights.
@@ -201,10 +202,10 @@ class RepeatedEncoder(hk.Module):
   def _processors(self):
     """What follows each read, in order; one for all that share weights."""
     settings = dict(self.processor)
-    num_blocks = settings.pop("num_blocks", 1)
+    num_blocks = settings.pop("num_blocks", Processor.num_blocks)
     if num_blocks == 0:
       return [lambda z: z] * self.num_reads
-    share = settings.get("share_blocks", True)
+    share = settings.get("share_blocks", Processor.share_blocks)
     turns = self.num_reads if self.interleave else 1
     if num_blocks % turns:
       raise ValueError(

@@ -10,7 +10,6 @@ python -m scripts.convert_weights --weights=language.npz
 or the folder of a training run. Nothing is written unless all of it fits.
 """
 
-import importlib
 import pathlib
 import sys
 
@@ -18,6 +17,7 @@ from absl import flags
 
 from experiments.engine import command
 from experiments.engine import export
+from experiments.engine import settings
 from experiments.engine import weights
 from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
@@ -66,7 +66,7 @@ def main() -> None:
       )
     published = known[DOWNLOAD.value]
     path = fetch(published, pathlib.Path(CACHE.value).expanduser())
-    config = config or config_of(published.config)
+    config = config or settings.load(published.config)
     swap_kernel = swap_kernel or published.swap_kernel
   read = weights.load(
       path, config, swap_kernel=swap_kernel, checkpoint=CHECKPOINT.value
@@ -79,12 +79,6 @@ def main() -> None:
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   print(f"{OUTPUT.value}: {read.network.parameters():,} parameters")
-
-
-def config_of(name: str):
-  """The config NAME:VARIANT."""
-  file, _, variant = name.partition(":")
-  return importlib.import_module(f"configs.{file}").get_config(variant)
 
 
 def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:

@@ -16,15 +16,15 @@ RULES = {
     ),
     "experiments/data": (
         "experiments.data"
-        " PIL array_record av cv2 etils grain jaxtyping kaldi_native_fbank"
-        " mlxtend mwparserfromhell numpy sc2reader sentencepiece simplejpeg"
-        " tensorflow_datasets"
+        " PIL array_record av cv2 etils google.protobuf grain jaxtyping"
+        " kaldi_native_fbank mlxtend mwparserfromhell numpy sc2reader"
+        " sentencepiece simplejpeg tensorflow_datasets"
     ),
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
-        " experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy optax"
-        " orbax rich tensorboardX"
+        " experiments.data.errors experiments.data.clips.video"
+        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy"
+        " optax orbax rich tensorboardX"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

@@ -14,6 +14,7 @@ import optax
 from experiments import task as task_lib
 from experiments.engine import declared
 from experiments.engine import optim
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
@@ -34,6 +35,7 @@ def load(config: task_lib.Config) -> task_lib.Task:
     UserError: if there is no such task, the config does not fit it, or it is a
       model without training.
   """
+  config = settings.complete(config)
   module = declared.module(config.task)
   if not hasattr(module, "task"):
     raise UserError(
@@ -50,6 +52,7 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
   Raises:
     UserError: if there is no such task, or the config does not fit it.
   """
+  config = settings.complete(config)
   module = declared.module(config.task)
   with user_errors(f"the config of task {config.task!r}"):
     make = module.network if hasattr(module, "network") else module.task
@@ -60,6 +63,7 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
 class BuiltNetwork:
   """A model, and the shapes of all that it holds; no memory is used."""
 
+  config: task_lib.Config  # Complete.
   example: Mapping[str, jax.ShapeDtypeStruct]
   net: hk.TransformedWithState
   start: Callable[[], Model]  # Draws its parameters; for jit.
@@ -101,6 +105,7 @@ def build_network(config: task_lib.Config) -> BuiltNetwork:
   Raises:
     UserError: if the config does not fit the model.
   """
+  config = settings.complete(config)
   return _built(load_network(config), config)
 
 
@@ -116,7 +121,8 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       state_lib.initial_model, net, network.example, config.seed
   )
   with user_errors("the model"):
-    return BuiltNetwork(network.example, net, start, jax.eval_shape(start))
+    like = jax.eval_shape(start)
+  return BuiltNetwork(config, network.example, net, start, like)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +178,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   Raises:
     UserError: if the config does not fit the task, the model or the devices.
   """
+  config = settings.complete(config)
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from experiments.engine import settings
 from experiments.engine.declared import declared
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -15,13 +16,6 @@ from experiments.task import Config
 from experiments.task import Transformers
 from perceiver.weights import huggingface
 from perceiver.weights import tensors
-
-# Where our configs leave out a default that is not None.
-_DEFAULTS = {
-    "model.decoder.num_heads": 1,
-    "model.decoder.use_query_residual": True,
-    "model.output.decoder.num_heads": 1,
-}
 
 
 def to_huggingface(
@@ -55,16 +49,16 @@ def config_json(config: Config, model: Model) -> dict[str, Any]:
     UserError: if a setting differs from what its class has built in.
   """
   theirs = transformers(config)
-  settings = config.to_dict()
+  ours = settings.complete(config).to_dict()
   for key, value in theirs.built_in.items():
-    ours = _get(settings, key)
-    ours = tuple(ours) if isinstance(ours, list) else ours
-    if ours != value:
+    found = _get(ours, key)
+    found = tuple(found) if isinstance(found, list) else found
+    if found != value:
       raise UserError(
-          f"transformers' {theirs.name} cannot be built with {key} = {ours!r};"
+          f"transformers' {theirs.name} cannot be built with {key} = {found!r};"
           f" it has {value!r} built in"
       )
-  encoder, processor = (settings["model"][k] for k in ("encoder", "processor"))
+  encoder, processor = (ours["model"][k] for k in ("encoder", "processor"))
   shapes = {key: x.shape for key, x in tensors.flatten(*model).items()}
   return {
       "model_type": "perceiver",
@@ -72,14 +66,14 @@ def config_json(config: Config, model: Model) -> dict[str, Any]:
       "d_model": shapes["encoder/cross_attention/norm_x/scale"][0],
       "num_latents": encoder["num_latents"],
       "d_latents": encoder["latent_channels"],
-      "num_blocks": processor.get("num_blocks", 1),
+      "num_blocks": processor["num_blocks"],
       "num_self_attends_per_block": processor["layers_per_block"],
-      "num_self_attention_heads": processor.get("num_heads", 8),
-      "num_cross_attention_heads": encoder.get("num_heads", 1),
-      "qk_channels": encoder.get("qk_channels"),
-      "v_channels": encoder.get("v_channels"),
-      "self_attention_widening_factor": processor.get("widening_factor", 1),
-      "cross_attention_widening_factor": encoder.get("widening_factor", 1),
+      "num_self_attention_heads": processor["num_heads"],
+      "num_cross_attention_heads": encoder["num_heads"],
+      "qk_channels": encoder["qk_channels"],
+      "v_channels": encoder["v_channels"],
+      "self_attention_widening_factor": processor["widening_factor"],
+      "cross_attention_widening_factor": encoder["widening_factor"],
       # GELU in its tanh form.
       "hidden_act": "gelu_pytorch_tanh",
       "attention_probs_dropout_prob": 0.0,
@@ -113,14 +107,14 @@ def transformers(config: Config) -> Transformers:
   without = "transformers has no Perceiver"
   of_task = declared(config.task, "transformers", without)
   with user_errors("transformers"):
-    return of_task(config)
+    return of_task(settings.complete(config))
 
 
-def _get(settings: Mapping[str, Any], key: str) -> Any:
-  """A setting by its dotted path; what is left out has its default."""
-  value: Any = settings
+def _get(config: Mapping[str, Any], key: str) -> Any:
+  """A setting by its dotted path; None: this model has no such setting."""
+  value: Any = config
   for part in key.split("."):
     if not isinstance(value, Mapping) or part not in value:
-      return _DEFAULTS.get(key)
+      return None
     value = value[part]
   return value

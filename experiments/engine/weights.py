@@ -83,7 +83,7 @@ def _outputs(net: hk.TransformedWithState, model: Model, batch: Batch):
 def random(config: Config) -> Weights:
   """A model as it is before training."""
   network = build.build_network(config)
-  return Weights(config, network, jax.jit(network.start)(), [])
+  return Weights(network.config, network, jax.jit(network.start)(), [])
 
 
 def load(
@@ -142,7 +142,7 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   ours = tensors.to_ours(arrays, release.places(config), kept, release.unused)
   ours |= release.derived(ours)
   ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
-  return Weights(config, network, Model(*tensors.unflatten(ours)), [])
+  return Weights(network.config, network, Model(*tensors.unflatten(ours)), [])
 
 
 def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
@@ -161,13 +161,14 @@ def _load_run(
     workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
 ) -> Weights:
   if config is None:
-    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = workdir_lib.read_config(workdir / "config.json")
   network = build.build_network(config)
+  config = network.config
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
       place,
-      best=config.best or None,
-      best_is_largest=config.best_is_largest,
+      best=network.config.best or None,
+      best_is_largest=network.config.best_is_largest,
       read_only=True,
   )
   model, _ = checkpoints.restore_model(like, checkpoint)

@@ -1,4 +1,4 @@
-"""softmax(q kᵀ / √F) v, by whatever computes it best.
+"""softmax(scale · q kᵀ + constants) v, by whatever computes it best.
 
 Axes: B examples, N queries, M keys, H heads, F query and key features of a
 head, V value features of a head.
@@ -7,6 +7,7 @@ head, V value features of a head.
 from collections.abc import Iterator
 import contextlib
 import contextvars
+import functools
 
 import haiku as hk
 import jax
@@ -42,10 +43,13 @@ _taken: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
 def attend(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B #N #M"] | None = None,
+    *,
+    scale: float | None = None,
+    constants: Float[Array, "B M H"] | None = None,
 ) -> Float[Array, "B N H V"]:
-  """softmax(q kᵀ / √F) v for each head; a query that may see no key reads 0.
+  """What queries read, for each head; one that may see no key reads 0.
 
   The values and gradients are the same, but for rounding, whichever
   implementation `attend_by` or its automatic choice takes.
@@ -53,8 +57,10 @@ def attend(
   Args:
     q: queries.
     k: keys.
-    v: values.
+    v: values; None: the keys are the values, and are read once.
     mask: True where a query may see a key.
+    scale: of the products of queries and keys; None: 1 / √F.
+    constants: added to all scores of a key.
 
   Returns:
     what the queries read, in the dtype of v; sums are taken in float32.
@@ -62,22 +68,33 @@ def attend(
   Raises:
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
   decides = layout.current()
   if decides is not None:
-    return decides.attend(_attend, q, k, v, mask)
-  return _attend(q, k, v, mask)
+    compute = functools.partial(_attend, scale=scale)
+    return decides.attend(compute, q, k, v, mask, constants)
+  return _attend(q, k, v, mask, constants, scale=scale)
 
 
-def _attend(q, k, v, mask, axis=None):
+def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
-  name = _choose(q, k, v, mask) if axis is None else "blocked"
+  name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
   _note(name, q, k)
   if name == "blocked":
     queries, keys = _BLOCKS.get(jax.default_backend(), _LARGE_BLOCKS)
-    return blocked.attend(q, k, v, mask, queries=queries, keys=keys, axis=axis)
-  return {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name](
-      q, k, v, mask
-  )
+    return blocked.attend(
+        q,
+        k,
+        v,
+        mask,
+        constants,
+        scale=scale,
+        queries=queries,
+        keys=keys,
+        axis=axis,
+    )
+  compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name]
+  return compute(q, k, v, mask, constants, scale=scale)
 
 
 @contextlib.contextmanager
@@ -127,11 +144,18 @@ def attention_scores(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """q kᵀ / √F in float32; -∞ where a query may not see a key."""
-  scores = jnp.einsum(
+  """What the softmax is taken of, in float32; see `attend`.
+
+  It is -∞ where a query may not see a key.
+  """
+  scores = (q.shape[-1] ** -0.5 if scale is None else scale) * jnp.einsum(
       "bnhf,bmhf->bhnm", q, k, preferred_element_type=jnp.float32
-  ) / jnp.sqrt(q.shape[-1])
+  )
+  if constants is not None:
+    scores += constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
   return scores if mask is None else jnp.where(mask[:, None], scores, -jnp.inf)
 
 
@@ -139,9 +163,11 @@ def attention_weights(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """softmax(q kᵀ / √F) in float32; a query that may see no key gets zeros."""
-  scores = attention_scores(q, k)
+  """Their softmax in float32; a query that may see no key gets zeros."""
+  scores = attention_scores(q, k, None, constants, scale)
   if mask is None:
     return jax.nn.softmax(scores)
   mask = mask[:, None]  # The same for every head.
@@ -152,21 +178,26 @@ def attention_weights(
 def plain(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    *,
+    scale: float | None = None,
 ) -> Float[Array, "B N H V"]:
   """`attend` as it is written down: all scores at once."""
-  weights = attention_weights(q, k, mask).astype(v.dtype)
+  v = k if v is None else v
+  weights = attention_weights(q, k, mask, constants, scale).astype(v.dtype)
   return jnp.einsum(
       "bhnm,bmhv->bnhv", weights, v, preferred_element_type=jnp.float32
   ).astype(v.dtype)
 
 
-def _choose(q, k, v, mask) -> str:
+def _choose(q, k, v, mask, constants=None) -> str:
   """The implementation that is asked for, or the best one there is."""
+  v = k if v is None else v
   asked, device = _asked.get(), jax.default_backend()
   problems = {
-      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask),
+      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
       "tpu": lambda: fused.why_not_tpu(q, k, v, mask),
   }
   if asked in problems and (problem := problems[asked]()):

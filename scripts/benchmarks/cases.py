@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 import dataclasses
-import importlib
 from typing import Any
 
 import jax
@@ -11,6 +10,7 @@ import numpy as np
 import optax
 
 from experiments.engine import optim
+from experiments.engine import settings
 from experiments.engine import step as step_lib
 from experiments.engine.build import build_network
 from experiments.engine.build import BuiltNetwork
@@ -85,17 +85,15 @@ class Case:
 
 def config_of(name: str) -> Any:
   """The config of a published model."""
-  file, _, variant = CONFIGS[name][0].partition(":")
-  return importlib.import_module(f"configs.{file}").get_config(variant)
+  return settings.load(CONFIGS[name][0])
 
 
 def make(
     name: str, batch_size: int = 1, changes: Mapping[str, Any] | None = None
 ) -> Case:
   """A published model of random numbers, and a batch."""
-  config = config_of(name)
-  config.update_from_flattened_dict(
-      {**CHANGES.get(name, {}), **(changes or {})}
+  config = settings.load(
+      CONFIGS[name][0], {**CHANGES.get(name, {}), **(changes or {})}
   )
   network = build_network(config)
   rng = np.random.default_rng(0)

@@ -13,6 +13,7 @@ import pytest
 
 from configs import quickstart
 from experiments.data import pipeline
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
@@ -204,7 +205,7 @@ def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):
 def test_a_checkpoint_says_what_config_it_is_of(config, run):
   (about,) = run.glob("checkpoints/12/about/metadata")
   saved = json.loads(about.read_text())["config"]
-  assert saved == json.loads(config.to_json())
+  assert saved == json.loads(settings.complete(config).to_json())
 
 
 def test_the_best_checkpoint_is_kept_and_found(config, run):

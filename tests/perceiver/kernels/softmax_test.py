@@ -278,7 +278,7 @@ def test_blocks_are_equal_unless_that_halves_them(length, most, size):
 SHARDED = """
 import jax, numpy as np
 from experiments.engine import sharding
-from perceiver import blocked
+from perceiver.kernels import blocked
 
 rng = np.random.default_rng(0)
 arrays = [rng.normal(size=[8, n, 3, 5]).astype("float32") for n in (7, 11, 11)]
@@ -305,7 +305,7 @@ import jax.numpy as jnp
 import numpy as np
 from experiments.engine import sharding
 from perceiver import laid_out_by
-from perceiver import softmax
+from perceiver.kernels import softmax
 
 rng = np.random.default_rng(0)
 q, k, v, weights = (
