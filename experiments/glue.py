@@ -3,6 +3,7 @@
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 import functools
 from typing import Annotated, Any, Literal
@@ -17,10 +18,13 @@ from experiments.data import pipeline
 from experiments.data.text import glue
 from experiments.data.text import tokenizers
 from experiments.engine.choose import choose
+from experiments.inference import subjects
 from experiments.mlm import open_tokenizer
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import baselines
 from perceiver import Decoder
 from perceiver import Encoder
@@ -29,6 +33,7 @@ from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import metrics
 from perceiver import Processor
+from perceiver.weights import huggingface
 
 # What the paper's tables call an evaluated split of a task.
 SPLITS = {
@@ -283,3 +288,39 @@ SETTINGS = {
     "tokenizer": tokenizers.TOKENIZERS,
     "tasks.*": int,
 }
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """Texts, or files with one, for the first of the tasks."""
+  length = config.max_length
+  layout, outputs = {"text": (length,)}, {"task": (len(config.tasks),)}
+  if config.model.get("task_token"):
+    layout, outputs = {"task": (), **layout}, {"query": ()}
+  for name, ids, batch in subjects.text_subjects(config, inputs, length):
+    batch["task"] = np.zeros((), np.int32)
+    yield Subject(name, batch, layout, outputs, ids=ids)
+
+
+def transformers(config) -> Transformers:
+  """The class for one task of classifying texts."""
+  tokens, classes = config.model.tokens, [*config.tasks.values()]
+  if len(classes) != 1:
+    raise ValueError("its classifier of texts has one task")
+  return Transformers(
+      "PerceiverForSequenceClassification",
+      huggingface.places("glue"),
+      {
+          "model.name": "perceiver_io",
+          "model.task_token": None,
+          "hidden_head": False,
+          "model.decoder.num_heads": 1,
+          "model.decoder.qk_channels": None,
+          "model.decoder.v_channels": None,
+          "model.decoder.use_query_residual": True,
+      },
+      {
+          "vocab_size": tokens.vocabulary_size,
+          "max_position_embeddings": tokens.max_length,
+          "num_labels": classes[0],
+      },
+  )

@@ -19,13 +19,14 @@ from experiments.engine import command
 from experiments.engine import export
 from experiments.engine import settings
 from experiments.engine import weights
+from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
 from perceiver.weights import download
 from perceiver.weights.tensors import WeightsError
 
 WEIGHTS = flags.DEFINE_string("weights", None, "a file or folder of weights")
 DOWNLOAD = flags.DEFINE_string(
-    "download", None, f"fetches one of {sorted(download.PUBLISHED)}"
+    "download", None, "fetches a published model, as language or flow"
 )
 CACHE = flags.DEFINE_string(
     "cache", "~/.cache/perceiver", "where downloads are kept"
@@ -57,12 +58,13 @@ def main() -> None:
   path, config = WEIGHTS.value or "", command.config()
   swap_kernel = SWAP_KERNEL.value
   if DOWNLOAD.value:
-    if DOWNLOAD.value not in download.PUBLISHED:
+    every = of_every_task("PUBLISHED").values()
+    known = {name: file for files in every for name, file in files.items()}
+    if DOWNLOAD.value not in known:
       raise UserError(
-          f"--download={DOWNLOAD.value} is not one of"
-          f" {sorted(download.PUBLISHED)}"
+          f"--download={DOWNLOAD.value} is not one of {sorted(known)}"
       )
-    published = download.PUBLISHED[DOWNLOAD.value]
+    published = known[DOWNLOAD.value]
     path = fetch(published, pathlib.Path(CACHE.value).expanduser())
     config = config or settings.load(published.config)
     swap_kernel = swap_kernel or published.swap_kernel

@@ -26,6 +26,10 @@ RULES = {
         " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy"
         " optax orbax rich tensorboardX"
     ),
+    "experiments/inference": (
+        "experiments.inference experiments.task experiments.data"
+        " experiments.engine perceiver cv2 jax matplotlib numpy rich"
+    ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.
 RUN = "scripts experiments.train experiments.evaluate"

@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 import optax
 
 from experiments import task as task_lib
+from experiments.engine import declared
 from experiments.engine import optim
 from experiments.engine import settings
 from experiments.engine import sharding
@@ -35,7 +36,7 @@ def load(config: task_lib.Config) -> task_lib.Task:
       model without training.
   """
   config = settings.complete(config)
-  module = settings.task_module(config)
+  module = declared.module(config.task)
   if not hasattr(module, "task"):
     raise UserError(
         f"{module.__name__.replace('.', '/')}.py has a model and no training"
@@ -52,7 +53,7 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
     UserError: if there is no such task, or the config does not fit it.
   """
   config = settings.complete(config)
-  module = settings.task_module(config)
+  module = declared.module(config.task)
   with user_errors(f"the config of task {config.task!r}"):
     make = module.network if hasattr(module, "network") else module.task
     return make(config)

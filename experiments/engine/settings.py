@@ -30,7 +30,6 @@ import dataclasses
 import difflib
 import functools
 import importlib
-import importlib.util
 import inspect
 import types
 import typing
@@ -39,6 +38,7 @@ from typing import Annotated, Any, Literal, Union
 import haiku as hk
 from ml_collections import ConfigDict
 
+from experiments.engine import declared
 from experiments.engine import optim
 from experiments.engine.errors import UserError
 from experiments.task import Config
@@ -62,21 +62,6 @@ SETTINGS = {
 _GIVEN = {"is_training", "rng"}
 _LEAVES = (int, float, bool, str)
 _MISSING = inspect.Parameter.empty
-
-
-def task_module(config: Config) -> Any:
-  """The module `experiments.TASK` of the task that `config.task` names.
-
-  Raises:
-    UserError: if there is none.
-  """
-  name = f"experiments.{config.task}"
-  if importlib.util.find_spec(name) is None:
-    raise UserError(
-        f"config.task = {config.task!r}: there is no {name.replace('.', '/')}"
-        ".py."
-    )
-  return importlib.import_module(name)
 
 
 def load(name: str, changes: Mapping[str, Any] | None = None) -> Config:
@@ -156,8 +141,8 @@ class _Tree:
   """A config, and what its sections are arguments of."""
 
   def __init__(self, config: Config):
-    declared = getattr(task_module(config), "SETTINGS", {})
-    self._specs = {**SETTINGS, **declared}
+    of_task = getattr(declared.module(config.task), "SETTINGS", {})
+    self._specs = {**SETTINGS, **of_task}
     self.values: dict[str, Any] = _unpacked(config)
 
   def sections(self) -> Iterator[tuple[str, dict[str, Any]]]:

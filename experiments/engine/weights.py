@@ -9,18 +9,22 @@ import json
 import pathlib
 from typing import NamedTuple
 
+import haiku as hk
 import jax
 from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.engine import build
+from experiments.engine import declared
 from experiments.engine import export
 from experiments.engine import sharding
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import UserError
 from experiments.engine.state import Model
+from experiments.task import Batch
 from experiments.task import Config
+from experiments.task import Outputs
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
 from perceiver.weights import tensors
@@ -31,23 +35,30 @@ CONFIG = "config.json"  # The key of the config in our files.
 class Release(NamedTuple):
   """How somebody keeps weights."""
 
-  places: Callable[[str], tensors.Places]  # Of a task.
+  places: Callable[[Config], tensors.Places]
   unused: tuple[str, ...] = ()  # Tensors that no output depends on.
   is_derived: Callable[[str], bool] = lambda key: False
   derived: Callable[[tensors.Arrays], tensors.Arrays] = lambda ours: {}
 
 
-OURS = Release(lambda task: tensors.Place)
-OFFICIAL = Release(deepmind.places, deepmind.UNUSED)
+OURS = Release(lambda config: tensors.Place)
+OFFICIAL = Release(
+    lambda config: declared.declared(
+        config.task, "OFFICIAL", "the official release has no model"
+    ),
+    deepmind.UNUSED,
+)
 TRANSFORMERS = Release(
-    huggingface.places,
-    huggingface.UNUSED,
+    lambda config: export.transformers(config).places,
+    tuple(huggingface.UNUSED),
     huggingface.is_derived,
     huggingface.derived,
 )
 # The published convolutional checkpoint.
 SWAPPED = TRANSFORMERS._replace(
-    places=functools.partial(huggingface.places, kernel_reversed=True)
+    places=lambda config: huggingface.kernel_swapped(
+        TRANSFORMERS.places(config)
+    )
 )
 
 
@@ -58,6 +69,15 @@ class Weights(NamedTuple):
   network: build.BuiltNetwork
   model: Model
   notes: list[str]  # What a person should know about these weights.
+
+  def outputs(self, batch: Batch) -> Outputs:
+    """What the network says of a batch in evaluation; it is compiled once."""
+    return _outputs(self.network.net, self.model, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(net: hk.TransformedWithState, model: Model, batch: Batch):
+  return net.apply(*model, jax.random.key(0), batch, False)[0]
 
 
 def random(config: Config) -> Weights:
@@ -119,9 +139,7 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   network = build.build_network(config)
   like = tensors.flatten(*network.like)
   kept = {key: x for key, x in like.items() if not release.is_derived(key)}
-  ours = tensors.to_ours(
-      arrays, release.places(config.task), kept, release.unused
-  )
+  ours = tensors.to_ours(arrays, release.places(config), kept, release.unused)
   ours |= release.derived(ours)
   ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
   return Weights(network.config, network, Model(*tensors.unflatten(ours)), [])

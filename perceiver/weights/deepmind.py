@@ -59,7 +59,7 @@ def _modules(encoder: str, decoder: str) -> dict[str, str]:
 
 _CLASSES = "classification_decoder/~/basic_decoder"
 _STEM = "image_preprocessor/~/conv2_d_downsample/~"
-# Task: our modules and the release's.
+# Model: our modules and the release's.
 _MODULES = {
     "mlm": {
         **_modules("perceiver_encoder", "basic_decoder"),
@@ -123,17 +123,15 @@ _PIXEL = Layout(lambda x: x[0, 0], lambda x: x[None, None])
 _SAME = Layout(lambda x: x, lambda x: x)
 
 
-def places(task: str) -> Places:
-  """Where the release keeps our arrays, `PATH|NAME`; state begins `state:`.
+def places(model: str) -> Places:
+  """Where the release keeps the arrays of a model, `PATH|NAME`.
 
-  Raises:
-    WeightsError: if the release has no model of that task.
+  State begins `state:`.
+
+  Args:
+    model: "mlm", "flow", "imagenet" or "kinetics".
   """
-  if task not in _MODULES:
-    raise WeightsError(
-        f"the official release has no {task!r}; it has {sorted(_MODULES)}"
-    )
-  modules = _MODULES[task]
+  modules = _MODULES[model]
 
   def place(key):
     module, name = key.removeprefix(STATE).rsplit("/", 1)
@@ -142,7 +140,7 @@ def places(task: str) -> Places:
     layout = _PIXEL if (module, name) == ("pixels", "w") else _SAME
     if name == "array":
       name = "pos_embs"
-    elif (task, module) == ("mlm", "logits"):
+    elif (model, module) == ("mlm", "logits"):
       name = "bias"
     prefix = "state:" if key.startswith(STATE) else ""
     number = lambda i: f"_{i}" if i else ""

@@ -106,38 +106,17 @@ def read_audio(
   return audio
 
 
-def read_clip(
-    path: str | os.PathLike[str],
-    num_frames: int = 16,
-    size: int = 224,
-    fps: float = 25.0,
-    samples_per_frame: int = 1920,
-    start: float = 0.0,
-) -> dict[str, np.ndarray]:
-  """Video and sound as the published autoencoder sees them.
-
-  Args:
-    path: the file.
-    num_frames: how many frames.
-    size: of the central square of each, after it is resized.
-    fps: frames per second.
-    samples_per_frame: of sound, so many are heard while one is seen.
-    start: of the clip, in seconds.
-
-  Returns:
-    video: RGB, float32 [T, size, size, 3] in [0, 1].
-    audio: float32 [T * samples_per_frame, 1] in [-1, 1]; silence if there is
-      none.
+def frame_rate(path: str | os.PathLike[str], default: float = 25.0) -> float:
+  """Frames per second of a video, or the default if it does not say.
 
   Raises:
-    DataError: if the video is too short.
+    DataError: if it has no video.
   """
-  video = squared(read_frames(path, num_frames, fps, start), size)
-  rate = round(fps * samples_per_frame)
-  return {
-      "video": video.astype(np.float32) / 255.0,
-      "audio": read_audio(path, num_frames * samples_per_frame, rate, start),
-  }
+  opened: Any = av.open(os.fspath(path))
+  with opened as container:
+    if not container.streams.video:
+      raise DataError(f"{path} has no video")
+    return float(container.streams.video[0].average_rate or default)
 
 
 def squared(frames: np.ndarray, size: int) -> np.ndarray:

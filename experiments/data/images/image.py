@@ -1,4 +1,4 @@
-"""Images from files, and as the published classifiers see them."""
+"""Images from files, and the part of them that is evaluated."""
 
 import os
 import pathlib
@@ -99,21 +99,3 @@ def centre_crop_box(
   """
   side = min(height, width) * size // (size + 32)
   return (height - side + 1) // 2, (width - side + 1) // 2, side
-
-
-def for_classification(image: np.ndarray, size: int = 224) -> np.ndarray:
-  """The input of the ImageNet models.
-
-  Args:
-    image: RGB, uint8 [Y, X, 3].
-    size: of the result.
-
-  Returns:
-    the central square, normalised, float32 [size, size, 3].
-  """
-  height, width, _ = image.shape
-  top, left, side = centre_crop_box(height, width, size)
-  square = image[top : top + side, left : left + side]
-  # On integers, so rounded and clipped, as the release's example does it.
-  square = cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
-  return ((square - MEAN) / STD).astype(np.float32)
