@@ -117,7 +117,9 @@ def requirements() -> list[str]:
   try:
     found = importlib.metadata.requires("perceiver-io-jax") or []
   except importlib.metadata.PackageNotFoundError as error:
-    raise UserError("install the project first: pip install -e .") from error
+    raise UserError(
+        "install the project first: pip install -e '.[train]'"
+    ) from error
   return [r.split(";")[0].strip() for r in found if '"bench"' in r]
 
 
