@@ -83,8 +83,8 @@ setuptools.setup(
             "moto[s3]>=5",
             "s3fs>=2025.3",
         ],
-        # What `scripts.benchmark --peers` compares with, in an environment of
-        # its own.
+        # What `tools.compare_transformers` compares with, in an environment
+        # of its own.
         "bench": ["torch>=2.6", "transformers>=5"],
         # Reads pytorch_model.bin; with it, exports are tried in transformers.
         "huggingface": ["torch>=2.6", "transformers>=5"],
