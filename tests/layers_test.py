@@ -32,7 +32,7 @@ RULES = {
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.
-RUN = "scripts experiments.train experiments.evaluate"
+RUN = "scripts tools experiments.train experiments.evaluate"
 
 
 def imports_of(file):

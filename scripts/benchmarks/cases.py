@@ -1,5 +1,6 @@
 """The published models, as work to be measured."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 from typing import Any
@@ -14,6 +15,7 @@ from experiments.engine import settings
 from experiments.engine import step as step_lib
 from experiments.engine.build import build_network
 from experiments.engine.build import BuiltNetwork
+from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
@@ -81,6 +83,18 @@ class Case:
 
   def _optimizer(self):
     return optax.chain(optim.clip(1.0), optax.adamw(LEARNING_RATE))
+
+
+def chosen(asked: str | None, known: Iterable[str]) -> list[str]:
+  """The models that --models names, or all of those known.
+
+  Raises:
+    UserError: if one is not known.
+  """
+  models = asked.split(",") if asked else list(known)
+  if unknown := sorted(set(models) - set(known)):
+    raise UserError(f"--models={','.join(unknown)}: not in {sorted(known)}")
+  return models
 
 
 def config_of(name: str) -> Any:
