@@ -243,7 +243,7 @@ def pearson(said, label) -> float:
   # Rounding gives a constant another mean, and numpy a correlation.
   if both.shape[1] < 2 or not np.ptp(both, axis=1).all():
     return 0.0
-  return float(np.corrcoef(both)[0, 1])
+  return float(np.corrcoef(*both)[0, 1])
 
 
 def perceiver_io(
