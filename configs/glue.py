@@ -110,10 +110,11 @@ VARIANTS = {
         for model in mlm.VARIANTS
         for task in tasks_of(model)
     },
-    # Each model and each way to train on all of its tasks.
+    # Each model and each way to train on all of its tasks; BERT has no queries.
     **{
         f"{model}_{name}": (None, of_model(model) | of_all_tasks(model, token))
         for model in mlm.VARIANTS
+        if model not in mlm.BERTS
         for name, token in MULTITASK.items()
     },
 }
@@ -124,6 +125,7 @@ MODEL_OF = {
         f"{model}_{name}": model
         for model in mlm.VARIANTS
         for name in (*tasks_of(model), *MULTITASK)
+        if f"{model}_{name}" in VARIANTS
     },
 }
 DEFAULT = "cola"

@@ -148,6 +148,10 @@ def _latents(number: int, channels: int) -> dict[str, int]:
 
 
 # Those that train in minutes.
+BERTS = {
+    "bert_base": ("sentencepiece", {"model": BERT_BASE}),
+    "bert_bytes": ("bytes", {"model": BERT_BYTES}),
+}
 MINIS = {
     "mini": ("bytes", MINI),
     "mini_16": ("mini", _latents(16, 200)),  # Table 15 in small.
@@ -168,8 +172,7 @@ VARIANTS = {
     "bytes_128": ("bytes", _latents(128, 1920)),
     "bytes_512": ("bytes", _latents(512, 896)),
     # BERT Base, and a BERT on bytes with as many FLOPs.
-    "bert_base": ("sentencepiece", {"model": BERT_BASE}),
-    "bert_bytes": ("bytes", {"model": BERT_BYTES}),
+    **BERTS,
     **MINIS,
     "tiny": ("bytes", TINY),  # For tests.
 }

@@ -13,6 +13,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn import metrics
 
 from experiments.data import pipeline
 from experiments.data.text import glue
@@ -31,7 +32,6 @@ from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
 from perceiver import losses
-from perceiver import metrics
 from perceiver import Processor
 from perceiver.weights import huggingface
 
@@ -215,10 +215,40 @@ def summarize(measured, splits):
 def score(name, said, label):
   """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise."""
   if name == "stsb":
-    return metrics.pearson(said, label)
+    return pearson(said, label)
   if name == "cola":
-    return metrics.matthews(said.astype(int), label.astype(int))
+    return matthews(said.astype(int), label.astype(int))
   return float((said == label).mean())
+
+
+def matthews(said, label) -> float:
+  """Matthews' correlation of classes, from -1 to 1, for any number of them.
+
+  0 where it is undefined: if all predictions are the same, all labels are, or
+  there are none.
+
+  Raises:
+    ValueError: if there are not as many predictions as labels.
+  """
+  # scikit-learn refuses none, and warns of a single class.
+  if len(said) == len(label) and len(np.union1d(said, label)) < 2:
+    return 0.0
+  return float(metrics.matthews_corrcoef(label, said))
+
+
+def pearson(said, label) -> float:
+  """Pearson's correlation, from -1 to 1.
+
+  0 where it is undefined: if either is constant, or has fewer than two numbers.
+
+  Raises:
+    ValueError: if they are not as long as each other.
+  """
+  both = np.stack([said, label]).astype(np.float64)
+  # Rounding gives a constant another mean, and numpy a correlation.
+  if both.shape[1] < 2 or not np.ptp(both, axis=1).all():
+    return 0.0
+  return float(np.corrcoef(*both)[0, 1])
 
 
 def perceiver_io(

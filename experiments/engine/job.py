@@ -21,7 +21,6 @@ import traceback
 from typing import Any, NoReturn, TextIO
 
 import jax
-from jax._src import distributed  # The store has no public name.
 
 from experiments.engine import last_words
 
@@ -124,6 +123,10 @@ class _Job:
   """This process's part in watching."""
 
   def __init__(self, lost_after: float, words: "_LastWords"):
+    # Needed: the client of the coordinator's key-value store, and this
+    # process's number. The client has no public name.
+    from jax._src import distributed
+
     state = distributed.global_state
     assert state.client is not None
     self._client = state.client

@@ -198,29 +198,24 @@ def _decay(
 
 
 def _scale_by_trust_ratio() -> optax.GradientTransformation:
-  """Multiplies each tensor's update by the norm of its weights over its own."""
+  """Multiplies each tensor's update by the norm of its weights over its own.
 
-  def norm(x, stacked):
-    axes = tuple(range(1, x.ndim)) if stacked else None
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
+  A row of a stack of layers is a tensor.
+  """
+  ratio = optax.scale_by_trust_ratio()
+  none = optax.EmptyState()  # All the state that it has.
+
+  def scale(updates, params):
+    return ratio.update(updates, none, params)[0]
 
   def update(updates, state, params=None):
     assert params is not None  # Optax calls this with parameters.
-
-    def scale(module, u, p):
-      stacked = STACK in module.split("/")
-      u_norm, p_norm = norm(u, stacked), norm(p, stacked)
-      positive = (u_norm > 0) & (p_norm > 0)
-      return u * jnp.where(positive, p_norm / jnp.where(positive, u_norm, 1), 1)
-
     scaled = {
-        module: jax.tree.map(
-            lambda u, p, module=module: scale(module, u, p),
-            values,
-            params[module],
+        module: (jax.vmap(scale) if STACK in module.split("/") else scale)(
+            values, params[module]
         )
         for module, values in updates.items()
     }
     return scaled, state
 
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+  return optax.GradientTransformation(lambda params: none, update)

@@ -4,7 +4,7 @@ https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
 """
 
 from collections.abc import Mapping
-import importlib
+import functools
 import io
 import pathlib
 import pickle
@@ -214,44 +214,49 @@ def _mapping(*args) -> dict[str, Any]:
   return dict(*args)
 
 
-# What a pickle may build: (module, name) -> by what.
-_numeric = importlib.import_module("numpy._core.numeric")
-_multiarray = importlib.import_module("numpy._core.multiarray")
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{
-        (f"{package}.multiarray", function.__name__): function
-        for package in ("numpy.core", "numpy._core")
-        for function in (_multiarray._reconstruct, _multiarray.scalar)
-    },
-    # How protocol 5 writes arrays.
-    **{
-        (f"{package}.numeric", "_frombuffer"): _numeric._frombuffer
-        for package in ("numpy.core", "numpy._core")
-    },
-    ("collections", "OrderedDict"): dict,
-    **{
-        (f"haiku._src.{module}", name): _mapping
-        for module in ("data_structures", "base")
-        for name in (
-            "FlatMapping",
-            "FlatMap",
-            "frozendict",
-            "to_immutable_dict",
-        )
-    },
-    # How protocol 2 writes bytes.
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-}
+@functools.cache
+def _allowed() -> dict[tuple[str, str], Any]:
+  """What a pickle may build: (module, name) -> by what."""
+  # Needed: the functions that pickles of arrays call. They have no public name.
+  from numpy._core import multiarray
+  from numpy._core import numeric
+
+  made = {
+      "multiarray": (multiarray._reconstruct, multiarray.scalar),
+      # How protocol 5 writes arrays; type checkers do not know of it.
+      "numeric": (getattr(numeric, "_frombuffer"),),  # noqa: B009
+  }
+  return {
+      ("numpy", "ndarray"): np.ndarray,
+      ("numpy", "dtype"): np.dtype,
+      **{
+          (f"{package}.{module}", function.__name__): function
+          for package in ("numpy.core", "numpy._core")
+          for module, functions in made.items()
+          for function in functions
+      },
+      ("collections", "OrderedDict"): dict,
+      **{
+          (f"haiku._src.{module}", name): _mapping
+          for module in ("data_structures", "base")
+          for name in (
+              "FlatMapping",
+              "FlatMap",
+              "frozendict",
+              "to_immutable_dict",
+          )
+      },
+      # How protocol 2 writes bytes.
+      ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+  }
 
 
 class _Unpickler(pickle.Unpickler):
 
   def find_class(self, module_name: str, global_name: str) -> Any:
-    if (module_name, global_name) not in _ALLOWED:
+    if (module_name, global_name) not in _allowed():
       raise WeightsError(
           f"refused: the pickle asks for {module_name}.{global_name}, which is"
           " neither an array nor a plain container"
       )
-    return _ALLOWED[module_name, global_name]
+    return _allowed()[module_name, global_name]
