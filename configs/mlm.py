@@ -147,11 +147,11 @@ def _latents(number: int, channels: int) -> dict[str, int]:
   }
 
 
-# Those that train in minutes.
 BERTS = {
     "bert_base": ("sentencepiece", {"model": BERT_BASE}),
     "bert_bytes": ("bytes", {"model": BERT_BYTES}),
 }
+# Those that train in minutes.
 MINIS = {
     "mini": ("bytes", MINI),
     "mini_16": ("mini", _latents(16, 200)),  # Table 15 in small.
