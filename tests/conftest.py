@@ -41,9 +41,57 @@ flags.FLAGS.mark_as_parsed()
 LONG = ("survival_test", "devices_test", "docs_test", "evaluate_test")
 
 
+# Files, and folders, that start processes, or compile or build large models.
+# All tests outside of them, but slow ones, are marked `fast`.
+NOT_FAST = (
+    "configs",
+    "docs_test.py",
+    "experiments/audioset_test.py",
+    "experiments/data/clips",
+    "experiments/data/flow/augment_test.py",
+    "experiments/data/flow/scenes_test.py",
+    "experiments/data/images/pipeline_test.py",
+    "experiments/data/pipeline_test.py",
+    "experiments/data/starcraft/game_test.py",
+    "experiments/data/text/corpus_test.py",
+    "experiments/data/text/masking_test.py",
+    "experiments/engine/checkpoint_test.py",
+    "experiments/engine/command_test.py",
+    "experiments/engine/devices_test.py",
+    "experiments/engine/job_test.py",
+    "experiments/engine/mesh_test.py",
+    "experiments/engine/storage_test.py",
+    "experiments/engine/survival_test.py",
+    "experiments/engine/weights_test.py",
+    "experiments/evaluate_test.py",
+    "experiments/flow_test.py",
+    "experiments/glue_test.py",
+    "experiments/imagenet_test.py",
+    "experiments/kinetics_test.py",
+    "experiments/mlm_test.py",
+    "experiments/modelnet40_test.py",
+    "experiments/starcraft_test.py",
+    "perceiver/golden_test.py",
+    "perceiver/kernels/softmax_test.py",
+    "perceiver/networks_test.py",
+    "perceiver/orders_test.py",
+    "perceiver/perceiver_io_test.py",
+    "perceiver/precision_test.py",
+    "perceiver/starcraft_test.py",
+    "scripts",
+    "tutorials_test.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-  """Moves the tests of long files to the front."""
+  """Moves the tests of long files to the front; marks fast ones."""
   items.sort(key=lambda item: item.path.stem not in LONG)
+  slower = [ROOT / "tests" / name for name in NOT_FAST]
+  for item in items:
+    path = item.path
+    among = any(path == other or other in path.parents for other in slower)
+    if not among and item.get_closest_marker("slow") is None:
+      item.add_marker("fast")
 
 
 def pytest_unconfigure():
