@@ -73,7 +73,6 @@ NOT_FAST = (
     "experiments/starcraft_test.py",
     "perceiver/golden_test.py",
     "perceiver/kernels/softmax_test.py",
-    "perceiver/networks_test.py",
     "perceiver/orders_test.py",
     "perceiver/perceiver_io_test.py",
     "perceiver/precision_test.py",
@@ -155,6 +154,31 @@ class Command:
     return self.process.returncode, out, err
 
 
+@pytest.fixture(scope="session")
+def in_fork():
+  """Runs a command to its end, as `Command`, but imports nothing again.
+
+  It is `in_fork` of tests/forked.py: (exit code, standard output and error).
+  """
+  process = subprocess.Popen(
+      [sys.executable, "-m", "tests.forked"],
+      cwd=ROOT,
+      env={**ENVIRONMENT, "XLA_FLAGS": ""},
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+  )
+
+  def run(module: str, *args: str) -> tuple[int, str, str]:
+    process.stdin.write(json.dumps([module, *args]) + "\n")
+    process.stdin.flush()
+    return tuple(json.loads(process.stdout.readline()))
+
+  yield run
+  process.stdin.close()
+  process.wait(60)
+
+
 @pytest.fixture
 def optimized():
   """Programs are compiled as in use."""
@@ -180,21 +204,30 @@ def wait_for_step(command, workdir: pathlib.Path, step: int) -> None:
     time.sleep(0.005)
 
 
-@pytest.fixture
-def train(data_dir):
-  """Starts the training command on the mini quickstart; changes as flags."""
+@pytest.fixture(scope="session")
+def training(data_dir):
+  """The training command on the mini quickstart, as a list; and changes."""
 
-  started = []
-
-  def start(workdir, *changes: str, **how) -> Command:
-    command = Command(
+  def words(workdir, *changes: str) -> list[str]:
+    return [
         "experiments.train",
         "--config=configs/quickstart.py:mini",
         f"--workdir={workdir}",
         f"--config.data_dir={data_dir}",
         *changes,
-        **how,
-    )
+    ]
+
+  return words
+
+
+@pytest.fixture
+def train(training):
+  """Starts the training command on the mini quickstart; changes as flags."""
+
+  started = []
+
+  def start(workdir, *changes: str, **how) -> Command:
+    command = Command(*training(workdir, *changes), **how)
     started.append(command)
     return command
 

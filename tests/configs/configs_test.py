@@ -145,8 +145,9 @@ def variants():
 def test_it_builds_with_the_parameters_that_are_written_down(variant):
   name, which = variant.split(":")
   config = importlib.import_module(f"configs.{name}").get_config(which)
-  assert build_network(config).parameters() == PARAMETERS[variant]
-  assert config.best.split("/")[0] in build(config).task.evals
+  built = build(config)
+  assert built.network.parameters() == PARAMETERS[variant]
+  assert config.best.split("/")[0] in built.task.evals
 
 
 @pytest.mark.parametrize(

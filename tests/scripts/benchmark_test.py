@@ -19,7 +19,6 @@ from scripts.benchmarks import peers
 from scripts.benchmarks import products
 from scripts.benchmarks import published
 from scripts.benchmarks import theirs
-from tests.conftest import Command
 
 MINI = {
     "mlm": ("mlm:tiny", None),
@@ -227,6 +226,6 @@ def test_transformers_is_measured(tmp_path):
         (["--peers", "--models=gpt"], "--models=gpt: not in ["),
     ],
 )
-def test_one_line_says_what_is_wrong(args, message):
-  code, _, err = Command("scripts.benchmark", *args).wait()
+def test_one_line_says_what_is_wrong(in_fork, args, message):
+  code, _, err = in_fork("scripts.benchmark", *args)
   assert code == 2 and message in err and len(err.splitlines()) == 1
