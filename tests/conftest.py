@@ -160,10 +160,11 @@ def in_fork():
 
   It is `in_fork` of tests/forked.py: (exit code, standard output and error).
   """
+  flag = "--xla_force_host_platform_device_count=1"  # As `Command` has it.
   process = subprocess.Popen(
       [sys.executable, "-m", "tests.forked"],
       cwd=ROOT,
-      env={**ENVIRONMENT, "XLA_FLAGS": ""},
+      env={**ENVIRONMENT, "XLA_FLAGS": flag},
       stdin=subprocess.PIPE,
       stdout=subprocess.PIPE,
       text=True,
