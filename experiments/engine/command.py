@@ -172,7 +172,10 @@ def _parse(argv: list[str]) -> list[str]:
   """Flags; an unknown config file, variant, key or value is one line."""
   app.define_help_flags()
   try:
-    return flags.FLAGS(_take_changes(argv))
+    rest = flags.FLAGS(_take_changes(argv))
+    if CONFIG.value is not None:
+      CONFIG.value.lock()  # A file that is not there is told only now.
+    return rest
   except (
       flags.Error,
       AttributeError,
