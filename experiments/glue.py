@@ -10,6 +10,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.metrics import matthews_corrcoef
 
 from experiments.data import pipeline
 from experiments.data.text import glue
@@ -25,7 +26,6 @@ from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
 from perceiver import losses
-from perceiver import metrics
 from perceiver import Processor
 
 # What the paper's tables call an evaluated split of a task.
@@ -207,12 +207,23 @@ def summarize(measured, splits):
 
 
 def score(name, said, label):
-  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise."""
-  if name == "stsb":
-    return metrics.pearson(said, label)
+  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise.
+
+  A correlation is 0 where it is undefined: if all answers or all labels are the
+  same, or there are fewer than two. It is NaN if a number is.
+
+  Raises:
+    ValueError: if there are not as many answers as labels.
+  """
+  if name not in ("cola", "stsb"):
+    return float((said == label).mean())
+  both = np.stack([said, label]).astype(np.float64)
+  # Rounding would give a constant a deviation, and Pearson's some value.
+  if both.shape[1] < 2 or not np.ptp(both, axis=1).all():
+    return 0.0
   if name == "cola":
-    return metrics.matthews(said.astype(int), label.astype(int))
-  return float((said == label).mean())
+    return float(matthews_corrcoef(*both.astype(int)))
+  return float(np.corrcoef(both)[0, 1])
 
 
 def perceiver_io(

@@ -30,13 +30,12 @@ from experiments.task import Network
 from experiments.task import Task
 from perceiver import Decoder
 from perceiver import Encoder
-from perceiver import inputs
-from perceiver import outputs as outputs_lib
 from perceiver import Processor
+from perceiver import starcraft as starcraft_lib
 from perceiver.baselines import Transformer
-from perceiver.inputs import Bits
-from perceiver.inputs import OneHot
-from perceiver.inputs import Scaled
+from perceiver.starcraft import Bits
+from perceiver.starcraft import OneHot
+from perceiver.starcraft import Scaled
 
 COLUMNS = {"starcraft2": REPLAY_UNITS, "starcraft2_raw": CONVERTED_UNITS}
 
@@ -139,12 +138,12 @@ def network(config) -> Network:
   def forward(batch, is_training):
     units = batch["units"]
     mask = column(units, columns, "alliance") != 0
-    x = inputs.units(units, columns, codes, model.channels)  # [B, M, C]
+    x = starcraft_lib.units(units, columns, codes, model.channels)  # [B, M, C]
     x = jnp.where(mask[..., None], x, 0)
     y = encode(x, mask)
-    each, whole = outputs_lib.entities(y, mask, model.output_channels)
+    each, whole = starcraft_lib.entities(y, mask, model.output_channels)
     free = selectable(units, columns)
-    pointer = outputs_lib.pointer(whole, each, free, **model.pointer)
+    pointer = starcraft_lib.pointer(whole, each, free, **model.pointer)
     outputs = {"entity_embeddings": each, "embedded_entity": whole}
     if "picks" in batch:  # The steps of what was selected.
       outputs["log_probs"] = pointer.log_probs(batch["picks"])
@@ -165,7 +164,7 @@ def task(config) -> Task:
 
   def likelihood(outputs, batch):
     picks, num_units = batch["picks"], batch["units"].shape[1]
-    value = outputs_lib.log_likelihood(outputs["log_probs"], picks)
+    value = starcraft_lib.log_likelihood(outputs["log_probs"], picks)
     return value, (picks < num_units).sum(-1)
 
   def loss(outputs, batch):
@@ -176,10 +175,10 @@ def task(config) -> Task:
     value, count = likelihood(outputs, batch)
     units, picks = batch["units"], batch["picks"]
     num_units = units.shape[1]
-    truth = outputs_lib.picked(picks, num_units)
+    truth = starcraft_lib.picked(picks, num_units)
     own = selectable(units, columns)
     guesses = {
-        "": outputs_lib.picked(outputs["picks"], num_units),
+        "": starcraft_lib.picked(outputs["picks"], num_units),
         "_usual": batch["usual"],
         "_now": own & (column(units, columns, "is_selected") > 0),
         "_before": own & (column(units, columns, "was_selected") > 0),

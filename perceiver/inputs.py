@@ -1,6 +1,5 @@
 """From what a task is given to its input array [B, M, C]."""
 
-from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import math
@@ -15,7 +14,6 @@ from jaxtyping import Int
 
 from perceiver import position
 from perceiver import precision
-from perceiver.attention import Linear
 from perceiver.learned import LearnedArray
 
 
@@ -242,94 +240,3 @@ def tokens(
   embed = hk.Embed(vocabulary_size, channels, w_init=w_init, name="tokens")
   pos = LearnedArray(max_length, channels, name="positions")(1)
   return embed(ids) + pos[:, :length], embed.embeddings
-
-
-@dataclasses.dataclass(frozen=True)
-class OneHot:
-  """A whole number as one of `size` values; what is beyond is the nearest."""
-
-  size: int
-  divide: int = 1  # First; what is left over is dropped.
-  power: float = 1.0  # Then; 0.5 is a root. The whole part counts.
-  offset: int = 0  # Then; so that the least is 0.
-
-  def index(self, values: Int[Array, "*B"]) -> Int[Array, "*B"]:
-    """Which of the values, from 0 to `size`."""
-    values = values // self.divide
-    if self.power != 1.0:
-      values = jnp.maximum(values, 0).astype(jnp.float32) ** self.power
-      # A root of a square may come out a little below it.
-      values = jnp.floor(values + 1e-4).astype(jnp.int32)
-    return jnp.clip(values + self.offset, 0, self.size - 1)
-
-
-@dataclasses.dataclass(frozen=True)
-class Bits:
-  """A whole number in binary, the last digit first."""
-
-  size: int
-
-  def channels(self, values: Int[Array, "*B"]) -> Float[Array, "*B _"]:
-    """A digit each, 0 or 1."""
-    digits = values[..., None] >> jnp.arange(self.size)
-    return (digits & 1).astype(jnp.float32)
-
-
-@dataclasses.dataclass(frozen=True)
-class Scaled:
-  """A number as it is, so that `by` of it are 1."""
-
-  by: float
-
-  def channels(self, values: Int[Array, "*B"]) -> Float[Array, "*B 1"]:
-    """One channel."""
-    return values[..., None].astype(jnp.float32) / self.by
-
-
-Code = OneHot | Bits | Scaled
-
-
-def units(
-    features: Int[Array, "B M F"],
-    names: Sequence[str],
-    codes: Mapping[str, Sequence[Code]],
-    channels: int,
-) -> Float[Array, "B M {channels}"]:
-  """Each unit as the sum of what is learned for each of its features.
-
-  Args:
-    features: whole numbers; on the order of units nothing depends.
-    names: of the features, in the order of their axis.
-    codes: how a feature is given to the network, in one way or in several; a
-      feature that is not named here is not used.
-    channels: of the sum.
-
-  Returns:
-    the input array.
-
-  Raises:
-    ValueError: if there are more or fewer features than names, or a code is of
-      a feature that there is not.
-
-  Source: Perceiver IO, appendix B; AlphaStar's published encoder.
-  """
-  if len(names) != features.shape[-1]:
-    raise ValueError(f"{features.shape[-1]} features, but {len(names)} names")
-  used = [(name, code) for name, each in codes.items() for code in each]
-  numbers, x = [], 0.0
-  with hk.name_scope("units"):
-    for name, code in used:
-      if name not in names:
-        raise ValueError(f"there is no feature {name!r} among {list(names)}")
-      values = features[..., names.index(name)]
-      if isinstance(code, OneHot):
-        # Of the sum, each feature has its part: it has a deviation of 1.
-        w_init = hk.initializers.TruncatedNormal(1 / math.sqrt(len(used)))
-        embed = hk.Embed(code.size, channels, w_init=w_init, name=name)
-        x += embed(code.index(values))
-      else:
-        numbers.append(code.channels(values))
-    if numbers:
-      sums = Linear(channels, "numbers")(jnp.concatenate(numbers, axis=-1))
-      x += sums.astype(jnp.result_type(x))  # What embeddings are read in.
-  return jnp.broadcast_to(x, (*features.shape[:2], channels))

@@ -193,29 +193,18 @@ def _decay(
 
 
 def _scale_by_trust_ratio() -> optax.GradientTransformation:
-  """Multiplies each tensor's update by the norm of its weights over its own."""
-
-  def norm(x, stacked):
-    axes = tuple(range(1, x.ndim)) if stacked else None
-    return jnp.sqrt(jnp.sum(jnp.square(x), axis=axes, keepdims=True))
+  """Optax's rule, with a trust ratio for each layer of a stack."""
+  rule = optax.scale_by_trust_ratio()
 
   def update(updates, state, params=None):
     assert params is not None  # Optax calls this with parameters.
 
-    def scale(module, u, p):
-      stacked = STACK in module.split("/")
-      u_norm, p_norm = norm(u, stacked), norm(p, stacked)
-      positive = (u_norm > 0) & (p_norm > 0)
-      return u * jnp.where(positive, p_norm / jnp.where(positive, u_norm, 1), 1)
+    def scaled(module):
+      scale = lambda u, p: rule.update(u, state, p)[0]
+      if STACK in module.split("/"):
+        scale = jax.vmap(scale)
+      return scale(updates[module], params[module])
 
-    scaled = {
-        module: jax.tree.map(
-            lambda u, p, module=module: scale(module, u, p),
-            values,
-            params[module],
-        )
-        for module, values in updates.items()
-    }
-    return scaled, state
+    return {module: scaled(module) for module in updates}, state
 
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+  return optax.GradientTransformation(rule.init, update)

@@ -19,8 +19,8 @@ from experiments.engine import figures
 from experiments.engine.errors import UserError
 from experiments.engine.weights import Weights
 from experiments.inference.predictions import require
-from perceiver import outputs as outputs_lib
 from perceiver import record_weights
+from perceiver import starcraft as starcraft_lib
 
 FRAMES_PER_SECOND = 16  # Of the game's clock.
 
@@ -88,7 +88,9 @@ def predict(
 @functools.partial(jax.jit, static_argnums=0)
 def _forward(net: hk.TransformedWithState, model: Any, batch):
   outputs, _ = net.apply(*model, None, batch, False)
-  likelihood = outputs_lib.log_likelihood(outputs["log_probs"], batch["picks"])
+  likelihood = starcraft_lib.log_likelihood(
+      outputs["log_probs"], batch["picks"]
+  )
   return {
       "picks": outputs["picks"],
       "probability": outputs["probability"],
@@ -107,7 +109,7 @@ def scores(found: dict[str, np.ndarray]) -> dict[str, float]:
   """How well selections are predicted, as in evaluation."""
   slots = found["units"].shape[1]
   truth, guess = (
-      np.asarray(outputs_lib.picked(jnp.asarray(found[name]), slots))
+      np.asarray(starcraft_lib.picked(jnp.asarray(found[name]), slots))
       for name in ("truth", "picks")
   )
   both, either = (truth & guess).sum(1), (truth | guess).sum(1)

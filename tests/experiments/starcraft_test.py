@@ -18,7 +18,7 @@ from experiments.data.starcraft.features import type_index
 from experiments.engine import build
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
-from perceiver import inputs
+from perceiver.starcraft import OneHot
 from scripts import prepare_data
 
 SLOTS, SIDE = 29, REPLAY_UNITS.index("alliance")
@@ -199,7 +199,7 @@ def test_each_data_sets_units_are_read(dataset):
       name
       for name in used
       if all(
-          isinstance(code, inputs.OneHot) and code.divide > 1
+          isinstance(code, OneHot) and code.divide > 1
           for code in starcraft.CODES[name]
       )
   }

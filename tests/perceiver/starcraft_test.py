@@ -9,11 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from perceiver import inputs
-from perceiver import outputs
-from perceiver.inputs import Bits
-from perceiver.inputs import OneHot
-from perceiver.inputs import Scaled
+from perceiver import starcraft
+from perceiver.starcraft import Bits
+from perceiver.starcraft import OneHot
+from perceiver.starcraft import Scaled
 
 NAMES = ("kind", "x", "life")
 CODES = {
@@ -47,7 +46,7 @@ def test_binary_codes_begin_with_the_last_digit():
 
 def test_units_are_the_sum_of_their_features():
   features = jnp.array([[[2, 130, 49], [2, 130, 9], [4, 130, 49]]])
-  embed = lambda x: inputs.units(x, NAMES, CODES, 13)
+  embed = lambda x: starcraft.units(x, NAMES, CODES, 13)
   apply, params = initialised(embed, features)
   x = apply(features)
   assert x.shape == (1, 3, 13)
@@ -66,14 +65,16 @@ def test_units_are_the_sum_of_their_features():
 def test_each_unit_has_a_deviation_of_about_one():
   rng = np.random.default_rng(0)
   features = jnp.asarray(rng.integers(0, 100, [7, 11, 3]))
-  apply, _ = initialised(lambda x: inputs.units(x, NAMES, CODES, 131), features)
+  apply, _ = initialised(
+      lambda x: starcraft.units(x, NAMES, CODES, 131), features
+  )
   assert 0.6 < float(apply(features).std()) < 1.6
 
 
 def test_a_feature_that_is_not_there_is_named():
   features = jnp.zeros([2, 3, 3], jnp.int32)
   apply = lambda names, codes: initialised(
-      lambda x: inputs.units(x, names, codes, 5), features
+      lambda x: starcraft.units(x, names, codes, 5), features
   )
   with pytest.raises(ValueError, match="3 features, but 2 names"):
     apply(NAMES[:2], CODES)
@@ -96,7 +97,7 @@ def pointer_of(state, x, mask):
   """A function from a use of the network to its result."""
 
   def forward(use, state, x, mask):
-    return use(outputs.pointer(state, x, mask, 17, 19))
+    return use(starcraft.pointer(state, x, mask, 17, 19))
 
   picks = jnp.zeros([B, K], jnp.int32)
   net = hk.without_apply_rng(hk.transform(forward))
@@ -147,7 +148,7 @@ def test_all_steps_at_once_are_the_steps_one_by_one():
   state, x, mask = some_units()
   run = pointer_of(state, x, mask)
   picks = jnp.array([[3, 0, 5, 7, 7], [2, 1, 7, 7, 7]])
-  at_once = run(lambda p: outputs.log_likelihood(p.log_probs(picks), picks))
+  at_once = run(lambda p: starcraft.log_likelihood(p.log_probs(picks), picks))
   now = []
   for step in range(K):  # What is not picked yet cannot be known.
     known = jnp.full([B, step + 1], M).at[:, :step].set(picks[:, :step])
@@ -163,9 +164,9 @@ def test_all_steps_at_once_are_the_steps_one_by_one():
 
 def test_after_the_end_nothing_counts():
   log_probs = jnp.log(jnp.full([1, 4, 3], 0.5))
-  ended = outputs.log_likelihood(log_probs, jnp.array([[1, 2, 2, 2]]))
+  ended = starcraft.log_likelihood(log_probs, jnp.array([[1, 2, 2, 2]]))
   np.testing.assert_allclose(ended, 2 * np.log(0.5), rtol=1e-6)
-  never = outputs.log_likelihood(log_probs, jnp.array([[1, 0, 1, 0]]))
+  never = starcraft.log_likelihood(log_probs, jnp.array([[1, 0, 1, 0]]))
   np.testing.assert_allclose(never, 4 * np.log(0.5), rtol=1e-6)
 
 
@@ -202,7 +203,7 @@ def test_sets_are_drawn_as_often_as_they_are_likely():
   keys = jax.random.split(jax.random.key(2), 4000)
   drawn = run(lambda p: jax.vmap(lambda key: p.pick(3, key)[1])(keys))
   sets, counts = np.unique(np.asarray(drawn), axis=0, return_counts=True)
-  likelihood = lambda p, picks: outputs.log_likelihood(
+  likelihood = lambda p, picks: starcraft.log_likelihood(
       p.log_probs(jnp.stack([picks] * B)), jnp.stack([picks] * B)
   )
   probs = np.exp(
@@ -226,7 +227,7 @@ def test_pointers_follow_their_elements():
 
 def test_what_is_empty_does_not_matter_to_entities():
   _, y, mask = some_units()
-  apply, _ = initialised(lambda y: outputs.entities(y, mask, 17), y)
+  apply, _ = initialised(lambda y: starcraft.entities(y, mask, 17), y)
   each, whole = apply(y)
   assert each.shape == (B, M, 17) and whole.shape == (B, 17)
   other = jnp.where(mask[:, :, None], y, 99.0)
@@ -236,5 +237,5 @@ def test_what_is_empty_does_not_matter_to_entities():
 
 
 def test_elements_of_a_set_are_true():
-  found = outputs.picked(jnp.array([[2, 0, 4, 4]]), 4)
+  found = starcraft.picked(jnp.array([[2, 0, 4, 4]]), 4)
   assert found.tolist() == [[True, False, True, False]]

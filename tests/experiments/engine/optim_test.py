@@ -58,10 +58,10 @@ class OptimizersTest(parameterized.TestCase):
 
   def test_lamb_treats_each_layer_of_a_stack_as_a_tensor_of_its_own(self):
     rng = np.random.default_rng(0)
-    weights = (
-        rng.normal(size=(3, 5, 7)) * np.array([0.01, 1, 50])[:, None, None]
+    weights, grads = (
+        np.float32(rng.normal(size=(3, 5, 7)) * np.reshape(scale, (3, 1, 1)))
+        for scale in ([0.01, 1, 50], [3, 0.1, 20])
     )
-    grads = rng.normal(size=(3, 5, 7)) * np.array([3, 0.1, 20])[:, None, None]
     optimizer = optim.make_optimizer(
         {"name": "lamb", "weight_decay": 0.1},
         optax.constant_schedule(1e-2),
