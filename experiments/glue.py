@@ -223,7 +223,7 @@ def score(name, said, label):
     return 0.0
   if name == "cola":
     return float(matthews_corrcoef(*both.astype(int)))
-  return float(np.corrcoef(both)[0, 1])
+  return float(np.corrcoef(said, label)[0, 1])
 
 
 def perceiver_io(

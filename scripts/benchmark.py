@@ -47,6 +47,7 @@ from experiments.engine import record
 from experiments.engine import sharding
 from experiments.engine import step as step_lib
 from experiments.engine.build import build
+from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs

@@ -23,9 +23,9 @@ from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
+from perceiver import attended_by
 from perceiver import flops
 from perceiver import Grid
-from perceiver.kernels.softmax import attended_by
 
 
 def load(config: task_lib.Config) -> task_lib.Task:

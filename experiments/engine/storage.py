@@ -12,8 +12,6 @@ from typing import Any
 
 from etils import epath
 from orbax.checkpoint import options
-from orbax.checkpoint._src.path import gcs_utils
-from orbax.checkpoint._src.serialization import tensorstore_utils
 
 from experiments.engine.errors import UserError
 
@@ -80,12 +78,17 @@ def _is_installed(package: str) -> bool:
 @functools.cache
 def _teach_orbax() -> None:
   """Lets Orbax name S3 to TensorStore, where it asks for Google's store."""
+  # Orbax decides inside of its handlers whether a path is in a store, and by
+  # what driver TensorStore reaches it; no public option says so. The functions
+  # are replaced; storage_test.py notices a change.
+  from orbax.checkpoint._src.path import gcs_utils
+  from orbax.checkpoint._src.serialization import tensorstore_utils
+
   google = gcs_utils.get_kvstore_for_gcs
 
   def kvstore(path: str) -> dict[str, Any]:
     return s3(path) if path.startswith("s3://") else google(path)
 
-  # Functions without a public name; storage_test.py notices a change.
   made: Any = tensorstore_utils
   made._use_gcs_driver = lambda path: path.startswith(("gs://", "s3://"))
   made._normalize_path = _normalized

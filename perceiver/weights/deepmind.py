@@ -4,7 +4,6 @@ https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
 """
 
 from collections.abc import Mapping
-import importlib
 import io
 import pathlib
 import pickle
@@ -216,21 +215,28 @@ def _mapping(*args) -> dict[str, Any]:
   return dict(*args)
 
 
+# What pickles build NumPy's objects with has no public name, but NumPy hands it
+# to whoever pickles one.
+_RECONSTRUCT, _SCALAR, _FROM_BUFFER = (
+    example.__reduce_ex__(protocol)[0]
+    for example, protocol in (
+        (np.zeros(1), 2),
+        (np.float32(0), 2),
+        (np.zeros(1), 5),
+    )
+)
 # What a pickle may build: (module, name) -> by what.
-_numeric = importlib.import_module("numpy._core.numeric")
-_multiarray = importlib.import_module("numpy._core.multiarray")
 _ALLOWED: dict[tuple[str, str], Any] = {
     ("numpy", "ndarray"): np.ndarray,
     ("numpy", "dtype"): np.dtype,
     **{
-        (f"{package}.multiarray", function.__name__): function
+        (f"{package}.{name}", function): by
         for package in ("numpy.core", "numpy._core")
-        for function in (_multiarray._reconstruct, _multiarray.scalar)
-    },
-    # How protocol 5 writes arrays.
-    **{
-        (f"{package}.numeric", "_frombuffer"): _numeric._frombuffer
-        for package in ("numpy.core", "numpy._core")
+        for name, function, by in (
+            ("multiarray", "_reconstruct", _RECONSTRUCT),
+            ("multiarray", "scalar", _SCALAR),
+            ("numeric", "_frombuffer", _FROM_BUFFER),  # Of protocol 5.
+        )
     },
     ("collections", "OrderedDict"): dict,
     **{
