@@ -1,6 +1,20 @@
-"""What every config has; a task's config fills in the rest."""
+"""What every config has, and how a config file's variants are made.
+
+A task's config file has the numbers of one model, its root, and `VARIANTS`, the
+changes that make the others.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import difflib
+import functools
+import operator
+from typing import Any
 
 from ml_collections import ConfigDict
+
+# By name: the variant that it starts from, None for the root, and the changes.
+Variants = Mapping[str, tuple[str | None, Mapping[str, Any]]]
 
 
 def get_config() -> ConfigDict:
@@ -47,3 +61,37 @@ def get_config() -> ConfigDict:
           },
       }
   )
+
+
+def variant_of(
+    variants: Variants, name: str, root: Callable[[], ConfigDict]
+) -> ConfigDict:
+  """The config of a variant: that of its base, with its changes.
+
+  Changes are made in their order. {"model.encoder.num_latents": 64} sets one
+  value. {"model.encoder": {"num_latents": 64}} replaces a section: it has these
+  keys and no others.
+
+  Args:
+    variants: the `VARIANTS` of a config file.
+    name: one of them.
+    root: makes the config that a base of None stands for.
+
+  Raises:
+    ValueError: if there is no such variant.
+    KeyError: if a change is to a key that the base does not have.
+  """
+  if name not in variants:
+    close = difflib.get_close_matches(name, variants, n=1)
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    names = list(variants)
+    raise ValueError(f"variant {name!r} is not one of {names}{hint}")
+  base, changes = variants[name]
+  config = root() if base is None else variant_of(variants, base, root)
+  for key, value in changes.items():
+    *sections, last = key.split(".")
+    section = functools.reduce(operator.getitem, sections, config)
+    if last not in section:
+      raise KeyError(f"variant {name!r} changes {key!r}, which is not there")
+    section[last] = value
+  return config

@@ -1,30 +1,142 @@
-"""Multimodal autoencoding of Kinetics as in Perceiver IO, Tables 4 and 17."""
+"""Multimodal autoencoding of Kinetics as in Perceiver IO, Tables 4 and 17.
 
-import math
+    python -m scripts.prepare_data kinetics --csv train.csv validate.csv
+        --videos=DIR
+    python -m experiments.train --config=configs/kinetics.py:latents_784
+        --workdir=DIR
+
+The full-size models were not trained here. The `mini_*` learn from clips of any
+film:
+
+    python -m scripts.prepare_data film --video=FILE --output=clips
+    python -m scripts.prepare_data kinetics --as_name=film
+        --csv clips/train.csv clips/validate.csv --videos=clips
+    python -m experiments.train --config=configs/kinetics.py:mini_32
+        --workdir=DIR
+
+Each takes some 12 minutes of one busy core. PSNRs of held-out clips of Big Buck
+Bunny, in dB, and top-1 of ten classes:
+
+               video  sound  class
+    mini_32    19.22  18.88  17.4 %
+    mini_16    18.24  18.65  26.1 %
+    mini_8     17.17  18.62  30.4 %
+    mini_2     15.63  18.63  17.4 %
+"""
 
 from ml_collections import ConfigDict
 
 from configs import base
 
-# Latents: the more, the less the video is compressed (88, 176 and 352 times).
-LATENTS = {"latents_784": 784, "latents_392": 392, "latents_196": 196}
-# "published" has 32 bands for video where the paper says 64.
-# The same in small, for clips of a film: latents that start on a grid of video,
-# frames × rows × columns, and along the sound.
-MINI = {
-    "mini_32": ((2, 3, 4), 8),
-    "mini_16": ((2, 2, 3), 4),
-    "mini_8": ((1, 2, 3), 2),
-    "mini_2": ((1, 1, 1), 1),
-}
-VARIANTS = ("published", *LATENTS, *MINI, "tiny")
 TRAIN_CLIPS = 536_489  # of Kinetics-700-2020
+# A small model of a third of a second, which has 25,216 numbers.
+MINI = {
+    "video": (8, 32, 32),
+    "samples_per_frame": 80,  # 2 kHz
+    "num_classes": 10,
+    "num_points": 256,
+    "num_chunks": 8,
+    "model.video.num_bands": 8,
+    # A latent reads one average: of sound it keeps what one patch is.
+    "model.audio": {"patch": 80, "num_bands": 4, "max_resolution": (8,)},
+    "model.encoder": {"num_latents": 2 * 3 * 4 + 8, "latent_channels": 128},
+    # Latents start on a grid of video, frames × rows × columns, and along the
+    # sound.
+    "start.nearby": 3.0,
+    "start.grids": {
+        "video": {
+            "dims": (8, 8, 8),  # Patches.
+            "latent_dims": (2, 3, 4),
+            "num_bands": 8,
+            "of_inputs": 48,  # After the numbers of a patch.
+            "of_queries": 0,
+        },
+        "audio": {
+            "dims": (8,),
+            "latent_dims": (8,),
+            "num_bands": 4,
+            "of_inputs": 80,
+            "of_queries": 0,
+        },
+    },
+    "model.processor": {"layers_per_block": 4, "num_heads": 4},
+    "model.label_channels": 128,
+    "model.output_channels": 64,
+    "train.name": "film",
+    "sets.test.name": "film",
+    "sets.training_set.name": "film",
+    "batch_size": 16,
+    "eval_batch_size": 16,
+    "train_examples": 16 * 2000,
+    "optimizer": {"name": "adamw", "weight_decay": 0.01},
+    "max_grad_norm": 1.0,
+    "schedule.warmup": 100,
+}
+TINY = {
+    "video": (2, 12, 12),
+    "samples_per_frame": 24,
+    "num_classes": 7,
+    "num_points": 5,
+    "num_chunks": 3,
+    "model.video.num_bands": 3,
+    "model.audio": {"patch": 4, "num_bands": 5, "max_resolution": None},
+    "model.encoder": {"num_latents": 7, "latent_channels": 16},
+    "model.processor": {"layers_per_block": 2, "num_heads": 4},
+    "model.label_channels": 23,
+    "model.output_channels": 12,
+    "batch_size": 4,
+    "eval_batch_size": 3,
+    "train_examples": 4 * 4,
+    "schedule.warmup": 1,
+}
+VARIANTS = {
+    # The published model has 32 bands for video where the paper says 64.
+    "published": (None, {}),
+    # Table 4: the fewer latents, the more a clip is compressed.
+    "latents_784": ("published", {"model.video.num_bands": 64}),  # 88 times
+    "latents_392": ("latents_784", {"model.encoder.num_latents": 392}),  # 176
+    "latents_196": ("latents_784", {"model.encoder.num_latents": 196}),  # 352
+    # The same in small, for clips of a film.
+    "mini_32": ("published", MINI),  # 6 times
+    # 12 times
+    "mini_16": (
+        "mini_32",
+        {
+            "model.encoder.num_latents": 2 * 2 * 3 + 4,
+            "start.grids.video.latent_dims": (2, 2, 3),
+            "start.grids.audio.latent_dims": (4,),
+        },
+    ),
+    # 25 times
+    "mini_8": (
+        "mini_32",
+        {
+            "model.encoder.num_latents": 1 * 2 * 3 + 2,
+            "start.grids.video.latent_dims": (1, 2, 3),
+            "start.grids.audio.latent_dims": (2,),
+        },
+    ),
+    # 98 times
+    "mini_2": (
+        "mini_32",
+        {
+            "model.encoder.num_latents": 1 * 1 * 1 + 1,
+            "start.grids.video.latent_dims": (1, 1, 1),
+            "start.grids.audio.latent_dims": (1,),
+        },
+    ),
+    "tiny": ("published", TINY),  # For tests.
+}
+DEFAULT = "published"
 
 
-def get_config(variant: str = "published") -> ConfigDict:
+def get_config(variant: str = DEFAULT) -> ConfigDict:
   """The numbers of a variant."""
-  if variant not in VARIANTS:
-    raise ValueError(f"variant {variant!r} is not one of {list(VARIANTS)}")
+  return base.variant_of(VARIANTS, variant, numbers)
+
+
+def numbers() -> ConfigDict:
+  """The numbers of "published"."""
   config = base.get_config()
   config.task = "kinetics"
   config.video = (16, 224, 224)  # frames, pixels, pixels
@@ -61,16 +173,13 @@ def get_config(variant: str = "published") -> ConfigDict:
       {
           "video": {
               "patch": (1, 4, 4),
-              "num_bands": 32 if variant == "published" else 64,
+              "num_bands": 32,
               "max_resolution": None,  # that of the patches
           },
           # None: that of the samples, though a patch has 16 of them.
           "audio": {"patch": 16, "num_bands": 192, "max_resolution": None},
           "min_padding": 4,
-          "encoder": {
-              "num_latents": LATENTS.get(variant, 784),
-              "latent_channels": 512,
-          },
+          "encoder": {"num_latents": 784, "latent_channels": 512},
           "processor": {"layers_per_block": 8, "num_heads": 8},
           "label_channels": 1024,
           "min_query_padding": 2,
@@ -78,71 +187,4 @@ def get_config(variant: str = "published") -> ConfigDict:
           "output_channels": 512,
       }
   )
-  if variant in MINI:
-    mini(config, *MINI[variant])
-  if variant == "tiny":
-    tiny(config)
   return config
-
-
-def mini(
-    config: ConfigDict, of_video: tuple[int, int, int], of_audio: int
-) -> None:
-  """A small model of a third of a second, which has 25,216 numbers."""
-  config.video = (8, 32, 32)
-  config.samples_per_frame = 80  # 2 kHz
-  config.num_classes = 10
-  config.num_points = 256
-  config.num_chunks = 8
-  config.model.video.num_bands = 8
-  # A latent reads one average: of sound it keeps what one patch is.
-  config.model.audio = {"patch": 80, "num_bands": 4, "max_resolution": (8,)}
-  config.model.encoder = {
-      "num_latents": math.prod(of_video) + of_audio,
-      "latent_channels": 128,
-  }
-  config.start.nearby = 3.0
-  config.start.grids = {
-      "video": {
-          "dims": (8, 8, 8),  # Patches.
-          "latent_dims": of_video,
-          "num_bands": 8,
-          "of_inputs": 48,  # After the numbers of a patch.
-          "of_queries": 0,
-      },
-      "audio": {
-          "dims": (8,),
-          "latent_dims": (of_audio,),
-          "num_bands": 4,
-          "of_inputs": 80,
-          "of_queries": 0,
-      },
-  }
-  config.model.processor = {"layers_per_block": 4, "num_heads": 4}
-  config.model.label_channels = 128
-  config.model.output_channels = 64
-  config.train.name = "film"
-  config.sets.test.name = config.sets.training_set.name = "film"
-  config.batch_size = config.eval_batch_size = 16
-  config.train_examples = 16 * 2000
-  config.optimizer = {"name": "adamw", "weight_decay": 0.01}
-  config.max_grad_norm = 1.0
-  config.schedule.warmup = 100
-
-
-def tiny(config: ConfigDict) -> None:
-  """For tests."""
-  config.video = (2, 12, 12)
-  config.samples_per_frame = 24
-  config.num_classes = 7
-  config.num_points = 5
-  config.num_chunks = 3
-  config.model.video.num_bands = 3
-  config.model.audio = {"patch": 4, "num_bands": 5, "max_resolution": None}
-  config.model.encoder = {"num_latents": 7, "latent_channels": 16}
-  config.model.processor = {"layers_per_block": 2, "num_heads": 4}
-  config.model.label_channels = 23
-  config.model.output_channels = 12
-  config.batch_size, config.eval_batch_size = 4, 3
-  config.train_examples = 4 * 4
-  config.schedule.warmup = 1

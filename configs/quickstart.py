@@ -1,17 +1,48 @@
 """Perceiver IO on real handwritten digits, every pixel an input.
 
-bash scripts/quickstart.sh
+    bash scripts/quickstart.sh
+
+or, step by step:
+
+    python -m scripts.prepare_data digits
+    python -m experiments.train --config=configs/quickstart.py --workdir=DIR
+
+It is no model of the papers. `full` takes 4.8 minutes of one core and has
+96.0 % of the 1,000 held-out digits then.
 """
 
 from ml_collections import ConfigDict
 
 from configs import base
 
+VARIANTS = {
+    "full": (None, {}),  # Trains in minutes.
+    # A trial of seconds; tests use it.
+    "mini": (
+        "full",
+        {
+            "batch_size": 16,
+            "train_examples": 12 * 16,
+            "schedule.warmup": 2,
+            "model.encoder.num_latents": 7,
+            "model.encoder.latent_channels": 16,
+            "model.query_channels": 16,
+            "run.log_every": 1,
+            "run.eval_every": 6,
+            "run.checkpoint_every": 3,
+        },
+    ),
+}
+DEFAULT = "full"
 
-def get_config(variant: str = "full") -> ConfigDict:
-  """The numbers of a variant: "full", or "mini" for a trial of seconds."""
-  if variant not in ("full", "mini"):
-    raise ValueError(f"variant {variant!r} is not one of ['full', 'mini']")
+
+def get_config(variant: str = DEFAULT) -> ConfigDict:
+  """The numbers of a variant."""
+  return base.variant_of(VARIANTS, variant, numbers)
+
+
+def numbers() -> ConfigDict:
+  """The numbers of "full"."""
   config = base.get_config()
   config.task = "digits"
   config.batch_size = 64
@@ -42,14 +73,4 @@ def get_config(variant: str = "full") -> ConfigDict:
   )
   config.run.eval_every = 400
   config.run.checkpoint_every = 400
-  if variant == "mini":
-    config.batch_size = 16
-    config.train_examples = 12 * 16
-    config.schedule.warmup = 2
-    config.model.encoder.num_latents = 7
-    config.model.encoder.latent_channels = 16
-    config.model.query_channels = 16
-    config.run.log_every = 1
-    config.run.eval_every = 6
-    config.run.checkpoint_every = 3
   return config

@@ -6,10 +6,7 @@ left out. `scripts/reproduce.py` compares.
 
 from collections.abc import Mapping
 import dataclasses
-import importlib
 from typing import Any
-
-from ml_collections import ConfigDict
 
 # A column's name in `Row.paper`, and its heading.
 COLUMNS = {
@@ -122,18 +119,6 @@ def table(title: str, columns: str, *rows: tuple) -> Table:
     return Row(label, config, paper, *rest)
 
   return Table(title, tuple(row(*line) for line in rows), tuple(names))
-
-
-def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> ConfigDict:
-  """The config of a row, with more changes if there are any.
-
-  Raises:
-    KeyError: if a change is to something that the config does not have.
-  """
-  name, variant = row.config.replace("TASK", "cola").split(":")
-  config = importlib.import_module(f"configs.{name}").get_config(variant).lock()
-  config.update_from_flattened_dict({**row.changes, **(changes or {})})
-  return config
 
 
 FLOW_SIZE = Reason(

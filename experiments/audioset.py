@@ -3,8 +3,10 @@
 Source: Perceiver IO, appendix C; Perceiver, §4.2.
 """
 
+from collections.abc import Iterator
 import functools
 import math
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -17,8 +19,11 @@ from experiments.data.clips import reading
 from experiments.data.clips import sound
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.settings import Optional
+from experiments.inference import commands
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Subject
 from experiments.task import Task
 from perceiver import Encoder
 from perceiver import inputs
@@ -45,8 +50,7 @@ def network(config) -> Network:
     raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
   classify = choose(OUTPUTS, model.output)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     arrays = {}
     if "audio" in modalities:
       audio = inputs.audio_patches(batch["audio"], model.audio.patch)
@@ -134,6 +138,8 @@ def task(config) -> Task:
               lambda outputs, batch, name=name: draw(
                   outputs, batch, eval_clips(name).classes, num_bands
               ),
+              # Far apart: the windows of a clip are much alike.
+              slice(None, None, -(-config.eval_batch_size // SHOWN)),
           )
           for name in config.evals
       },
@@ -197,9 +203,8 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
   return steps
 
 
-def finished(example, rng, names, num_classes):
+def finished(example, names, num_classes):
   """A step: what the model reads, and 1 for each class that is heard."""
-  del rng
   labels = np.zeros(num_classes, np.float32)
   labels[example["labels"]] = 1
   return {**{name: example[name] for name in names}, "labels": labels}
@@ -290,8 +295,7 @@ def draw(outputs, batch, classes, num_bands):
       lines.append((f"{scores[row, k]:.2f}  {classes[k]}", color))
     return lines
 
-  # Far apart: the windows of a clip are much alike.
-  rows = np.linspace(0, batch["real"].sum() - 1, SHOWN).astype(int)
+  rows = np.flatnonzero(batch["real"])[:SHOWN]
   title = "two frames; sound; what is heard, and what was said of it"
   return {"predictions": _drawn(batch, rows, num_bands, answers, title)}
 
@@ -329,3 +333,51 @@ def _drawn(batch, rows, num_bands, answers, title):
         ax.text(0, 0.9 - 0.15 * line, text, color=color)
 
   return figures.sixteen(4 * len(rows), show, title)
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
+    "spec_augment": Optional(sound.spec_augment),
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.output": OUTPUTS,
+}
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """The beginnings of clips, as evaluation reads their first window."""
+  model = config.model
+  sizes = zip(config.video, model.video.patch, strict=True)
+  layout = {
+      "audio": (config.num_audio // model.audio.patch,),
+      "video": tuple(n // size for n, size in sizes),
+  }
+  layout = {
+      name: grid for name, grid in layout.items() if name in config.modalities
+  }
+  steps = steps_of(config, is_training=False)
+  for file in inputs:
+    clip = {"file": file, "labels": np.zeros(0, np.int32), "seconds": 0.0}
+    prepared = functools.partial(
+        pipeline.evaluation,
+        reading.Windows([clip], 1),
+        batch_size=1,
+        shard=pipeline.Shard(),
+    )
+    with commands.using(file):
+      (decoded,), (example,) = prepared(steps[:1]), prepared(steps)
+    batch = {name: example[name][0] for name in layout}
+    yield Subject(
+        pathlib.Path(file).stem,
+        batch,
+        layout,
+        {"class": ()},
+        frames=(batch["video"] + 1.0) / 2.0 if "video" in layout else None,
+        wave=decoded["audio"][0, :, 0],
+        seconds=config.video[0] / config.fps,
+    )

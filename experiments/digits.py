@@ -24,6 +24,12 @@ from perceiver import record_weights
 
 INPUTS = (inputs.pixels, inputs.learned_positions)
 NUM_CLASSES = 10
+SETTINGS = {
+    "model.input": INPUTS,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+}
 
 
 def task(config) -> Task:
@@ -31,13 +37,12 @@ def task(config) -> Task:
   model = config.model
   read_image = choose(INPUTS, model.input)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     x = read_image(batch["image"])  # [B, M, C]
     with record_weights() as read:
       z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
-    query = LearnedArray(1, model.query_channels, name="query")(len(x))
+    query = LearnedArray(1, model.query_channels, name="query")()
     with record_weights() as written:
       y = Decoder(**model.decoder)(query, z)  # [B, O=1, E]
     logits = hk.Linear(NUM_CLASSES, name="logits")(y[:, 0])
@@ -95,9 +100,8 @@ def shifted(example, rng, max_shift: int):
   return {**example, "image": image[y : y + 28, x : x + 28]}
 
 
-def scaled(example, rng):
+def scaled(example):
   """Pixels from [0, 255] to [-1, 1]."""
-  del rng
   return {
       "image": example["image"].astype(np.float32) / 127.5 - 1.0,
       "label": np.int32(example["label"]),

@@ -6,8 +6,10 @@ python -m experiments.evaluate --config=configs/X.py --workdir=DIR
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import functools
 import json
 import pathlib
+from typing import Any
 
 from absl import flags
 import haiku as hk
@@ -36,50 +38,59 @@ def make_evaluate(
   """A function model -> (metrics, pictures), named EVAL/METRIC, EVAL/PICTURE.
 
   Rows that only fill a batch count for nothing, so the metrics are those of the
-  split, whatever the batch size and the number of devices.
+  split, whatever the batch size and the number of devices. Data is read once:
+  pictures are of the first batch that is measured.
   """
   mesh = layout.mesh
   shard = sharding.part_of_batches(mesh)
-  measures = {
+  steps = {
       name: step_lib.compile_eval_step(
-          net,
-          lambda outputs, batch, e=e: (
-              e.measure(outputs, batch),
-              batch["real"],
-          ),
-          layout,
+          net, functools.partial(measured_and_drawn, e), layout
       )
       for name, e in evals.items()
   }
-  look = step_lib.compile_eval_step(
-      net, lambda out, batch: (out, batch), layout
-  )
 
-  def measure(name: str, model: Model) -> dict[str, np.ndarray]:
-    parts = []
+  def run(name: str, model: Model):
+    """What is measured of every example, and what is drawn."""
+    parts: list[dict[str, np.ndarray]] = []
+    drawn: Any = None
     for batch in evals[name].data(shard):
-      measured, real = jax.device_get(
-          measures[name](model, sharding.spread(batch, mesh))
-      )
-      parts.append({key: value[real] for key, value in measured.items()})
+      *measured, some = steps[name](model, sharding.spread(batch, mesh))
+      if not parts:
+        drawn = jax.device_get(some)
+      values, real = jax.device_get(measured)
+      parts.append({key: value[real] for key, value in values.items()})
     if not parts:
       raise UserError(f"eval {name!r} has no examples")
-    return {
+    values = {
         key: np.concatenate([part[key] for part in parts]) for key in parts[0]
     }
+    return values, drawn
 
   def evaluate(model: Model):
     metrics, pictures = {}, {}
     for name, e in evals.items():
-      for key, value in e.summarize(measure(name, model)).items():
+      values, drawn = run(name, model)
+      for key, value in e.summarize(values).items():
         metrics[f"{name}/{key}"] = value
       if e.draw is not None:
-        batch = sharding.spread(next(iter(e.data(shard))), mesh)
-        for key, picture in e.draw(*jax.device_get(look(model, batch))).items():
+        for key, picture in e.draw(*drawn).items():
           pictures[f"{name}-{key}"] = picture
     return metrics, pictures
 
   return evaluate
+
+
+def measured_and_drawn(e: task_lib.Eval, outputs, batch):
+  """What leaves the devices: measure, "real", and the rows that are drawn.
+
+  Outputs may be far larger than what is measured of them, so they are cut here,
+  where the compiler sees that no more is asked for.
+  """
+  rows = None
+  if e.draw is not None:
+    rows = jax.tree.map(lambda x: x[e.draw_rows], (outputs, batch))
+  return e.measure(outputs, batch), batch["real"], rows
 
 
 def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:

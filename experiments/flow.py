@@ -3,10 +3,14 @@
 Source: Perceiver IO, §4.2 and appendix H.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import itertools
+import pathlib
 from typing import Any
 
+import cv2
 from einops import rearrange
 import grain
 import haiku as hk
@@ -16,25 +20,39 @@ import matplotlib
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.clips import video
 from experiments.data.flow import augment
 from experiments.data.flow import baselines
 from experiments.data.flow import colors
+from experiments.data.flow import files
 from experiments.data.flow import scenes
 from experiments.data.flow import sets
 from experiments.data.flow.disturbed import Disturbed
+from experiments.data.images import image
 from experiments.engine.choose import choose
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import commands
+from experiments.inference import subjects
 from experiments.inference import tiles
 from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
+from experiments.task import Prediction
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import losses
 from perceiver import outputs
 from perceiver import Processor
+from perceiver.weights import deepmind
+from perceiver.weights import download
+from perceiver.weights import huggingface
 
 # What the metrics of the model's flow, and of others', end with.
 WAYS = ("", *(f"_{name}" for name in baselines.BASELINES))
@@ -144,15 +162,14 @@ def pairs_of(name, part, config) -> Any:
   if name == "scenes":
     return scenes.Scenes(**{**config.scenes.to_dict(), **settings})
   if name == "homographies":
-    return scenes.Homographies(**settings, **config.homographies)
+    return scenes.Homographies(**{**config.homographies, **settings})
   if name == "motorcycle":
     return [scenes.motorcycle(**config.motorcycle)]
   return sets.open_pairs(name, config.data_dir)
 
 
-def trained_on(example, rng):
+def trained_on(example):
   """What training reads of a pair."""
-  del rng
   return {key: example[key] for key in ("frames", "flow", "known")}
 
 
@@ -284,16 +301,17 @@ def in_tiles(of_tile, frames, size, min_overlap, even):
   )
 
 
-def patches(frames, is_training, size, channels, concat_frames):
+def patches(frames, /, size: int, channels: int, concat_frames: bool):
   """Each pixel with its neighbours, projected."""
-  del is_training
   x = inputs.frame_patches(frames, size)
   if concat_frames:
     x = rearrange(x, "b t y x c -> b y x (t c)")
   return hk.Linear(channels, name="patches")(x)
 
 
-def conv(frames, is_training, channels, concat_frames):
+def conv(
+    frames, /, channels: int, concat_frames: bool, is_training: bool = False
+):
   """Convolutional features at a quarter of the resolution."""
   stem = inputs.ConvStem(channels, name="conv_stem")
   if concat_frames:
@@ -312,3 +330,152 @@ def upsampled(y, factor):
   y = hk.Linear(64, name="coarse")(y)
   weights = hk.Linear(9 * factor**2, name="upsample")(y)
   return outputs.raft_upsample(flow_of(y), weights, factor)
+
+
+SETTINGS = {
+    "model.input": (patches, conv),
+    "model.max_resolution": Sequence[int] | None,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+    "augmentation": augment.Ranges,
+    "curriculum": functools.partial(augment.Curriculum, ()),
+    "noises.*": functools.partial(Disturbed, seed=0),
+    "scenes": functools.partial(scenes.Scenes, seed=0, part=""),
+    "homographies": functools.partial(scenes.Homographies, seed=0, part=""),
+    "motorcycle": scenes.motorcycle,
+}
+
+
+def flow_between(
+    weights: Weights, first: np.ndarray, second: np.ndarray
+) -> np.ndarray:
+  """How far each pixel of a frame moves to where it is in the next one.
+
+  Args:
+    weights: a model of optical flow.
+    first: RGB, uint8 [Y, X, 3], at least as large as what the model sees.
+    second: of the same size.
+
+  Returns:
+    x and y in pixels, float32 [Y, X, 2]; of larger frames, in tiles as in
+    evaluation (`config.tiling`).
+
+  Raises:
+    UserError: if the sizes do not fit.
+  """
+  if first.shape != second.shape:
+    sizes = [f"{len(x)} x {x.shape[1]}" for x in (first, second)]
+    raise UserError(f"one is {sizes[0]} pixels, the other {sizes[1]}")
+  with user_errors("the frames"):
+    found = weights.outputs({"frames": np.stack([first, second])[None]})
+  return np.asarray(found["flow"][0], np.float32)
+
+
+def predict(args, load):
+  """Writes the flow from an image to another, or through a video."""
+  if len(args.inputs) > 2:
+    raise UserError("flow takes two images or one video")
+  is_video = len(args.inputs) == 1
+  kinds = (".mp4",) if is_video else (".flo", ".png")
+  commands.check_outputs(args.output, kinds)
+  frames, fps = [], 0.0
+  for file in args.inputs:
+    with commands.using(file):
+      if is_video:
+        fps = video.frame_rate(file)
+        frames = [*video.read_frames(file, fps=fps)]
+      else:
+        frames.append(image.read(file))
+  if len(frames) < 2:
+    raise UserError(f"{args.inputs[0]} has one frame, flow is between two")
+  weights = load()
+  with commands.using(*args.inputs):
+    flows = [
+        flow_between(weights, frames[i], frames[i + 1])
+        for i in commands.tracked(range(len(frames) - 1))
+    ]
+  longest = max(float(np.hypot(x[..., 0], x[..., 1]).max()) for x in flows)
+  pictures = [colors.colors(x, max(longest, 1e-6)) for x in flows]
+  if args.side_by_side:
+    pictures = commands.beside(frames, pictures)
+  for file in args.output:
+    if file.suffix == ".flo":
+      files.write_flo(file, flows[0])
+    elif file.suffix == ".png":
+      commands.write_png(file, pictures[0])
+    else:
+      video.write(file, np.stack(pictures), fps)
+    print(f"{file}: the longest flow is {longest:.1f} pixels")
+
+
+def add_arguments(parser):
+  """What `predict` reads of its command line."""
+  parser.add_argument(
+      "inputs", nargs="+", metavar="FILE", help="two images or one video"
+  )
+  commands.add_output(parser)
+  commands.add_side_by_side(parser)
+
+
+PREDICTION = Prediction(
+    "flow", "configs/flow.py:patches", add_arguments, predict
+)
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """Pairs of frames; each is resized until the model's just fits into it."""
+  if len(inputs) % 2:
+    raise UserError("optical flow needs two images: the frames")
+  dims = tuple(config.frame_size)
+  grid = dims if config.model.upsample == 1 else subjects.conv_features(dims)
+  inside = grid if config.model.input.concat_frames else (2, *grid)
+  for pair in zip(inputs[::2], inputs[1::2], strict=True):
+    frames = []
+    for file in pair:
+      with commands.using(file):
+        frame = image.read(file)
+      height, width, _ = frame.shape
+      scale = max(dims[0] / height, dims[1] / width)
+      if scale != 1:
+        size = round(scale * width), round(scale * height)
+        frame = cv2.resize(frame, size, interpolation=cv2.INTER_AREA)
+      frames.append(subjects.centre(frame, dims))
+    frames = np.stack(frames)
+    yield Subject(
+        pathlib.Path(pair[0]).stem,
+        {"frames": frames},
+        {"frames": inside},
+        {"flow": grid},
+        frames=frames / 255.0,
+    )
+
+
+PUBLISHED = {
+    "flow": download.official(
+        "optical_flow_checkpoint.pystate", "flow:patches"
+    ),
+    "huggingface_flow": download.of_huggingface(
+        "optical-flow-perceiver", "flow:patches"
+    ),
+}
+OFFICIAL = deepmind.places("flow")
+
+
+def transformers(config) -> Transformers:
+  """The class for optical flow."""
+  resolution = config.model.max_resolution or config.frame_size
+  return Transformers(
+      "PerceiverForOpticalFlow",
+      huggingface.places("flow"),
+      {
+          "model.input.name": "patches",
+          "model.input.size": 3,
+          "model.input.concat_frames": True,
+          "model.input.channels": 64,
+          "model.num_bands": 64,
+          "model.upsample": 1,
+          "model.decoder.use_query_residual": False,
+      },
+      {"train_size": list(resolution)},
+  )

@@ -3,23 +3,29 @@
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import functools
+from typing import Annotated, Any, Literal
 
 import grain
 import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import matthews_corrcoef
+from sklearn import metrics
 
 from experiments.data import pipeline
 from experiments.data.text import glue
 from experiments.data.text import tokenizers
 from experiments.engine.choose import choose
+from experiments.inference import subjects
 from experiments.mlm import open_tokenizer
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import baselines
 from perceiver import Decoder
 from perceiver import Encoder
@@ -27,6 +33,7 @@ from perceiver import inputs
 from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import Processor
+from perceiver.weights import huggingface
 
 # What the paper's tables call an evaluated split of a task.
 SPLITS = {
@@ -41,9 +48,8 @@ def network(config) -> Network:
   read_text = choose((perceiver_io, bert), config.model)
   tasks = config.tasks.to_dict()
 
-  def forward(batch, is_training):
-    del is_training
-    y = read_text(batch, num_tasks=len(tasks))  # [B, 1 or a task each, E]
+  def forward(batch):
+    y = read_text(batch, len(tasks))  # [B, 1 or a task each, E]
     return {
         task: head(y[:, i % y.shape[1]], classes, config.hidden_head, task)
         for i, (task, classes) in enumerate(tasks.items())
@@ -207,34 +213,54 @@ def summarize(measured, splits):
 
 
 def score(name, said, label):
-  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise.
+  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise."""
+  if name == "stsb":
+    return pearson(said, label)
+  if name == "cola":
+    return matthews(said.astype(int), label.astype(int))
+  return float((said == label).mean())
 
-  A correlation is 0 where it is undefined: if all answers or all labels are the
-  same, or there are fewer than two. It is NaN if a number is.
+
+def matthews(said, label) -> float:
+  """Matthews' correlation of classes, from -1 to 1, for any number of them.
+
+  0 where it is undefined: if all predictions are the same, all labels are, or
+  there are none.
 
   Raises:
-    ValueError: if there are not as many answers as labels.
+    ValueError: if there are not as many predictions as labels.
   """
-  if name not in ("cola", "stsb"):
-    return float((said == label).mean())
+  # scikit-learn refuses none, and warns of a single class.
+  if len(said) == len(label) and len(np.union1d(said, label)) < 2:
+    return 0.0
+  return float(metrics.matthews_corrcoef(label, said))
+
+
+def pearson(said, label) -> float:
+  """Pearson's correlation, from -1 to 1.
+
+  0 where it is undefined: if either is constant, or has fewer than two numbers.
+
+  Raises:
+    ValueError: if they are not as long as each other.
+  """
   both = np.stack([said, label]).astype(np.float64)
-  # Rounding would give a constant a deviation, and Pearson's some value.
+  # Rounding gives a constant another mean, and numpy a correlation.
   if both.shape[1] < 2 or not np.ptp(both, axis=1).all():
     return 0.0
-  if name == "cola":
-    return float(matthews_corrcoef(*both.astype(int)))
-  return float(np.corrcoef(said, label)[0, 1])
+  return float(np.corrcoef(*both)[0, 1])
 
 
 def perceiver_io(
     batch,
     num_tasks,
-    tokens,
-    encoder,
-    processor,
-    query_channels,
-    decoder,
-    task_token=None,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    query_channels: int,
+    decoder: Annotated[Mapping[str, Any], Decoder],
+    task_token: Literal["shared", "own"] | None = None,
 ):
   """What queries read from the latents of a text.
 
@@ -253,9 +279,9 @@ def perceiver_io(
   x, _ = inputs.tokens(batch["tokens"], **tokens)
   mask = batch["mask"]
   if task_token is None:
-    query = LearnedArray(num_tasks, query_channels, name="query")(len(x))
+    query = LearnedArray(num_tasks, query_channels, name="query")()
   else:
-    query = LearnedArray(1, query_channels, name="query")(len(x))
+    query = LearnedArray(1, query_channels, name="query")()
     num_tokens = {"shared": 1, "own": num_tasks}[task_token]
     first = LearnedArray(num_tokens, x.shape[-1], name="task_tokens")(1)[0]
     first = first[batch["task"] % num_tokens][:, None]
@@ -266,7 +292,13 @@ def perceiver_io(
   return Decoder(**decoder)(query, z)
 
 
-def bert(batch, num_tasks, tokens, transformer):
+def bert(
+    batch,
+    num_tasks,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    transformer: Annotated[Mapping[str, Any], baselines.Transformer],
+):
   """The first element, [CLS], of BERT's output."""
   del num_tasks
   x, _ = inputs.tokens(batch["tokens"], **tokens)
@@ -279,3 +311,46 @@ def head(y, num_classes, has_hidden, name):
   if has_hidden:
     y = jnp.tanh(hk.Linear(y.shape[-1], name=f"{name}_hidden")(y))
   return hk.Linear(num_classes, name=f"{name}_logits")(y)
+
+
+SETTINGS = {
+    "model": (perceiver_io, bert),
+    "tokenizer": tokenizers.TOKENIZERS,
+    "tasks.*": int,
+}
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """Texts, or files with one, for the first of the tasks."""
+  length = config.max_length
+  layout, outputs = {"text": (length,)}, {"task": (len(config.tasks),)}
+  if config.model.get("task_token"):
+    layout, outputs = {"task": (), **layout}, {"query": ()}
+  for name, ids, batch in subjects.text_subjects(config, inputs, length):
+    batch["task"] = np.zeros((), np.int32)
+    yield Subject(name, batch, layout, outputs, ids=ids)
+
+
+def transformers(config) -> Transformers:
+  """The class for one task of classifying texts."""
+  tokens, classes = config.model.tokens, [*config.tasks.values()]
+  if len(classes) != 1:
+    raise ValueError("its classifier of texts has one task")
+  return Transformers(
+      "PerceiverForSequenceClassification",
+      huggingface.places("glue"),
+      {
+          "model.name": "perceiver_io",
+          "model.task_token": None,
+          "hidden_head": False,
+          "model.decoder.num_heads": 1,
+          "model.decoder.qk_channels": None,
+          "model.decoder.v_channels": None,
+          "model.decoder.use_query_residual": True,
+      },
+      {
+          "vocab_size": tokens.vocabulary_size,
+          "max_position_embeddings": tokens.max_length,
+          "num_labels": classes[0],
+      },
+  )

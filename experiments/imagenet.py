@@ -6,7 +6,10 @@ models are pretrained with.
 Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
 """
 
+from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +24,17 @@ from experiments.data.images.image import STD
 from experiments.data.images.mixing import Mix
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.errors import user_errors
+from experiments.engine.settings import Optional
+from experiments.inference import commands
+from experiments.inference import subjects
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import losses
@@ -31,6 +42,9 @@ from perceiver import metrics
 from perceiver import outputs
 from perceiver import Processor
 from perceiver import RepeatedEncoder
+from perceiver.weights import deepmind
+from perceiver.weights import download
+from perceiver.weights import huggingface
 
 INPUTS = (inputs.pixels, inputs.learned_positions, inputs.conv)
 OUTPUTS = (outputs.class_query, outputs.average_and_project)
@@ -77,9 +91,7 @@ def permuted(x):
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  size, width = config.image_size
-  if size != width:
-    raise ValueError(f"image_size {size} x {width}: images are cut square")
+  size = size_of(config)
   kind = "labels" if config.max_labels else "label"
   shape = (config.max_labels,) if config.max_labels else ()
   example = {**model.example, kind: jax.ShapeDtypeStruct(shape, jnp.int32)}
@@ -127,7 +139,19 @@ def task(config) -> Task:
   )
 
 
-def images(config, name, split, max_labels=None):
+def size_of(config) -> int:
+  """Pixels of an image's side.
+
+  Raises:
+    ValueError: if images are not square.
+  """
+  size, width = config.image_size
+  if size != width:
+    raise ValueError(f"image_size {size} x {width}: images are cut square")
+  return size
+
+
+def images(config, /, name: str, split: str, max_labels: int | None = None):
   """A split of a data set; of some of its classes alone if the config says."""
   return sets.open_images(
       name,
@@ -225,3 +249,158 @@ def _listed(labels):
 def _show(ax, image):
   pixels = np.clip(image * STD + MEAN, 0, 255)
   ax.imshow(pixels.astype(np.uint8))
+
+
+SETTINGS = {
+    "classes": Sequence[int],
+    "max_labels": int | None,
+    "model.input": INPUTS,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
+    "model.output": OUTPUTS,
+    "train": images,
+    "sets.*": images,
+    "augmentation": augment.train_steps,
+    "mix": Optional(Mix),
+}
+
+
+def read_images(config, files) -> Iterator[Batch]:
+  """Each file as a batch of one, as evaluation reads it.
+
+  Raises:
+    UserError: if the model's images are not square, or a file holds no image.
+  """
+  with user_errors("the model"):
+    steps = augment.eval_steps(size_of(config))
+  for file in files:
+    with commands.using(file):
+      example = {"image": pathlib.Path(file).read_bytes(), "file": file}
+      (batch,) = pipeline.evaluation(
+          [example], steps, batch_size=1, shard=pipeline.Shard()
+      )
+    yield batch
+
+
+def classify(args, load):
+  """Prints the likeliest classes of images."""
+  weights = load()
+  names = commands.read_names(args.labels, weights.config.num_classes)
+  batches = read_images(weights.config, args.inputs)
+  for file, batch in zip(args.inputs, batches, strict=True):
+    print(file)
+    commands.print_labels(weights.outputs(batch)["logits"][0], names)
+
+
+def add_arguments(parser):
+  """What `classify` reads of its command line."""
+  parser.add_argument("inputs", nargs="+", metavar="IMAGE")
+  commands.add_labels(parser)
+
+
+PREDICTION = Prediction(
+    "classify", "configs/imagenet.py:fourier", add_arguments, classify
+)
+
+
+def attention_subjects(config, files) -> Iterator[Subject]:
+  """Images, as they are evaluated."""
+  dims = tuple(config.image_size)
+  is_conv = config.model.input.name == "conv"
+  grid = subjects.conv_features(dims) if is_conv else dims
+  for file, batch in zip(files, read_images(config, files), strict=True):
+    image = batch["image"][0]
+    yield Subject(
+        pathlib.Path(file).stem,
+        {"image": image},
+        {"image": grid},
+        {"class": ()},
+        frames=np.clip((image * STD + MEAN) / 255.0, 0, 1)[None],
+    )
+
+
+PUBLISHED = {
+    "imagenet_fourier": download.official(
+        "imagenet_fourier_position_encoding.pystate", "imagenet:fourier"
+    ),
+    "imagenet_learned": download.official(
+        "imagenet_learned_position_encoding.pystate", "imagenet:learned"
+    ),
+    "imagenet_conv": download.official(
+        "imagenet_conv_preprocessing.pystate", "imagenet:conv"
+    ),
+    "huggingface_imagenet_fourier": download.of_huggingface(
+        "vision-perceiver-fourier", "imagenet:fourier"
+    ),
+    "huggingface_imagenet_learned": download.of_huggingface(
+        "vision-perceiver-learned", "imagenet:learned"
+    ),
+    "huggingface_imagenet_conv": download.of_huggingface(
+        "vision-perceiver-conv", "imagenet:conv", swap_kernel=True
+    ),
+}
+OFFICIAL = deepmind.places("imagenet")
+
+
+def transformers(config) -> Transformers:
+  """One class for each kind of input."""
+  model, kind = config.model, config.model.input.name
+  name, built_in = {
+      "pixels": (
+          "Fourier",
+          {
+              "model.input.num_bands": 64,
+              "model.input.channels": None,
+              "image_size": (224, 224),
+          },
+      ),
+      "learned_positions": (
+          "Learned",
+          {
+              "model.input.channels": 256,
+              "model.input.position_channels": None,
+              "model.input.projected_channels": None,
+              "image_size": (config.image_size[0],) * 2,
+          },
+      ),
+      "conv": (
+          "ConvProcessing",
+          {
+              "model.input.channels": 64,
+              "model.input.num_bands": 64,
+              "image_size": (224, 224),
+          },
+      ),
+  }[kind]
+  built_in |= {
+      "model.reads.num_reads": 1,
+      "model.output.name": "class_query",
+      "model.output.query_channels": model.encoder.latent_channels,
+      "model.output.decoder.num_heads": 1,
+      "model.output.decoder.qk_channels": None,
+      "model.output.decoder.v_channels": None,
+  }
+  differences, of_theirs = [], []
+  if model.output.get("decoder", {}).get("use_query_residual") is False:
+    differences.append(
+        "transformers adds the decoder's query to what it reads; this model,"
+        " like the official one, does not: the logits differ"
+    )
+  if kind == "conv":
+    differences.append(
+        "of 224 x 224 pixels transformers makes 55 x 55 features where this"
+        " model, like the official one, makes 56 x 56: the logits differ"
+    )
+    of_theirs.append(
+        "in the published checkpoint (not in others) the convolution's kernel"
+        " has height and width swapped: --swap_kernel puts them back"
+    )
+  return Transformers(
+      f"PerceiverForImageClassification{name}",
+      huggingface.places("imagenet"),
+      built_in,
+      {"num_labels": config.num_classes, "image_size": config.image_size[0]},
+      differences,
+      of_theirs,
+  )

@@ -5,8 +5,12 @@ Any of the three may be left out (`config.modalities`).
 Source: Perceiver IO, §4.3 and appendix I; official video autoencoding notebook.
 """
 
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import math
+import pathlib
 
 from einops import rearrange
 import haiku as hk
@@ -18,11 +22,17 @@ from experiments.data import pipeline
 from experiments.data.clips import reading
 from experiments.data.clips import video as video_lib
 from experiments.engine import figures
+from experiments.engine.errors import UserError
+from experiments.inference import commands
+from experiments.task import Batch
 from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
+from experiments.task import Prediction
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
@@ -30,9 +40,12 @@ from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import metrics
 from perceiver import multimodal
-from perceiver import no_recording
 from perceiver import position
 from perceiver import Processor
+from perceiver.attention import no_recording
+from perceiver.weights import deepmind
+from perceiver.weights import download
+from perceiver.weights import huggingface
 
 MODALITIES = ("audio", "video", "label")
 FPS = 25.0
@@ -161,7 +174,9 @@ def make_decode(z, dims, modalities, num_classes, model):
         if name in modalities
     }
     if "label" in modalities:
-      queries["label"] = label_query(len(z))
+      # As many as there are of the others: one for all examples if they are.
+      count = max((len(x) for x in queries.values()), default=1)
+      queries["label"] = label_query(count)
     y = project(read(pack(queries), z))  # [B, O, E]
     parts = multimodal.unpack(
         y, {name: query.shape[1] for name, query in queries.items()}
@@ -185,8 +200,7 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
   def chunks(count):
     size = -(-count // num_chunks)
     points = jnp.arange(num_chunks * size) % count  # The last one is filled up.
-    points = points.reshape(num_chunks, 1, size)
-    return jnp.broadcast_to(points, (num_chunks, batch_size, size))
+    return points.reshape(num_chunks, 1, size)  # The same in all examples.
 
   points = {name: chunks(count) for name, count in counts.items()}
   if hk.running_init():  # A loop's body may not make parameters.
@@ -210,15 +224,8 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  num_frames, size, width = config.video
-  if size != width:
-    raise ValueError(f"video {config.video}: frames are cut square")
-  read = functools.partial(
-      reading.read,
-      num_frames=num_frames,
-      fps=FPS,
-      samples_per_frame=config.samples_per_frame,
-  )
+  train_steps = steps_of(config, "random")
+  eval_steps = steps_of(config, "center")
   open_clips = functools.cache(
       functools.partial(
           reading.open_clips,
@@ -226,16 +233,6 @@ def task(config) -> Task:
           num_classes=config.num_classes,
       )
   )
-
-  def finished(example, rng):
-    del rng
-    (label,) = example["labels"]  # Kinetics has one.
-    frames = video_lib.squared(example["video"], size)
-    return {
-        "video": frames.astype(np.float32) / 255.0,
-        "audio": example["audio"],
-        "label": np.int32(label),
-    }
 
   def with_points(example, rng):
     points = {
@@ -249,8 +246,7 @@ def task(config) -> Task:
   def train_data(shard):
     return pipeline.train(
         open_clips(**config.train),
-        [functools.partial(read, where="random"), finished]
-        + [with_points] * bool(config.num_points),
+        train_steps + [with_points] * bool(config.num_points),
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -264,7 +260,7 @@ def task(config) -> Task:
   def eval_data(shard, name):
     return pipeline.evaluation(
         held_out(name),
-        [functools.partial(read, where="center"), finished],
+        eval_steps,
         batch_size=config.eval_batch_size,
         shard=shard,
     )
@@ -287,14 +283,47 @@ def task(config) -> Task:
               functools.partial(eval_data, name=name),
               measure,
               functools.partial(summarized, name=name),
-              functools.partial(
-                  draw, rate=round(FPS * config.samples_per_frame)
-              ),
+              functools.partial(draw, rate=rate_of(config)),
           )
           for name in config.evals
       },
       notes=notes,
   )
+
+
+def steps_of(config, where: str) -> list[pipeline.Step]:
+  """From an example of `reading` to one of the task; `where` is `read`'s.
+
+  Raises:
+    ValueError: if the model's frames are not square.
+  """
+  num_frames, size, width = config.video
+  if size != width:
+    raise ValueError(f"video {config.video}: frames are cut square")
+  read = functools.partial(
+      reading.read,
+      num_frames=num_frames,
+      fps=FPS,
+      samples_per_frame=config.samples_per_frame,
+      where=where,
+  )
+  return [read, functools.partial(finished, size=size)]
+
+
+def finished(example, size):
+  """A step: square frames in [0, 1], sound, and the one label of Kinetics."""
+  (label,) = example["labels"]
+  frames = video_lib.squared(example["video"], size)
+  return {
+      "video": frames.astype(np.float32) / 255.0,
+      "audio": example["audio"],
+      "label": np.int32(label),
+  }
+
+
+def rate_of(config) -> int:
+  """Samples of sound in a second."""
+  return round(FPS * config.samples_per_frame)
 
 
 def loss(outputs, batch, weights):
@@ -361,11 +390,8 @@ def summarize(measured):
 def draw(outputs, batch, rate):
   """Clips above what was decoded: frames, spectrograms, and two as movies."""
   count = batch["real"].sum()
-  pairs = {
-      name: (batch[name], np.clip(outputs[name], least, 1.0))
-      for name, least in (("video", 0.0), ("audio", -1.0))
-      if name in outputs
-  }
+  decoded = in_range(outputs)
+  pairs = {name: (batch[name], x) for name, x in decoded.items()}
   drawn: dict[str, Drawn] = {}
   if "video" in pairs:
 
@@ -392,10 +418,24 @@ def draw(outputs, batch, rate):
   for i in range(min(count, 2)):
     if "video" in pairs:
       frames = np.concatenate([x[i] for x in pairs["video"]], axis=2)
-      frames = np.round(frames * 255.0).astype(np.uint8)
+      frames = as_bytes(frames)
       sound = pairs["audio"][1][i] if "audio" in pairs else None
       drawn[f"clip-{i}"] = Movie(frames, FPS, sound, rate)
   return drawn
+
+
+def in_range(outputs) -> dict[str, np.ndarray]:
+  """The video in [0, 1] and the sound in [-1, 1] that were decoded."""
+  return {
+      name: np.clip(np.asarray(outputs[name], np.float32), least, 1.0)
+      for name, least in (("video", 0.0), ("audio", -1.0))
+      if name in outputs
+  }
+
+
+def as_bytes(video) -> np.ndarray:
+  """Video in [0, 1] as uint8."""
+  return np.round(video * 255.0).astype(np.uint8)
 
 
 def spectrogram(sound):
@@ -405,3 +445,152 @@ def spectrogram(sound):
   pieces = sound[starts[:, None] + np.arange(window)] * np.hanning(window)
   heard = np.abs(np.fft.rfft(pieces)) / (window / 4)
   return 20.0 * np.log10(np.maximum(heard, 1e-5)).T[::-1]
+
+
+_CLIPS = functools.partial(
+    reading.open_clips, data_dir="", num_classes=0, skip_missing=True
+)
+SETTINGS = {
+    "train": _CLIPS,
+    "sets.*": _CLIPS,
+    "model.video.max_resolution": Sequence[int] | None,
+    "model.audio.max_resolution": Sequence[int] | None,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.decoder": Decoder,
+}
+
+
+def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:
+  """Clips that follow each other from a file's beginning, each a batch of one.
+
+  They are prepared as in evaluation; their label, which the model is not told,
+  is 0.
+
+  Raises:
+    ValueError: if the model's frames are not square, the file is too short, or
+      cannot be decoded; it names the file.
+  """
+  clip = {
+      "file": file,
+      "labels": np.zeros(1, np.int32),
+      "seconds": count * config.video[0] / FPS,
+  }
+  return pipeline.evaluation(
+      reading.Windows([clip], count),
+      steps_of(config, "window"),
+      batch_size=1,
+      shard=pipeline.Shard(),
+  )
+
+
+def autoencode(args, load):
+  """Writes a video as the model remembers it."""
+  (file,) = args.inputs
+  commands.check_outputs(args.output, (".mp4",))
+  if args.clips < 1:
+    raise UserError(f"--clips={args.clips}: at least 1 is needed")
+  if not pathlib.Path(file).is_file():
+    raise UserError(f"{file}: there is no such file")
+  weights = load()
+  config = weights.config
+  names = commands.read_names(args.labels, config.num_classes)
+  with commands.using(file):  # All of it: what is missing shows now.
+    clips = [*read_clips(config, file, args.clips)]
+  decoded = [weights.outputs(clip) for clip in commands.tracked(clips)]
+  for i, outputs in enumerate(decoded):
+    print(f"{file}, from {i * config.video[0] / FPS:.2f} s")
+    commands.print_labels(outputs["label"][0], names)
+  whole = [in_range(outputs) for outputs in decoded]
+  video = np.concatenate([x["video"][0] for x in whole])
+  if args.side_by_side:
+    seen = [clip["video"][0] for clip in clips]
+    video = np.concatenate([np.concatenate(seen), video], axis=2)
+  audio = np.concatenate([x["audio"][0] for x in whole])
+  for output in args.output:
+    video_lib.write(output, as_bytes(video), FPS, audio, rate_of(config))
+    print(output)
+
+
+def add_arguments(parser):
+  """What `autoencode` reads of its command line."""
+  parser.add_argument("inputs", nargs=1, metavar="VIDEO")
+  parser.add_argument(
+      "--clips", type=int, default=1, help="how many, one after another"
+  )
+  commands.add_output(parser)
+  commands.add_side_by_side(parser)
+  commands.add_labels(parser)
+
+
+PREDICTION = Prediction(
+    "autoencode", "configs/kinetics.py:published", add_arguments, autoencode
+)
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """The beginnings of videos with their sound; the label is hidden."""
+  sizes = zip(config.video, config.model.video.patch, strict=True)
+  layout = {
+      "audio": (num_points(config)["audio_points"],),
+      "video": tuple(n // size for n, size in sizes),
+      "label": (),
+  }
+  outputs = {**layout, "video": tuple(config.video)}
+  for file in inputs:
+    with commands.using(file):
+      (batch,) = read_clips(config, file)
+    example = {name: batch[name][0] for name in ("video", "audio", "label")}
+    yield Subject(
+        pathlib.Path(file).stem,
+        example,
+        layout,
+        outputs,
+        frames=example["video"],
+        wave=example["audio"][:, 0],
+        seconds=config.video[0] / FPS,
+    )
+
+
+PUBLISHED = {
+    "kinetics": download.official(
+        "video_autoencoding_checkpoint.pystate", "kinetics:published"
+    ),
+    "huggingface_kinetics": download.of_huggingface(
+        "multimodal-perceiver", "kinetics:published"
+    ),
+}
+OFFICIAL = deepmind.places("kinetics")
+
+
+def transformers(config) -> Transformers:
+  """The class for video, sound and class."""
+  model, (frames, height, width) = config.model, config.video
+  resolution = model.video.max_resolution
+  size = resolution[1] if resolution else height // 4
+  square = {"video": (frames, height, height)}
+  if resolution:
+    square = {"model.video.max_resolution": (frames, size, size)}
+  return Transformers(
+      "PerceiverForMultimodalAutoencoding",
+      huggingface.places("kinetics"),
+      {
+          "model.video.patch": (1, 4, 4),
+          "model.video.num_bands": 32,
+          "model.audio.num_bands": 192,
+          "model.min_padding": 4,
+          "model.min_query_padding": 2,
+          "model.decoder.use_query_residual": False,
+          **square,
+      },
+      {
+          "num_labels": config.num_classes,
+          "num_frames": frames,
+          "image_size": size,
+          "audio_samples_per_frame": config.samples_per_frame,
+          "samples_per_patch": model.audio.patch,
+          "output_shape": [1, frames, height, width],
+          "output_num_channels": model.output_channels,
+          "_label_trainable_num_channels": model.label_channels,
+      },
+  )

@@ -3,8 +3,12 @@
 Source: Perceiver IO, §4.1 and appendix F.
 """
 
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
 import itertools
+from typing import Annotated, Any
 
 import grain
 import jax
@@ -16,9 +20,17 @@ from experiments.data.text import corpus
 from experiments.data.text import masking
 from experiments.data.text import tokenizers
 from experiments.engine.choose import choose
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import commands
+from experiments.inference import masks
+from experiments.inference import subjects
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
+from experiments.task import Subject
 from experiments.task import Task
+from experiments.task import Transformers
 from perceiver import baselines
 from perceiver import Decoder
 from perceiver import Encoder
@@ -27,6 +39,9 @@ from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import outputs
 from perceiver import Processor
+from perceiver.weights import deepmind
+from perceiver.weights import download
+from perceiver.weights import huggingface
 
 GUESSES = ("unigram", "left")  # See `masking.Guesses`.
 COUNTED = 2000  # Training examples that the baselines are counted in.
@@ -40,8 +55,7 @@ def network(config) -> Network:
   """
   predict = choose((perceiver_io, bert), config.model)
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     positions = batch.get("positions")
     return {"logits": predict(batch["tokens"], batch["mask"], positions)}
 
@@ -60,12 +74,12 @@ def task(config) -> Task:
   # Building a model needs no files: they are opened with the data.
   tokenizer = functools.cache(lambda: open_tokenizer(config))
 
-  def forward(batch, is_training):
+  def forward(batch):
     if not config.decode_all:
-      return model.forward(batch, is_training)
+      return model.forward(batch)
     batch, positions = dict(batch), batch["positions"]
     del batch["positions"]
-    logits = model.forward(batch, is_training)["logits"]
+    logits = model.forward(batch)["logits"]
     return {"logits": jnp.take_along_axis(logits, positions[..., None], 1)}
 
   def prepare():
@@ -112,6 +126,7 @@ def task(config) -> Task:
           lambda outputs, batch: measure(outputs, batch, tokenizer().num_bytes),
           summarize,
           lambda outputs, batch: filled_in(outputs, batch, tokenizer()),
+          draw_rows=slice(SHOWN),
       )
       for name in shares
   }
@@ -142,7 +157,15 @@ def open_tokenizer(config) -> tokenizers.Tokenizer:
 
 
 def perceiver_io(
-    ids, mask, positions, tokens, encoder, processor, query_channels, decoder
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    query_channels: int,
+    decoder: Annotated[Mapping[str, Any], Decoder],
 ):
   """One learned query a position; logits share the embeddings."""
   x, table = inputs.tokens(ids, **tokens)  # [B, M, C]
@@ -150,15 +173,22 @@ def perceiver_io(
   z = Processor(**processor)(z)
   query = LearnedArray(tokens["max_length"], query_channels, name="queries")
   if positions is None:
-    query = query(len(x))[:, : x.shape[1]]
+    query = query()[:, : x.shape[1]]
   else:
-    query = query(1)[0][positions]  # [B, P, E]
+    query = query()[0][positions]  # [B, P, E]
     mask = jnp.take_along_axis(mask, positions, axis=1)
   y = Decoder(**decoder)(query, z, mask)  # [B, O=M or P, E]
   return outputs.tied_tokens(y, table)
 
 
-def bert(ids, mask, positions, tokens, transformer):
+def bert(
+    ids,
+    mask,
+    positions,
+    /,
+    tokens: Annotated[Mapping[str, Any], inputs.tokens],
+    transformer: Annotated[Mapping[str, Any], baselines.Transformer],
+):
   """Devlin et al.'s model, without the embeddings that tell sentences apart."""
   x, table = inputs.tokens(ids, **tokens)
   x = baselines.embedded(x)
@@ -213,7 +243,7 @@ def filled_in(outputs, batch, tokenizer):
   What stood there follows a wrong one in brackets.
   """
   texts = []
-  for i in range(min(SHOWN, len(batch["tokens"]))):
+  for i in np.flatnonzero(batch["real"]):
     hidden = batch["weights"][i] > 0
     positions = batch["positions"][i][hidden]
     given = batch["tokens"][i][batch["mask"][i]]
@@ -251,3 +281,129 @@ def marked(tokenizer, given, positions, targets, guess):
     parts.append(f"**{word}**" if is_right else f"~~{said}~~ [{word}]")
     end = positions[run[-1]] + 1
   return "".join([*parts, shown(end, whole[end:])])
+
+
+SETTINGS = {
+    "model": (perceiver_io, bert),
+    "tokenizer": tokenizers.TOKENIZERS,
+    "corpora.*": float,
+}
+
+
+def fill_mask(
+    weights: Weights, text: str, parts: Sequence[str] = ()
+) -> masks.Filled:
+  """A text with its masked bytes filled in.
+
+  A model guesses better if what is masked begins with the space before a word.
+
+  Args:
+    weights: a masked language model of bytes.
+    text: `[MASK]` is a masked byte in it, `[MASK:9]` are nine of them.
+    parts: parts of the text that are masked as well, wherever they are.
+
+  Raises:
+    UserError: if nothing is masked, or the text is too long.
+  """
+  tokens = weights.config.model.tokens
+  if tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
+    raise UserError("only models that read bytes can be used")
+  ids, spans = masks.masked(text, parts)
+  try:
+    padded, mask = tokenizers.padded(ids, tokens.max_length)
+  except ValueError as error:
+    raise UserError(
+        f"the text has {len(ids)} bytes, the model reads {tokens.max_length}"
+    ) from error
+  batch = {"tokens": padded[None], "mask": mask[None]}
+  logits = weights.outputs(batch)["logits"][0].astype(jnp.float32)
+  log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+  filled = []
+  for span in spans:
+    inside = log_probs[span]
+    ids[span] = inside.argmax(-1)
+    by_byte = [masks.k_best(row[None], commands.TOP) for row in inside]
+    best = masks.k_best(inside, commands.TOP)
+    filled.append(masks.Span(span.start, by_byte, best))
+  return masks.Filled(tokenizers.decode(ids), filled)
+
+
+def fill_masks(args, load):
+  """Prints texts without masks, and what else may have been there."""
+  for text in args.inputs:
+    masks.masked(text, args.mask)  # It is quicker to fail than to load.
+  weights = load()
+  for text in args.inputs:
+    filled = fill_mask(weights, text, args.mask)
+    print(filled.text)
+    for span in filled.spans:
+      end = span.start + len(span.by_byte) - 1
+      print(f"  bytes {span.start} to {end}:")
+      for guess in span.strings:
+        print(f"    {commands.percent(guess.probability):>10}  '{guess}'")
+      for i, guesses in enumerate(span.by_byte, span.start):
+        each = (f"'{x}' {commands.percent(x.probability)}" for x in guesses)
+        print(f"    byte {i}: {', '.join(each)}")
+
+
+def add_arguments(parser):
+  """What `fill_masks` reads of its command line."""
+  parser.add_argument(
+      "inputs",
+      nargs="+",
+      metavar="TEXT",
+      help="[MASK] is a masked byte, [MASK:9] are nine",
+  )
+  parser.add_argument(
+      "--mask",
+      action="append",
+      default=[],
+      help="mask this wherever it is; best with the space before it",
+  )
+
+
+PREDICTION = Prediction(
+    "fill-mask", "configs/mlm.py:bytes", add_arguments, fill_masks
+)
+
+
+def attention_subjects(config, inputs) -> Iterator[Subject]:
+  """Texts, or files with one."""
+  length = config.model.tokens.max_length
+  for name, ids, batch in subjects.text_subjects(config, inputs, length):
+    layouts = {"text": (length,)}, {"text": (len(ids),)}
+    yield Subject(name, batch, *layouts, ids=ids)
+
+
+PUBLISHED = {
+    "language": download.official(
+        "language_perceiver_io_bytes.pickle", "mlm:bytes"
+    ),
+    "huggingface_language": download.of_huggingface(
+        "language-perceiver", "mlm:bytes"
+    ),
+}
+OFFICIAL = deepmind.places("mlm")
+
+
+def transformers(config) -> Transformers:
+  """The class for masked language models."""
+  tokens = config.model.tokens
+  return Transformers(
+      "PerceiverForMaskedLM",
+      huggingface.places("mlm"),
+      {
+          "model.name": "perceiver_io",
+          "model.decoder.num_heads": 8,
+          "model.decoder.qk_channels": 256,
+          "model.decoder.use_query_residual": False,
+      },
+      {
+          "vocab_size": tokens.vocabulary_size,
+          "max_position_embeddings": tokens.max_length,
+      },
+      (
+          "transformers lets padded positions read the latents; their logits"
+          " differ, no others do",
+      ),
+  )

@@ -16,15 +16,23 @@ from experiments.engine import figures
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Task
+from perceiver import Encoder
 from perceiver import inputs
 from perceiver import losses
 from perceiver import metrics
 from perceiver import outputs
+from perceiver import Processor
 from perceiver import RepeatedEncoder
 
 CLASSES = {
     "modelnet40": modelnet40.CLASSES,
     "shapes": tuple(shapes.SHAPES),
+}
+SETTINGS = {
+    "model.input": inputs.points,
+    "model.encoder": Encoder,
+    "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
 }
 JITTER = 0.01  # Paper, §4.3: a point is scaled by 0.99 to 1.01.
 
@@ -35,8 +43,7 @@ def network(config) -> Network:
   encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
   num_classes = len(classes_of(config.dataset))
 
-  def forward(batch, is_training):
-    del is_training
+  def forward(batch):
     x = inputs.points(batch["points"], **model.input)  # [B, M, C]
     z = RepeatedEncoder(encoder, processor, **model.reads)(x)  # [B, N, D]
     return {"logits": outputs.average_and_project(z, num_classes)}
@@ -114,9 +121,8 @@ def points_scaled(example, rng):
   return {**example, "points": points * np.float32(factor)}
 
 
-def normalized(example, rng):
+def normalized(example):
   """Points whose mean is 0 and whose largest coordinate is 1 or -1."""
-  del rng
   points = example["points"] - example["points"].mean(axis=0)
   return {**example, "points": points / np.abs(points).max()}
 

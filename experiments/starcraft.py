@@ -11,13 +11,15 @@ actions' arguments, from replays.
 import collections
 from collections.abc import Mapping
 import functools
-from typing import Any
+import pathlib
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.starcraft import replays
 from experiments.data.starcraft.features import CONVERTED_UNITS
 from experiments.data.starcraft.features import ENEMY
 from experiments.data.starcraft.features import NEUTRAL
@@ -25,18 +27,26 @@ from experiments.data.starcraft.features import REPLAY_UNITS
 from experiments.data.starcraft.features import SELF
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import commands
+from experiments.inference import selections
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Outputs
+from experiments.task import Prediction
 from experiments.task import Task
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import Processor
-from perceiver import starcraft as starcraft_lib
+from perceiver import starcraft
 from perceiver.baselines import Transformer
 from perceiver.starcraft import Bits
 from perceiver.starcraft import OneHot
 from perceiver.starcraft import Scaled
 
+FRAMES_PER_SECOND = 16  # Of the game's clock.
 COLUMNS = {"starcraft2": REPLAY_UNITS, "starcraft2_raw": CONVERTED_UNITS}
 
 _BOOL = (OneHot(2),)
@@ -107,20 +117,36 @@ CODES = {
 TELLING = {"starcraft2_raw": ("is_selected",)}
 
 
-def perceiver_io(x, mask, encoder, processor, decoder):
+def perceiver_io(
+    x,
+    mask,
+    /,
+    encoder: Annotated[Mapping[str, Any], Encoder],
+    processor: Annotated[Mapping[str, Any], Processor],
+    decoder: Annotated[Mapping[str, Any], Decoder],
+):
   """Units to units through latents; the queries are the units themselves."""
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
   return Decoder(**decoder)(x, z, mask)  # [B, O=M, E]
 
 
-def transformer(x, mask, num_layers, num_heads, widening_factor):
+def transformer(
+    x,
+    mask,
+    /,
+    num_layers: int,
+    num_heads: int,
+    widening_factor: int = 4,
+    remat: bool = False,
+):
   """AlphaStar's entity encoder: every unit reads every other."""
-  layers = Transformer(num_layers, num_heads, widening_factor)
+  layers = Transformer(num_layers, num_heads, widening_factor, remat)
   return layers(x, mask)
 
 
 ENCODERS = (perceiver_io, transformer)
+SETTINGS = {"model.encode": ENCODERS, "model.pointer": starcraft.pointer}
 
 
 def network(config) -> Network:
@@ -138,12 +164,12 @@ def network(config) -> Network:
   def forward(batch, is_training):
     units = batch["units"]
     mask = column(units, columns, "alliance") != 0
-    x = starcraft_lib.units(units, columns, codes, model.channels)  # [B, M, C]
+    x = starcraft.units(units, columns, codes, model.channels)  # [B, M, C]
     x = jnp.where(mask[..., None], x, 0)
     y = encode(x, mask)
-    each, whole = starcraft_lib.entities(y, mask, model.output_channels)
+    each, whole = starcraft.entities(y, mask, model.output_channels)
     free = selectable(units, columns)
-    pointer = starcraft_lib.pointer(whole, each, free, **model.pointer)
+    pointer = starcraft.pointer(whole, each, free, **model.pointer)
     outputs = {"entity_embeddings": each, "embedded_entity": whole}
     if "picks" in batch:  # The steps of what was selected.
       outputs["log_probs"] = pointer.log_probs(batch["picks"])
@@ -161,49 +187,10 @@ def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
   columns = columns_of(config.dataset)
-
-  def likelihood(outputs, batch):
-    picks, num_units = batch["picks"], batch["units"].shape[1]
-    value = starcraft_lib.log_likelihood(outputs["log_probs"], picks)
-    return value, (picks < num_units).sum(-1)
-
-  def loss(outputs, batch):
-    value, count = likelihood(outputs, batch)
-    return -(value / count).mean(), {}
-
-  def measure(outputs, batch):
-    value, count = likelihood(outputs, batch)
-    units, picks = batch["units"], batch["picks"]
-    num_units = units.shape[1]
-    truth = starcraft_lib.picked(picks, num_units)
-    own = selectable(units, columns)
-    guesses = {
-        "": starcraft_lib.picked(outputs["picks"], num_units),
-        "_usual": batch["usual"],
-        "_now": own & (column(units, columns, "is_selected") > 0),
-        "_before": own & (column(units, columns, "was_selected") > 0),
-    }
-    measured = {
-        "log_likelihood": value,
-        "log_likelihood_even": even_log_likelihood(own.sum(-1), count, picks),
-        "selected": count,
-        "loss": -value / count,
-    }
-    for name, guess in guesses.items():
-      measured[f"exact{name}"] = 100.0 * (guess == truth).all(-1)
-      union = (guess | truth).sum(-1)
-      measured[f"iou{name}"] = 100.0 * (guess & truth).sum(-1) / union
-    return measured
-
   read = functools.partial(
       pipeline.source, config.dataset, data_dir=config.data_dir
   )
-  step = functools.partial(
-      padded,
-      columns=columns,
-      num_units=config.num_units,
-      max_picks=config.max_picks,
-  )
+  step = padding_of(config)
   picks = jax.ShapeDtypeStruct((config.max_picks,), jnp.int32)
 
   @functools.cache
@@ -234,11 +221,65 @@ def task(config) -> Task:
       evals={
           "validation": Eval(
               evaluation,
-              measure,
+              functools.partial(measure, columns=columns),
               summarize,
               functools.partial(draw, columns=columns),
           )
       },
+  )
+
+
+def likelihood(outputs, batch):
+  """Of each selection, how likely it is, and how many units it has."""
+  picks, num_units = batch["picks"], batch["units"].shape[1]
+  value = starcraft.log_likelihood(outputs["log_probs"], picks)
+  return value, (picks < num_units).sum(-1)
+
+
+def loss(outputs, batch):
+  """Nats for each selected unit: a mean over selections."""
+  value, count = likelihood(outputs, batch)
+  return -(value / count).mean(), {}
+
+
+def measure(outputs, batch, columns):
+  """Of each selection, how likely it is, and how it agrees with guesses.
+
+  These are the model's, what is selected now and was before; and, where a batch
+  has it, the "usual" one.
+  """
+  value, count = likelihood(outputs, batch)
+  units, picks = batch["units"], batch["picks"]
+  num_units = units.shape[1]
+  truth = starcraft.picked(picks, num_units)
+  own = selectable(units, columns)
+  guesses = {
+      "": starcraft.picked(outputs["picks"], num_units),
+      "_now": own & (column(units, columns, "is_selected") > 0),
+      "_before": own & (column(units, columns, "was_selected") > 0),
+  }
+  if "usual" in batch:
+    guesses["_usual"] = batch["usual"]
+  measured = {
+      "log_likelihood": value,
+      "log_likelihood_even": even_log_likelihood(own.sum(-1), count, picks),
+      "selected": count,
+      "loss": -value / count,
+  }
+  for name, guess in guesses.items():
+    measured[f"exact{name}"] = 100.0 * (guess == truth).all(-1)
+    union = (guess | truth).sum(-1)
+    measured[f"iou{name}"] = 100.0 * (guess & truth).sum(-1) / union
+  return measured
+
+
+def padding_of(config) -> pipeline.Step:
+  """The step `padded` for a config's model."""
+  return functools.partial(
+      padded,
+      columns=columns_of(config.dataset),
+      num_units=config.num_units,
+      max_picks=config.max_picks,
   )
 
 
@@ -296,13 +337,12 @@ def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
   }
 
 
-def padded(example, rng, columns, num_units, max_picks):
+def padded(example, columns, num_units, max_picks):
   """Units in slots, and the selected ones' slots, nearest first.
 
   If there are too many units, the player's own are kept, then the nearest. If
   too many were selected, the nearest count.
   """
-  del rng
   units, selected = example["units"], example["selected"]
   others = column(units, columns, "alliance") != SELF
   kept = np.sort(np.argsort(others, kind="stable")[:num_units])
@@ -327,12 +367,11 @@ def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
   return dict(counts)
 
 
-def with_usual(example, rng, columns, rank):
+def with_usual(example, columns, rank):
   """An example with a guess: all own units of the kind that is most selected.
 
   It is the kind that people select most often among those that the player has.
   """
-  del rng
   units = example["units"]
   own = selectable(units, columns)
   kinds = column(units, columns, "unit_type")
@@ -391,3 +430,111 @@ def show_moment(ax, i, columns, units, probability, picks, truth=None):
         f"{len(selected)} selected, {len(picked)} predicted, {both} right",
         fontsize=9,
     )
+
+
+def predict_game(
+    weights: Weights, game: replays.Played, batch_size: int = 16
+) -> tuple[Outputs, Batch, dict[str, float]]:
+  """What a model would have selected at each moment of a game.
+
+  Args:
+    weights: a model of selections in replays.
+    game: all that were made.
+    batch_size: moments at once.
+
+  Returns:
+    "picks" [moments, picks] and "probability" [moments, slots]; what the model
+    is given, as in evaluation; and what `summarize` makes of all moments.
+
+  Raises:
+    UserError: if the model is of something else.
+  """
+  config = weights.config
+  if columns_of(config.dataset) != REPLAY_UNITS:
+    raise UserError(f"the model reads {config.dataset}, which no replay has")
+  moments = [
+      {"units": units, "selected": selected}
+      for units, selected in zip(game.units, game.selected, strict=True)
+  ]
+  found = []
+  for batch in pipeline.evaluation(
+      moments,
+      [padding_of(config)],
+      batch_size=batch_size,
+      shard=pipeline.Shard(),
+  ):
+    outputs = weights.outputs(batch)
+    measured = measure(outputs, jax.device_put(batch), REPLAY_UNITS)
+    kept = {name: outputs[name] for name in ("picks", "probability")}
+    rows = jax.device_get((kept, batch, measured))
+    count = batch["real"].sum()
+    found.append(jax.tree.map(lambda x, n=count: x[:n], rows))
+  outputs, batch, measured = jax.tree.map(
+      lambda *parts: np.concatenate(parts), *found
+  )
+  return outputs, batch, summarize(measured)
+
+
+def predict(args, load):
+  """Prints what people selected in a game, and what the model would have."""
+  (file,) = args.inputs
+  pictures = [*args.output, *args.attention]
+  if pictures:
+    commands.check_outputs(pictures, (".png",))
+  if args.moments < 1:
+    raise UserError(f"--moments={args.moments}: at least 1 is needed")
+  with commands.using(file):
+    game = replays.play(pathlib.Path(file))
+  weights = load()
+  with commands.using(file):
+    outputs, batch, scores = predict_game(weights, game)
+  count = min(args.moments, len(game.frames))
+  moments = np.linspace(0, len(game.frames) - 1, count).round().astype(int)
+  races = game.info["races"]
+  print(f"{file}: {game.info['map']}, {' against '.join(races.values())}")
+  for i in moments:
+    minutes, seconds = divmod(game.frames[i] // FRAMES_PER_SECOND, 60)
+    units = batch["units"][i]
+    print(
+        f"  {minutes:2}:{seconds:02} player {game.players[i]},"
+        f" {races[game.players[i]]}"
+    )
+    print(f"    selected:  {selections.named(units, batch['picks'][i])}")
+    print(f"    predicted: {selections.named(units, outputs['picks'][i])}")
+  print(f"all {len(game.frames):,} selections:")
+  for name, value in scores.items():
+    print(f"  {name}: {value:.2f}")
+  for output in args.output:
+    some_outputs, some = jax.tree.map(
+        lambda x: x[moments[:16]], (outputs, batch)
+    )
+    picture = draw(some_outputs, some, REPLAY_UNITS)["selections"]
+    commands.write_png(output, picture)
+    print(output)
+  for output in args.attention:
+    units = batch["units"][moments[len(moments) // 2]]
+    with commands.using(file):
+      picture = selections.draw_attention(weights, units)
+    commands.write_png(output, picture)
+    print(output)
+
+
+def add_arguments(parser):
+  """What `predict` reads of its command line."""
+  parser.add_argument("inputs", nargs=1, metavar="REPLAY")
+  parser.add_argument(
+      "--moments", type=int, default=16, help="how many selections are shown"
+  )
+  parser.add_argument(
+      "--attention",
+      type=pathlib.Path,
+      action="append",
+      default=[],
+      help="a .png: what latents read in the middle one of these",
+  )
+  commands.add_output(parser)
+
+
+PREDICTION = Prediction(
+    "starcraft", "configs/starcraft.py:perceiver_io", add_arguments, predict
+)

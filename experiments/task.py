@@ -1,8 +1,26 @@
-"""The one interface between the tasks and the engine."""
+"""The one interface between the tasks and the engine.
 
+What a file `experiments/TASK.py` defines, found by its name. One of the first
+two must be there; each other one makes a command work for the task.
+
+  network(config) -> Network: describing, converting and using a model.
+  task(config) -> Task: training and evaluating it.
+  SETTINGS, a table of `experiments.engine.settings`: what configs can set.
+  attention_subjects(config, inputs) -> iterator of Subject: what
+    `scripts.show_attention` draws of the command's inputs.
+  PREDICTION, a Prediction: a command of `scripts.predict`.
+  PUBLISHED, {name: perceiver.weights.download.Published}: what
+    `scripts.convert_weights` downloads.
+  OFFICIAL, a perceiver.weights.tensors.Places: names of the official release.
+  transformers(config) -> Transformers: reading and writing weights of
+    Hugging Face's transformers; a ValueError says what it cannot build.
+"""
+
+import argparse
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 from typing import Any
 
@@ -11,6 +29,7 @@ import jax
 import numpy as np
 
 from experiments.data.pipeline import Shard
+from perceiver.weights.tensors import Places
 
 Batch = Mapping[str, Any]  # name -> [B, ...]
 Outputs = Any
@@ -51,8 +70,10 @@ class Eval:
   summarize: Callable[[Mapping[str, np.ndarray]], Mapping[str, float]] = (
       mean_of_each
   )
-  # Of the first batch, from host arrays.
+  # Of some rows of the first batch, from host arrays.
   draw: Callable[[Outputs, Batch], Mapping[str, Drawn]] | None = None
+  # Which rows; their outputs come to every host, so they should be few.
+  draw_rows: slice = dataclasses.field(default_factory=lambda: slice(16))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +81,8 @@ class Network:
   """What a model is made of: all that describing it or using it needs."""
 
   example: Mapping[str, jax.ShapeDtypeStruct]  # What one example is made of.
-  forward: Callable[[Batch, bool], Outputs]  # Haiku code: (batch, is_training).
+  # Haiku code: (batch) or, if it differs in training, (batch, is_training).
+  forward: Callable[..., Outputs]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +97,45 @@ class Task(Network):
   notes: Callable[[], Iterable[str]] = tuple
   # What people look at of the first batch of training, as `Eval.draw`.
   draw: Callable[[Batch], Mapping[str, Drawn]] | None = None
+
+
+# Parts of an array in their order -> their grids.
+Layout = Mapping[str, tuple[int, ...]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+  """An input, and how its elements and the output queries lie."""
+
+  name: str
+  batch: Mapping[str, Any]  # One example, without the batch's axis.
+  inputs: Layout
+  outputs: Layout
+  frames: np.ndarray | None = None  # RGB in [0, 1], [T, Y, X, 3].
+  wave: np.ndarray | None = None  # [S]
+  seconds: float = 0.0  # How long that is.
+  ids: np.ndarray | None = None  # Of a text, without padding.
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+  """A command of `scripts.predict`."""
+
+  name: str
+  config: str  # The published model's, unless the command names another.
+  add_arguments: Callable[[argparse.ArgumentParser], None]
+  # Its second argument loads the weights: `experiments.engine.weights.Weights`.
+  run: Callable[[argparse.Namespace, Callable[[], Any]], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transformers:
+  """The class of Hugging Face's transformers that is the same model."""
+
+  name: str
+  places: Places
+  # What it has built in: our settings by their paths, which must agree.
+  built_in: Mapping[str, Any]
+  settings: Mapping[str, Any]  # Of its config.json, what it alone reads.
+  differences: Sequence[str] = ()  # In what it computes, for people.
+  differences_of_theirs: Sequence[str] = ()  # Of its published files alone.

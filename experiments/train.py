@@ -77,8 +77,8 @@ class _Run:
   """A run, from its checks to its end."""
 
   def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
-    self.config = config
     self.built = built = build(config)
+    self.config = config = built.config
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))

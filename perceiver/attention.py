@@ -3,8 +3,12 @@
 Axes: B examples, N or O queries, M keys.
 """
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
 import dataclasses
 import functools
+from typing import Any
 
 from einops import rearrange
 import haiku as hk
@@ -14,8 +18,8 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import context
 from perceiver import layout
+from perceiver import orders
 from perceiver.kernels.softmax import attend
 from perceiver.kernels.softmax import attention_scores
 from perceiver.kernels.softmax import attention_weights
@@ -36,15 +40,26 @@ class Linear(hk.Module):
 
   def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B D"]:
     """The map of each element."""
+    w, b = self.map_from(x.shape[-1], x.dtype)
+    return layout.place(_product(x, w) + b)
+
+  def map_from(
+      self, channels: int, dtype: Any
+  ) -> tuple[Float[Array, "C D"], Float[Array, "D"]]:
+    """The map itself, of so many channels: its weights and its bias."""
     init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
-    shape = [x.shape[-1], self.channels]
-    w = hk.get_parameter("w", shape, x.dtype, init=init)
-    b = hk.get_parameter("b", shape[1:], x.dtype, init=jnp.zeros)
-    # Only so does a CPU use its instructions for products of bfloat16: a
-    # forward pass takes a third of the time.
-    is_slow = x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-    y = (_summed_in_float32 if is_slow else jnp.matmul)(x, w) + b
-    return layout.place(y)
+    shape = [channels, self.channels]
+    w = hk.get_parameter("w", shape, dtype, init=init)
+    b = hk.get_parameter("b", shape[1:], dtype, init=jnp.zeros)
+    return w, b
+
+
+def _product(x, w):
+  """x w, over the last axis of x."""
+  # Only so does a CPU use its instructions for products of bfloat16: a forward
+  # pass takes a third of the time.
+  is_slow = x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
+  return (_summed_in_float32 if is_slow else jnp.matmul)(x, w)
 
 
 _matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
@@ -125,6 +140,68 @@ _gelu = jax.checkpoint(
 )
 
 
+_recorded: contextvars.ContextVar[dict[str, Array] | None] = (
+    contextvars.ContextVar("recorded", default=None)
+)
+_of_scores: contextvars.ContextVar[bool] = contextvars.ContextVar(
+    "of_scores", default=False
+)
+
+
+@contextlib.contextmanager
+def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
+  """Collects the attention weights of every module called inside.
+
+  Open it inside the function that JAX transforms, and return what it collects:
+  a compiled function does not run Python again.
+
+  Args:
+    scores: whether to collect what the softmax is taken of instead, -∞ where a
+      key is masked; None: as in the recording that this one is inside of.
+
+  Yields:
+    a dict, filled as modules are called: module path -> weights [B, H, N, M];
+    a processor's layers are stacked, [layers, B, H, N, N], and if its blocks
+    share weights, [blocks, layers, B, H, N, N]. Further calls of the same
+    module are PATH#2, PATH#3, ...
+  """
+  weights: dict[str, Array] = {}
+  token = _recorded.set(weights)
+  of_scores = _of_scores.set(_of_scores.get() if scores is None else scores)
+  try:
+    yield weights
+  finally:
+    _of_scores.reset(of_scores)
+    _recorded.reset(token)
+
+
+@contextlib.contextmanager
+def no_recording() -> Iterator[None]:
+  """Lets modules called inside record nothing, as a loop's body must."""
+  token = _recorded.set(None)
+  try:
+    yield
+  finally:
+    _recorded.reset(token)
+
+
+def is_recording() -> bool:
+  """Whether this runs inside `record_weights`."""
+  return _recorded.get() is not None
+
+
+def record(path: str, weights: Array) -> None:
+  """Leaves a module's weights with the innermost `record_weights`."""
+  collected = _recorded.get()
+  if collected is None:
+    return
+  name, calls = path, 1
+  while name in collected:
+    calls += 1
+    name = f"{path}#{calls}"
+  collected[name] = weights
+
+
 @dataclasses.dataclass
 class Attention(hk.Module):
   """Multi-head attention; heads are contiguous slices of the channels."""
@@ -137,31 +214,135 @@ class Attention(hk.Module):
 
   def __call__(
       self,
-      query: Float[Array, "B N D"],
+      query: Float[Array, "#B N D"],
       x: Float[Array, "B M C"],
       mask: Bool[Array, "#B #N #M"] | None = None,
   ) -> Float[Array, "B N E"]:
-    """What each element of `query` reads from x."""
+    """What each element of `query` reads from x.
+
+    The products are taken in the order that `orders.choose` gives; parameters
+    and values, but for rounding, are the same in any.
+
+    Args:
+      query: the array that reads; with one example, all examples have it.
+      x: the array that is read.
+      mask: True where an element of `query` may see one of x.
+    """
+    heads = self.num_heads
     qk_channels = self.qk_channels or query.shape[-1]
     v_channels = self.v_channels or qk_channels
-
-    def project(array, channels, name):
-      if channels % self.num_heads:
+    for name, channels in (("qk", qk_channels), ("v", v_channels)):
+      if channels % heads:
         raise ValueError(
-            f"{self.module_name}: the {channels} channels of {name!r} do not"
-            f" split into {self.num_heads} heads."
+            f"{self.module_name}: the {channels} {name} channels do not split"
+            f" into {heads} heads."
         )
-      array = Linear(channels, name)(array)
-      return rearrange(array, "b m (h f) -> b m h f", h=self.num_heads)
+    output_channels = self.output_channels or v_channels
+    (*_, queries, query_channels), (*_, keys, key_channels) = (
+        query.shape,
+        x.shape,
+    )
+    of = lambda width, channels, name: Linear(width, name).map_from(
+        channels, x.dtype
+    )
+    w_q, b_q = of(qk_channels, query_channels, "q")
+    w_k, b_k = of(qk_channels, key_channels, "k")
+    w_v, b_v = of(v_channels, key_channels, "v")
+    w_o, b_o = of(output_channels, v_channels, "output")
+    sizes = orders.Sizes(
+        queries=queries,
+        keys=keys,
+        query_channels=query_channels,
+        key_channels=key_channels,
+        heads=heads,
+        qk_features=qk_channels // heads,
+        v_features=v_channels // heads,
+        output_channels=output_channels,
+    )
+    order = orders.choose(sizes)
+    split = functools.partial(_split_heads, heads=heads)
+    project = lambda array, w, b: layout.place(_product(array, w) + b)
+    same = lambda array: jnp.broadcast_to(
+        array[:, :, None], (*array.shape[:2], heads, array.shape[-1])
+    )
 
-    q = project(query, qk_channels, "q")
-    k = project(x, qk_channels, "k")
-    v = project(x, v_channels, "v")
-    if recording := context.recording():
-      seen = attention_scores if recording.of_scores else attention_weights
-      context.record(self.module_name, seen(q, k, mask))
-    y = rearrange(attend(q, k, v, mask), "b n h v -> b n (h v)")
-    return Linear(self.output_channels or v_channels, "output")(y)
+    # Scores.
+    scale, constants = sizes.qk_features**-0.5, None
+    if is_recording():
+      order = order._replace(scores="written")
+    if order.scores == "on_keys":
+      k = split(project(x, w_k, b_k))
+      constants = scale * jnp.einsum("bmhf,hf->bmh", k, b_q.reshape(heads, -1))
+      q, k = same(query), _mapped_back(k, w_q)
+    elif order.scores == "on_queries":
+      q = _mapped_back(split(project(query, w_q, b_q)), w_k)
+      k = same(x)
+    else:
+      q, k = split(project(query, w_q, b_q)), split(project(x, w_k, b_k))
+    q = jnp.broadcast_to(q, (len(x), *q.shape[1:]))
+    if is_recording():
+      seen = attention_scores if _of_scores.get() else attention_weights
+      record(self.module_name, seen(q, k, mask))
+
+    # What is read.
+    read = functools.partial(attend, scale=scale, constants=constants)
+    if order.result == "on_values":
+      v = _mapped_on(split(_product(x, w_v)), w_o)
+      y = read(q, k, v, mask).sum(axis=2)
+      return layout.place(y + _seen(_product(b_v, w_o), mask) + b_o)
+    if order.result == "on_result":
+      v = None if order.scores == "on_queries" else same(x)
+      y = _mapped_by_head(read(q, k, v, mask), w_v)
+      y = y + _seen(b_v, mask)
+    else:
+      y = rearrange(
+          read(q, k, split(project(x, w_v, b_v)), mask), "b n h v -> b n (h v)"
+      )
+    return project(y, w_o, b_o)
+
+
+def _split_heads(array, heads):
+  return rearrange(array, "b m (h f) -> b m h f", h=heads)
+
+
+def _by_head(array, w, heads_of_w):
+  """array [B, N, H, F] times each head's part of w, [B, N, H, G].
+
+  Args:
+    array: of heads.
+    w: a map.
+    heads_of_w: w as [H, F, G], in einops' words.
+  """
+  heads = array.shape[2]
+  w = rearrange(w, heads_of_w, h=heads)
+  if heads == 1:
+    return layout.place(_product(array[:, :, 0], w[0]))[:, :, None]
+  by_head = jax.vmap(_product, in_axes=(2, 0), out_axes=2)
+  return by_head(array, w)
+
+
+def _mapped_back(array, w):
+  """Each head's features by the transpose of the map that made them."""
+  return _by_head(array, w, "c (h f) -> h f c")
+
+
+def _mapped_on(array, w):
+  """Each head's features by its rows of a map."""
+  return _by_head(array, w, "(h f) e -> h f e")
+
+
+def _mapped_by_head(array, w):
+  """Each head's array by its columns of a map; then all heads as one."""
+  array = _by_head(array, w, "c (h f) -> h c f")
+  return rearrange(array, "b n h f -> b n (h f)")
+
+
+def _seen(bias, mask):
+  """What a bias of the values adds to what is read."""
+  if mask is None:
+    return bias
+  # A query that may see nothing reads 0.
+  return jnp.where(mask.any(-1, keepdims=True), bias, 0)
 
 
 @dataclasses.dataclass
@@ -191,7 +372,7 @@ class CrossAttention(hk.Module):
 
   def __call__(
       self,
-      query: Float[Array, "B N D"],
+      query: Float[Array, "#B N D"],
       x: Float[Array, "B M C"],
       mask: Bool[Array, "#B #N #M"] | None = None,
   ) -> Float[Array, "B N D"]:

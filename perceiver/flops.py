@@ -9,13 +9,17 @@ from typing import Any
 import jax
 from jax.extend import core
 
+from perceiver import orders
+
 
 def count_parameters(params: Any) -> int:
   """Numbers in a tree of arrays, or of their shapes."""
   return sum(math.prod(x.shape) for x in jax.tree.leaves(params))
 
 
-def count_flops(function: Callable[..., Any], *args: Any) -> int:
+def count_flops(
+    function: Callable[..., Any], *args: Any, products: str = "written"
+) -> int:
   """FLOPs of one call: two for each multiply-accumulate.
 
   Matrix products, those of attention included, and convolutions count, each
@@ -25,21 +29,26 @@ def count_flops(function: Callable[..., Any], *args: Any) -> int:
   Args:
     function: any function that JAX can trace.
     *args: its arguments, or their shapes (`jax.ShapeDtypeStruct`).
+    products: of attention: "written", model FLOPs as papers count them; or
+      "cheapest", those that are really computed (`orders.products_in`).
 
   Returns:
     FLOPs, for all examples in `args`.
 
   Source: Perceiver IO, appendix D (multiplies and adds are counted separately).
   """
-  return _count(jax.make_jaxpr(function)(*args).jaxpr)
+  return _count(_traced(function, args, products))
 
 
-def flops_by_part(function: Callable[..., Any], *args: Any) -> dict[str, int]:
+def flops_by_part(
+    function: Callable[..., Any], *args: Any, products: str = "written"
+) -> dict[str, int]:
   """Where the FLOPs of one call of a Haiku model go.
 
   Args:
     function: any function that JAX can trace.
     *args: its arguments, or their shapes (`jax.ShapeDtypeStruct`).
+    products: as of `count_flops`.
 
   Returns:
     FLOPs under "input" (before the first read), "encode", "process", "decode",
@@ -48,12 +57,17 @@ def flops_by_part(function: Callable[..., Any], *args: Any) -> dict[str, int]:
   names = ("input", "encode", "process", "decode", "head")
   parts: dict[str, int] = {name: 0 for name in names}
   rest = "input"
-  for path, count in _by_module(jax.make_jaxpr(function)(*args).jaxpr):
+  for path, count in _by_module(_traced(function, args, products)):
     part = next((p for pattern, p in _PARTS if pattern.search(path)), None)
     if part:
       rest = "head"
     parts[part or rest] += count
   return parts
+
+
+def _traced(function, args, products) -> core.Jaxpr:
+  with orders.products_in(products):
+    return jax.make_jaxpr(function)(*args).jaxpr
 
 
 # A module's path, and the part it belongs to; the first that fits counts.

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import Int
 
-from perceiver import context
 from perceiver import position
+from perceiver import precision
 from perceiver.learned import LearnedArray
 
 
@@ -35,7 +35,6 @@ def pixels(
     num_bands: int,
     max_resolution: Sequence[int] | None = None,
     channels: int | None = None,
-    is_training: bool = False,
 ) -> Float[Array, "B M _"]:
   """Every pixel, or voxel, with Fourier features of its position.
 
@@ -44,14 +43,12 @@ def pixels(
     num_bands: frequencies per index dimension.
     max_resolution: samples per index dimension; None: those of `image`.
     channels: what each pixel is projected to first; None: it stays as it is.
-    is_training: no difference; every input of images takes it.
 
   Returns:
     the input array, row-major: the channels, then the position's.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "fourier".
   """
-  del is_training
   if channels is not None:
     image = hk.Linear(channels, name="pixels")(image)
   dims = image.shape[1:-1]
@@ -66,7 +63,6 @@ def learned_positions(
     channels: int,
     position_channels: int | None = None,
     projected_channels: int | None = None,
-    is_training: bool = False,
 ) -> Float[Array, "B M _"]:
   """Every pixel, projected, with a learned position of its own.
 
@@ -76,12 +72,10 @@ def learned_positions(
     position_channels: of the learned positions; None: as `channels`.
     projected_channels: what the positions are projected to; None: as
       `channels`.
-    is_training: no difference; every input of images takes it.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "learned". Like the
   published weights, and unlike the paper, it projects the positions too.
   """
-  del is_training
   x = hk.Linear(channels, name="pixels")(flatten(image))
   num_pixels = math.prod(image.shape[1:-1])
   pos = LearnedArray(
@@ -108,7 +102,7 @@ class ConvStem(hk.Module):
       self, image: Float[Array, "B Y X C"], is_training: bool
   ) -> Float[Array, "B _ _ {self.channels}"]:
     """Features, none below 0."""
-    image = context.cast(image)
+    image = precision.cast(image)
     x = hk.Conv2D(self.channels, 7, stride=2, with_bias=False, name="conv")(
         image
     )

@@ -17,9 +17,11 @@ class LearnedArray(hk.Module):
   name: str | None = None
 
   def __call__(
-      self, batch_size: int
+      self, batch_size: int = 1
   ) -> Float[Array, "{batch_size} {self.num_elements} {self.channels}"]:
     """The array, once for each of `batch_size` examples.
+
+    Attention takes one for all examples, and then projects it once.
 
     It starts as a normal of deviation 0.02, cut at two deviations.
 

@@ -1,7 +1,7 @@
 """What is reported: a number per example, or one for a whole split.
 
-Those for a split are computed by NumPy in float64: no mean of numbers per
-example gives them.
+What is of a split is computed by numpy in float64: no mean of numbers per
+example gives it.
 """
 
 import jax

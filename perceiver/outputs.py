@@ -1,7 +1,7 @@
 """From the latent array, or the output array, to what a task predicts."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from einops import rearrange
 import haiku as hk
@@ -14,12 +14,17 @@ from perceiver.learned import LearnedArray
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 
+# Names that callers of this module still use.
+from perceiver.starcraft import log_likelihood as log_likelihood
+from perceiver.starcraft import picked as picked
+
 
 def class_query(
     z: Float[Array, "B N D"],
     num_classes: int,
+    /,
     query_channels: int,
-    decoder: Mapping[str, Any],
+    decoder: Annotated[Mapping[str, Any], Decoder],
 ) -> Float[Array, "B {num_classes}"]:
   """Logits of Perceiver IO: what one learned query reads, projected.
 
@@ -31,13 +36,13 @@ def class_query(
 
   Source: Perceiver IO, appendix A; official ImageNet models.
   """
-  query = LearnedArray(1, query_channels, name="query")(len(z))
+  query = LearnedArray(1, query_channels, name="query")()
   y = Decoder(**decoder)(query, z)  # [B, O=1, E]
   return hk.Linear(num_classes, name="logits")(y[:, 0])
 
 
 def average_and_project(
-    z: Float[Array, "B N D"], num_classes: int
+    z: Float[Array, "B N D"], num_classes: int, /
 ) -> Float[Array, "B {num_classes}"]:
   """Logits of the original Perceiver.
 

@@ -6,7 +6,7 @@ Axes: B examples; input array M × C; latent array N × D; output queries O × E
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
-from typing import Any
+from typing import Annotated, Any
 
 from einops import rearrange
 import haiku as hk
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import context
+from perceiver import attention
 from perceiver import layout
 from perceiver.attention import CrossAttention
 from perceiver.attention import SelfAttention
@@ -54,7 +54,7 @@ class Encoder(hk.Module):
     latents = LearnedArray(
         self.num_latents, self.latent_channels, name="latents"
     )
-    return self.reader("cross_attention")(latents(len(x)), x, mask)
+    return self.reader("cross_attention")(latents(), x, mask)
 
   @hk.transparent
   def reader(self, name: str) -> Callable[..., Array]:
@@ -127,19 +127,19 @@ def scan_layers(
   """
   pure = hk.transform(layer)
   initialise = jax.vmap(pure.init, in_axes=(0, None))
-  with context.no_recording():  # What is drawn at first is no read.
+  with attention.no_recording():  # What is drawn at first is no read.
     stacked = hk.lift(
         lambda z: initialise(hk.next_rng_keys(num_layers), z),
         allow_reuse=True,
         name=STACK,
     )(z)
 
-  is_recording = context.recording() is not None
+  is_recording = attention.is_recording()
 
   def apply_layer(z, params):
     if not is_recording:
       return pure.apply(params, None, z), {}
-    with context.record_weights() as weights:
+    with attention.record_weights() as weights:
       z = pure.apply(params, None, z)
     return z, weights
 
@@ -154,7 +154,7 @@ def scan_layers(
     z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
   module = hk.experimental.current_name()
   for path, value in weights.items():
-    context.record(f"{module}/{STACK}/{path}", value)
+    attention.record(f"{module}/{STACK}/{path}", value)
   return z
 
 
@@ -168,8 +168,9 @@ class RepeatedEncoder(hk.Module):
   Source: Perceiver, §4.1, Tables 5 to 7.
   """
 
-  encoder: Mapping[str, Any]  # Settings of `Encoder`.
-  processor: Mapping[str, Any]  # Of `Processor`; num_blocks 0: reads alone.
+  encoder: Annotated[Mapping[str, Any], Encoder]
+  # With num_blocks 0: reads alone.
+  processor: Annotated[Mapping[str, Any], Processor]
   num_reads: int = 8
   interleave: bool = True  # False: all reads come before all blocks.
   share_reads: bool = True  # Reads after the first use the same weights.
@@ -201,10 +202,10 @@ class RepeatedEncoder(hk.Module):
   def _processors(self):
     """What follows each read, in order; one for all that share weights."""
     settings = dict(self.processor)
-    num_blocks = settings.pop("num_blocks", 1)
+    num_blocks = settings.pop("num_blocks", Processor.num_blocks)
     if num_blocks == 0:
       return [lambda z: z] * self.num_reads
-    share = settings.get("share_blocks", True)
+    share = settings.get("share_blocks", Processor.share_blocks)
     turns = self.num_reads if self.interleave else 1
     if num_blocks % turns:
       raise ValueError(
@@ -235,15 +236,16 @@ class Decoder(hk.Module):
 
   def __call__(
       self,
-      query: Float[Array, "B O E"],
+      query: Float[Array, "#B O E"],
       z: Float[Array, "B N D"],
       mask: Bool[Array, "B O"] | None = None,
   ) -> Float[Array, "B O E"]:
     """The output array.
 
     Args:
-      query: output queries; they do not see each other, so decoding them in
-        chunks changes memory and nothing else.
+      query: output queries; with one example, those of all examples. They do
+        not see each other, so decoding them in chunks changes memory and
+        nothing else.
       z: the latent array.
       mask: False at queries that are padding: they read nothing, and their
         outputs hold nothing of z.
@@ -266,7 +268,7 @@ class Decoder(hk.Module):
     num_queries = query.shape[1]
     chunk = self.chunk or num_queries
     # A loop's body may neither make parameters nor hand out weights.
-    whole = hk.running_init() or context.recording() is not None
+    whole = hk.running_init() or attention.is_recording()
     if chunk >= num_queries or whole:
       return read(query, mask)
 

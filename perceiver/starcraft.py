@@ -1,11 +1,6 @@
-"""Units of StarCraft II: their embedding, and a pointer network over them.
+"""Sets of units: how they are embedded, and how some of them are picked.
 
-Whole-number features of units become the input array; the output array becomes
-the entity encoder's results, and a distribution over sets of units.
-
-Axes: B examples, M units, F features; K picks of a set.
-
-Source: Perceiver IO, appendix B; AlphaStar's published encoder.
+Source: Perceiver IO, appendix B; AlphaStar.
 """
 
 from collections.abc import Callable

@@ -5,20 +5,18 @@
     python -m scripts.benchmark --input --config=configs/X.py
     python -m scripts.benchmark --memory --config=configs/X.py [--devices=N]
         [--shape=NAME=2,436,1088,3]
-    python -m scripts.benchmark --peers [--models=mlm,flow] [--rounds=3]
     python -m scripts.benchmark --costs=FILE.png
-    python -m scripts.benchmark --published [--models=mlm,flow]
+    python -m scripts.benchmark --published [--models=mlm,flow] [--most=4096]
 
 The first measures a task's training step and forward pass. No data is read: the
 batch is noise of the task's shapes. --input reads the task's training data and
 trains nothing. --memory compiles and computes nothing, so that any size can be
 asked for, also that of inputs other than what is trained on, and for devices
 that do not exist (XLA_FLAGS=--xla_force_host_platform_device_count=8).
---peers compares the published models with Hugging Face's; --costs draws time
-against M, O, N and the number of layers; --published measures training steps of
-the published models in bfloat16 on an accelerator, at the best batch. Rates are
-fractions of what this machine reached in a plain matrix product in the same
-run, so that they can be compared between machines.
+--costs draws time against M, O, N and the number of layers; --published
+measures training steps of the published models in bfloat16 on an accelerator,
+at the best batch. Rates are fractions of what this machine reached in a plain
+matrix product in the same run, so that they can be compared between machines.
 """
 
 from collections.abc import Callable
@@ -51,7 +49,6 @@ from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs
-from scripts.benchmarks import peers
 from scripts.benchmarks import published
 from scripts.benchmarks.collectives import exchanged
 
@@ -232,29 +229,10 @@ def peak_bytes(device: Any) -> int:
 
 def main() -> None:
   """Prints what is asked for, and writes it where --json says."""
-  models = _MODELS.value and _MODELS.value.split(",")
   console = rich.console.Console()
-  environment = pathlib.Path(_ENVIRONMENT.value)
-  if _PEERS.value:
-    models = models or [work.model for work in peers.WORK]
-    check(models, {work.model for work in peers.WORK})
-    found: Any = peers.measure(
-        models,
-        _ROUNDS.value,
-        environment,
-        _OPTIONS.value.split(),
-        console.print,
-    )
-    console.print(peers.table(found))
-  elif _PUBLISHED.value:
-    models = models or list(cases.CONFIGS)
-    check(models, set(cases.CONFIGS))
-    found = published.measure(
-        models,
-        _MOST.value,
-        environment if _BESIDE.value else None,
-        console.print,
-    )
+  if _PUBLISHED.value:
+    models = cases.chosen(_MODELS.value, cases.CONFIGS)
+    found: Any = published.measure(models, _MOST.value, console.print)
     console.print(published.table(found))
   elif _COSTS.value is not None:
     curves = costs.measure()
@@ -265,8 +243,8 @@ def main() -> None:
     console.print_json(data=found)
   elif command.CONFIG.value is None:
     raise UserError(
-        "--config=configs/FILE.py[:variant], --peers, --costs=FILE or"
-        " --published is missing"
+        "--config=configs/FILE.py[:variant], --costs=FILE or --published is"
+        " missing"
     )
   elif _INPUT.value:
     found = measure_input(command.config(), INPUT_SECONDS)
@@ -282,10 +260,14 @@ def main() -> None:
     found = measure(command.config(), _DEVICES.value)
     console.print(table_of(found))
   if _JSON.value is not None:
-    if "environment" not in found:
-      found = {"environment": record.environment(), "results": found}
-    text = json.dumps(found, indent=2) + "\n"
-    pathlib.Path(_JSON.value).write_text(text)
+    write(found, pathlib.Path(_JSON.value))
+
+
+def write(found: Any, file: pathlib.Path) -> None:
+  """Writes what was measured as JSON, with the machine if it does not say."""
+  if "environment" not in found:
+    found = {"environment": record.environment(), "results": found}
+  file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def table_of(row: dict[str, Any]) -> rich.table.Table:
@@ -298,31 +280,14 @@ def table_of(row: dict[str, Any]) -> rich.table.Table:
   return table
 
 
-def check(models: list[str], known: set[str]) -> None:
-  """Refuses models that are not known."""
-  if unknown := set(models) - known:
-    raise UserError(f"--models={','.join(unknown)}: not in {sorted(known)}")
-
-
 if __name__ == "__main__":
   _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
   _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
   _INPUT = flags.DEFINE_bool("input", False, "reading of training data alone")
   _MEMORY = flags.DEFINE_bool("memory", False, "compile alone")
   _SHAPE = flags.DEFINE_multi_string("shape", [], "of --memory: NAME=Y,X,C")
-  _PEERS = flags.DEFINE_bool("peers", False, "beside transformers")
-  _ROUNDS = flags.DEFINE_integer("rounds", 3, "of --peers: how often each runs")
-  _OPTIONS = flags.DEFINE_string("options", "", "of --peers: '--compile'")
   _COSTS = flags.DEFINE_string("costs", None, "a file for the picture of costs")
   _PUBLISHED = flags.DEFINE_bool("published", False, "on an accelerator")
   _MOST = flags.DEFINE_integer("most", 4096, "of --published: largest batch")
-  _BESIDE = flags.DEFINE_bool(
-      "beside", True, "of --published: transformers too"
-  )
   _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
-  _ENVIRONMENT = flags.DEFINE_string(
-      "peers_environment",
-      "~/.cache/perceiver/peers",
-      "a virtual environment with PyTorch and transformers; made if missing",
-  )
   command.run(main, needs_config=False)

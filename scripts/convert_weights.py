@@ -10,7 +10,6 @@ python -m scripts.convert_weights --weights=language.npz
 or the folder of a training run. Nothing is written unless all of it fits.
 """
 
-import importlib
 import pathlib
 import sys
 
@@ -18,14 +17,16 @@ from absl import flags
 
 from experiments.engine import command
 from experiments.engine import export
+from experiments.engine import settings
 from experiments.engine import weights
+from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
 from perceiver.weights import download
 from perceiver.weights.tensors import WeightsError
 
 WEIGHTS = flags.DEFINE_string("weights", None, "a file or folder of weights")
 DOWNLOAD = flags.DEFINE_string(
-    "download", None, f"fetches one of {sorted(download.PUBLISHED)}"
+    "download", None, "fetches a published model, as language or flow"
 )
 CACHE = flags.DEFINE_string(
     "cache", "~/.cache/perceiver", "where downloads are kept"
@@ -57,14 +58,15 @@ def main() -> None:
   path, config = WEIGHTS.value or "", command.config()
   swap_kernel = SWAP_KERNEL.value
   if DOWNLOAD.value:
-    if DOWNLOAD.value not in download.PUBLISHED:
+    every = of_every_task("PUBLISHED").values()
+    known = {name: file for files in every for name, file in files.items()}
+    if DOWNLOAD.value not in known:
       raise UserError(
-          f"--download={DOWNLOAD.value} is not one of"
-          f" {sorted(download.PUBLISHED)}"
+          f"--download={DOWNLOAD.value} is not one of {sorted(known)}"
       )
-    published = download.PUBLISHED[DOWNLOAD.value]
+    published = known[DOWNLOAD.value]
     path = fetch(published, pathlib.Path(CACHE.value).expanduser())
-    config = config or config_of(published.config)
+    config = config or settings.load(published.config)
     swap_kernel = swap_kernel or published.swap_kernel
   read = weights.load(
       path, config, swap_kernel=swap_kernel, checkpoint=CHECKPOINT.value
@@ -77,12 +79,6 @@ def main() -> None:
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   print(f"{OUTPUT.value}: {read.network.parameters():,} parameters")
-
-
-def config_of(name: str):
-  """The config NAME:VARIANT."""
-  file, _, variant = name.partition(":")
-  return importlib.import_module(f"configs.{file}").get_config(variant)
 
 
 def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:

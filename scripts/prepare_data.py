@@ -44,10 +44,12 @@ import rich.console
 import rich.progress
 import rich.table
 
+from experiments.data import atomic
 from experiments.data import builders
+from experiments.data import processes
 from experiments.data.text import corpus
-from experiments.data.text import shards as jobs
 from experiments.data.text import sources
+from experiments.engine.errors import UserError
 
 # JAX and TFDS take seconds to import, and every worker imports this module:
 # they are imported where they are used.
@@ -66,7 +68,9 @@ class Parser(argparse.ArgumentParser):
 def main(argv: list[str] | None = None) -> None:
   """Prepares; what is there already is left as it is."""
   args = parser().parse_args(argv)
-  with _plain_errors():
+  from experiments.engine import command
+
+  with command.plain_errors(), _stops():
     args.run(args)
 
 
@@ -91,13 +95,13 @@ def build(args: argparse.Namespace) -> None:
 def build_corpora(args: argparse.Namespace) -> None:
   """Prepares corpora, and prints what is in them."""
   if args.processes < 0 or args.held_out < 0 or args.max_bytes < 100:
-    raise corpus.CorpusError(
+    raise UserError(
         f"--processes={args.processes} --held_out={args.held_out}"
         f" --max_bytes={args.max_bytes}: 0, 0 and 100 are the least"
     )
   made_of = list(_sources(args))
   if not made_of:
-    raise corpus.CorpusError("--c4, --wikipedia or --text is missing")
+    raise UserError("--c4, --wikipedia or --text is missing")
   made = {}
   for each in made_of:  # All of them have been found: nothing fails late.
     with _bar(each.name) as (note, progress):
@@ -141,31 +145,29 @@ def learn_pieces(args: argparse.Namespace) -> None:
     )
   except RuntimeError as error:  # "Internal: file(line) [condition] reason".
     reason = str(error).rpartition("] ")[2]
-    raise corpus.CorpusError(f"SentencePiece: {reason}") from error
-  jobs.write(pathlib.Path(args.model).expanduser(), model.getvalue())
+    raise UserError(f"SentencePiece: {reason}") from error
+  atomic.write(pathlib.Path(args.model).expanduser(), model.getvalue())
   print(f"{args.model}: {args.vocabulary_size:,} pieces of {args.corpus}")
 
 
 def draw_scenes(args: argparse.Namespace) -> None:
   """Draws pairs of frames; those that are there are not drawn again."""
   from experiments.data.flow import scenes as flow_scenes
-  from experiments.engine.errors import UserError
 
   folder = pathlib.Path(args.data_dir).expanduser() / "autoflow"
-  try:
-    scenes = flow_scenes.Scenes(
-        size=tuple(args.size),
-        length=args.pairs,
-        seed=args.seed,
-        textures=args.textures,
-        part="all",
-    )
-  except (FileNotFoundError, ValueError) as error:
-    raise UserError(str(error)) from error
+  scenes = flow_scenes.Scenes(
+      size=tuple(args.size),
+      length=args.pairs,
+      seed=args.seed,
+      textures=args.textures,
+      part="all",
+  )
   write = functools.partial(
       flow_scenes.write_autoflow, scenes=scenes, folder=folder
   )
-  paths = jobs.each(write, range(args.pairs), processes=args.processes, chunk=8)
+  paths = processes.each(
+      write, range(args.pairs), processes=args.processes, chunk=8
+  )
   with _count("scenes") as progress:
     for done, _ in enumerate(paths):
       progress(done + 1, args.pairs)
@@ -191,7 +193,7 @@ def index_clips(args: argparse.Namespace) -> None:
   for path in lists:
     index = folder / f"{path.stem}.json"
     if index.exists():
-      made = jobs.read_json(index)
+      made = atomic.read_json(index)
     else:
       with _count(f"{folder.name} {path.stem}") as progress:
         made = clip_index.prepare(
@@ -267,9 +269,9 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
   for option in args.text:
     name, equals, place = option.partition("=")
     if not equals or not place or not re.fullmatch(r"\w[\w.-]*", name):
-      raise corpus.CorpusError(f"--text={option} is not --text=NAME=GLOB")
+      raise UserError(f"--text={option} is not --text=NAME=GLOB")
     if name in ("c4", "wikipedia"):
-      raise corpus.CorpusError(f"--text={option}: --{name} makes that corpus")
+      raise UserError(f"--text={option}: --{name} makes that corpus")
     texts.setdefault(name, []).append(place)
   for name, places in texts.items():
     yield sources.text(
@@ -278,25 +280,17 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
 
 
 @contextlib.contextmanager
-def _plain_errors() -> Iterator[None]:
-  """Turns errors that a person can do something about into one line."""
-  from experiments.data.clips.index import ListError
-  from experiments.data.clips.spoken_pictures import SourceError
-  from experiments.engine import command
-  from experiments.engine.errors import UserError
-
-  with command.plain_errors():
-    try:
-      yield
-    except (corpus.CorpusError, ListError, SourceError) as error:
-      raise UserError(str(error)) from error
-    except BrokenProcessPool as error:
-      raise UserError(
-          "a process was killed, perhaps for its memory; the same command goes"
-          " on, and --processes=N takes fewer"
-      ) from error
-    except KeyboardInterrupt as error:
-      raise UserError("stopped; the same command goes on") from error
+def _stops() -> Iterator[None]:
+  """Says after what was stopped that it can go on."""
+  try:
+    yield
+  except BrokenProcessPool as error:
+    raise UserError(
+        "a process was killed, perhaps for its memory; the same command goes"
+        " on, and --processes=N takes fewer"
+    ) from error
+  except KeyboardInterrupt as error:
+    raise UserError("stopped; the same command goes on") from error
 
 
 @contextlib.contextmanager

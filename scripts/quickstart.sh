@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 
 [ -x .venv/bin/python ] || "${PYTHON:-python3}" -m venv .venv
 .venv/bin/python -m pip install --quiet --constraint constraints.txt \
-  --editable .
+  --editable '.[train]'
 .venv/bin/python -m scripts.prepare_data digits --data_dir=runs/data
 # Large pages, where Linux has them: a step takes new memory each time.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1

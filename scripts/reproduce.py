@@ -31,11 +31,11 @@ import rich.text
 
 from configs import glue
 from configs.tables import COLUMNS
-from configs.tables import config_of
 from configs.tables import METRICS
 from configs.tables import Row
 from configs.tables import TABLES
 from experiments.engine import command
+from experiments.engine import settings
 from experiments.engine.build import build_network
 from experiments.engine.errors import UserError
 from scripts.sweep import best_of
@@ -105,6 +105,16 @@ def is_close(paper: str | None, ours: float) -> bool:
   digits = paper.rstrip("MBT")
   unit = number / float(digits) * 10.0 ** -len(digits.partition(".")[2])
   return abs(ours - number) <= max(unit / 2, TOLERANCE * number)
+
+
+def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> Any:
+  """The config of a row, with more changes if there are any.
+
+  Raises:
+    UserError: if a change is to something that the config does not have.
+  """
+  name = row.config.replace("TASK", "cola")
+  return settings.load(name, {**row.changes, **(changes or {})})
 
 
 def counts(config: Any) -> Mapping[str, float]:
@@ -261,7 +271,7 @@ def train_command(row: Row, column: str) -> str | None:
   if name == "glue":
     script, options = "scripts.sweep", [f"--workdir={folder.parent}"]
     if not row.runs:
-      model, _ = glue.parts(variant.replace("TASK", "cola"))
+      model = glue.MODEL_OF[variant.replace("TASK", "cola")]
       options.append(f"--config.start.weights=runs/mlm/{model}")
   changes = [f"--config.{k}={v}" for k, v in flat(row.changes).items()]
   config = f"--config=configs/{name}.py:{variant}"

@@ -25,6 +25,7 @@ import numpy as np
 
 from experiments.engine import command
 from experiments.engine import weights
+from experiments.engine.declared import declared
 from experiments.engine.errors import UserError
 from experiments.inference import attention_grids
 from experiments.inference.attention_colors import Look
@@ -34,8 +35,7 @@ from experiments.inference.attention_queries import mark_of
 from experiments.inference.attention_queries import Options
 from experiments.inference.attention_texts import text_figure
 from experiments.inference.attention_texts import text_html
-from experiments.inference.subjects import Subject
-from experiments.inference.subjects import SUBJECTS
+from experiments.task import Subject
 
 
 class Writer:
@@ -182,15 +182,10 @@ def show(
     options: what to show.
     source: of the weights, for titles.
   """
-  if read.config.task not in SUBJECTS:
-    raise UserError(
-        f"task {read.config.task!r} is not one of {sorted(SUBJECTS)}"
-    )
-  for path in inputs if "tokens" not in read.config.model else ():
-    if not pathlib.Path(path).is_file():
-      raise UserError(f"{path}: there is no such file")
+  without = "there are no pictures of attention"
+  subjects_of = declared(read.config.task, "attention_subjects", without)
   look = Look(options.scores, options.one_scale)
-  subjects = list(SUBJECTS[read.config.task](read.config, inputs))
+  subjects = list(subjects_of(read.config, inputs))
   for i, subject in enumerate(subjects):
     maps = maps_of(read, subject, options)
     size, shown = math.prod(maps.size), maps.weights.size

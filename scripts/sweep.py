@@ -21,12 +21,12 @@ from typing import Any
 from absl import flags
 import jax
 from ml_collections import config_flags
-from ml_collections import ConfigDict
 import numpy as np
 import rich.console
 import rich.table
 
 from experiments.engine import command
+from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.task import Config
 from experiments.train import train
@@ -51,8 +51,7 @@ def combinations(config: Config) -> Iterator[dict[str, Any]]:
 
 def run(config: Config, changes: dict[str, Any], folder: pathlib.Path) -> Row:
   """Trains one combination, unless that is done; its best metrics."""
-  config = ConfigDict(config.to_dict())
-  config.update_from_flattened_dict(changes)
+  config = settings.changed(config, changes)
   train(config.lock(), folder)
   # Compiled programs of other batch sizes are of no more use.
   jax.clear_caches()

@@ -42,7 +42,7 @@ def in_order(args: list[str], extra: dict[str, str]) -> list[str]:
 def copy(tmp_path_factory) -> pathlib.Path:
   """A copy of the code, to write into."""
   folder = tmp_path_factory.mktemp("copy")
-  for package in ("perceiver", "experiments", "configs", "scripts"):
+  for package in ("perceiver", "experiments", "configs", "scripts", "tools"):
     shutil.copytree(ROOT / package, folder / package)
   return folder
 
@@ -72,10 +72,27 @@ def test_every_command_of_the_readme_runs(copy):
     run(in_order(args, extra), copy)
 
 
-def test_the_task_of_the_tutorial_trains(copy, data_dir):
+@pytest.fixture(scope="module")
+def with_the_tutorials_task(copy) -> pathlib.Path:
   code, config = blocks(ROOT / "docs" / "adding_a_task.md", "python")
   (copy / "experiments" / "halves.py").write_text(code)
   (copy / "configs" / "halves.py").write_text(config)
+  return copy
+
+
+def test_the_task_of_the_tutorial_passes_the_tests_of_configs(
+    with_the_tutorials_task,
+):
+  tests = with_the_tutorials_task / "tests"
+  shutil.copytree(ROOT / "tests" / "configs", tests / "configs")
+  for name in ("__init__.py", "conftest.py"):
+    shutil.copy(ROOT / "tests" / name, tests)
+  args = ["-m", "pytest", "tests/configs/configs_test.py", "-k", "halves"]
+  run(args, with_the_tutorials_task)
+
+
+def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
+  copy = with_the_tutorials_task
   args = ["-m", "experiments.train", "--config=configs/halves.py"]
   extra = MINI | {
       "--workdir": "runs/halves",

@@ -16,29 +16,69 @@ RULES = {
     ),
     "experiments/data": (
         "experiments.data"
-        " PIL array_record av cv2 etils grain jaxtyping kaldi_native_fbank"
-        " mlxtend mwparserfromhell numpy sc2reader sentencepiece simplejpeg"
-        " tensorflow_datasets"
+        " PIL array_record av cv2 etils google.protobuf grain jaxtyping"
+        " kaldi_native_fbank mlxtend mwparserfromhell numpy sc2reader"
+        " sentencepiece simplejpeg tensorflow_datasets"
     ),
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
-        " experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy optax"
-        " orbax rich tensorboardX"
+        " experiments.data.errors experiments.data.clips.video"
+        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy"
+        " optax orbax rich tensorboardX"
+    ),
+    "experiments/inference": (
+        "experiments.inference experiments.task experiments.data"
+        " experiments.engine perceiver cv2 jax matplotlib numpy rich"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.
-RUN = "scripts experiments.train experiments.evaluate"
+RUN = "scripts tools experiments.train experiments.evaluate"
 
 
 def imports_of(file):
   """Dotted names of all that a file imports, inside of functions as well."""
   for node in ast.walk(ast.parse(file.read_text())):
-    if isinstance(node, ast.Import):
-      yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-      module = "." * node.level + (node.module or "")
-      yield from (f"{module}.{alias.name}" for alias in node.names)
+    yield from imported_by(node)
+
+
+def parts_at_import(node):
+  """A syntax tree's nodes that run when the module is imported."""
+  functions = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+  for child in ast.iter_child_nodes(node):
+    if not isinstance(child, functions):
+      yield child
+      yield from parts_at_import(child)
+
+
+def imported_by(node):
+  """Dotted names that an import, or a call of `import_module`, asks for."""
+  if isinstance(node, ast.Import):
+    return [alias.name for alias in node.names]
+  if isinstance(node, ast.ImportFrom):
+    module = "." * node.level + (node.module or "")
+    return [f"{module}.{alias.name}" for alias in node.names]
+  if isinstance(node, ast.Call) and ast.unparse(node.func).endswith(
+      ("import_module", "__import__")
+  ):
+    return [a.value for a in node.args[:1] if isinstance(a, ast.Constant)]
+  return []
+
+
+def private_at_import(source):
+  """Private names that a module imports as soon as it is imported itself."""
+  names = [
+      name
+      for node in parts_at_import(ast.parse(source))
+      for name in imported_by(node)
+  ]
+  return [
+      name
+      for name in names
+      if any(
+          part.startswith("_") and part != "__future__"
+          for part in name.split(".")
+      )
+  ]
 
 
 def is_any_of(name, packages):
@@ -69,6 +109,26 @@ class LayersTest(parameterized.TestCase):
       if not is_any_of(".".join(path.with_suffix("").parts), RUN):
         with self.subTest(path):
           self.assertEmpty([n for n in imports_of(file) if is_any_of(n, RUN)])
+
+  @parameterized.parameters(
+      "perceiver", "experiments", "scripts", "tools", "configs"
+  )
+  def test_nothing_private_is_imported_at_module_level(self, folder):
+    for file in files_below(folder):
+      with self.subTest(file.relative_to(ROOT)):
+        self.assertEmpty(private_at_import(file.read_text()))
+
+  @parameterized.parameters(
+      ("from __future__ import annotations", []),
+      ("import jax._src.mesh", ["jax._src.mesh"]),
+      ("from jax import _src", ["jax._src"]),
+      ("try:\n  import a._b\nexcept ImportError:\n  pass", ["a._b"]),
+      ("class A:\n  from a import _b", ["a._b"]),
+      ("x = importlib.import_module('numpy._core')", ["numpy._core"]),
+      ("def f():\n  import jax._src.mesh", []),
+  )
+  def test_what_counts_as_private_at_module_level(self, source, expected):
+    self.assertEqual(private_at_import(source), expected)
 
 
 if __name__ == "__main__":

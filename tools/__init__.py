@@ -1,1 +1,1 @@
-"""What maintainers run: soak tests and recordings of other code."""
+"""What maintainers run: soak tests, other code compared and recorded."""

@@ -1,14 +1,17 @@
 """From prepared data to batches: in order, shuffled, sharded, from any one on.
 
-A step of a pipeline is a function (example, rng) -> example of numpy arrays; a
-pipeline is a list of them. Every batch is a function of the seed and of its
-number alone: the number of processes, threads and workers changes no row.
+A step of a pipeline is a function of numpy arrays, (example) -> example or, if
+it draws at random, (example, rng) -> example; a pipeline is a list of them.
+Every batch is a function of the seed and of its number alone: the number of
+processes, threads and workers changes no row.
 """
 
 from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import functools
+import inspect
 import logging
 import pathlib
 from typing import Any
@@ -18,8 +21,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from experiments.data.errors import DataError
+
 Example = Mapping[str, Any]
-Step = Callable[[Example, np.random.Generator], Example]
+Step = (
+    Callable[[Example], Example]
+    | Callable[[Example, np.random.Generator], Example]
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,12 +52,12 @@ def source(name: str, split: str, data_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: if it is not there; says which command prepares it.
-    ValueError: if it is in another format; says which command converts it.
+    DataError: if it is in another format; says which command converts it.
   """
   builder = prepared(name, data_dir)
   folder, file_format = builder.data_path, builder.info.file_format.value
   if file_format != "array_record":
-    raise ValueError(
+    raise DataError(
         f"{folder} holds {file_format} files, which cannot be read by"
         " index: `pip install -e '.[tensorflow]'` and `tfds convert_format"
         f" --dataset_dir={folder} --out_file_format=array_record` make"
@@ -116,7 +124,7 @@ def train(
   if mix:
     pairs = examples.batch(2, batch_fn=list)
     pairs = pairs.map_with_index(lambda i, pair: {"pair": pair, "row": i})
-    examples = pairs.random_map(mix)
+    examples = _apply(pairs, [mix])
   if skip:
     examples = _Skipping(examples, skip)
   batches = _batches(examples, batch_size, shard)
@@ -195,11 +203,37 @@ class _Skipping(grain.MapDataset):
           raise
 
 
+def in_turn(
+    steps: Sequence[Step],
+) -> Callable[[Example, np.random.Generator], Example]:
+  """One step, which is several in turn; they draw from the same numbers."""
+  each = [(step, _draws(step)) for step in steps]
+  return functools.partial(_in_turn, each=each)
+
+
+def _in_turn(
+    example: Example,
+    rng: np.random.Generator,
+    each: Sequence[tuple[Callable[..., Example], bool]],
+) -> Example:
+  for step, draws in each:
+    example = step(example, rng) if draws else step(example)
+  return example
+
+
+def _draws(step: Step) -> bool:
+  """Whether a step takes random numbers: one of its parameters is `rng`."""
+  return "rng" in inspect.signature(step).parameters
+
+
 def _apply(
     examples: grain.MapDataset, steps: Sequence[Step]
 ) -> grain.MapDataset:
   for step in steps:
-    examples = examples.random_map(step)
+    # Grain seeds a step by its place among all of them, so that a step draws
+    # the same numbers whether those before it draw any or not.
+    change: Any = examples.random_map if _draws(step) else examples.map
+    examples = change(step)
   return examples
 
 

@@ -12,8 +12,11 @@ import pathlib
 import struct
 from typing import Any
 
+from jaxtyping import Int64
 import numpy as np
 
+from experiments.data import atomic
+from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
 
 # A record is its length in 8 bytes, a check sum in 4, itself, and another 4.
@@ -40,16 +43,16 @@ class Records:
 
     Raises:
       FileNotFoundError: if a file is missing.
-      ValueError: if one is cut off, or has not as many records as TFDS wrote.
+      DataError: if one is cut off, or has not as many records as TFDS wrote.
     """
     parts = builder.info.splits[split].file_instructions
     self._features, self._decoders = builder.info.features, decoders
     self._paths = [str(part.filename) for part in parts]
-    all_starts = _indexed(self._paths)
+    in_files = _indexed(self._paths)
     starts, numbers = [], []
-    for part, found in zip(parts, all_starts, strict=True):
+    for part, found in zip(parts, in_files, strict=True):
       if len(found) != part.examples_in_shard:
-        raise ValueError(
+        raise DataError(
             f"{part.filename} has {len(found)} records, and TFDS wrote"
             f" {part.examples_in_shard}: copy it again"
         )
@@ -64,19 +67,18 @@ class Records:
 
   def __getitem__(self, index: int) -> Example:
     path = self._paths[np.searchsorted(self._ends, index, side="right")]
-    with open(path, "rb", buffering=0) as file:
-      record = _content(file.fileno(), int(self._starts[index]))
+    content = record(path, int(self._starts[index]))
     return self._features.deserialize_example_np(
-        record, decoders=self._decoders
+        content, decoders=self._decoders
     )
 
 
-def starts(path: str) -> np.ndarray:
-  """Where the records of a file start, in bytes, int64.
+def starts_of(path: str) -> Int64[np.ndarray, "N"]:
+  """Where the records of a file start, in bytes.
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ValueError: if its last record is cut off.
+    DataError: if its last record is cut off.
   """
   found, place = [], 0
   with open(path, "rb", buffering=0) as file:
@@ -85,7 +87,7 @@ def starts(path: str) -> np.ndarray:
       found.append(place)
       place += _AROUND + _length(file.fileno(), place)
   if place != size:
-    raise ValueError(f"{path} is cut off: copy it again")
+    raise DataError(f"{path} is cut off: copy it again")
   return np.array(found, np.int64)
 
 
@@ -95,12 +97,15 @@ def _length(file: int, start: int) -> int:
   return struct.unpack("<Q", length.ljust(8, b"\xff"))[0]
 
 
-def _content(file: int, start: int) -> bytes:
-  return os.pread(file, _length(file, start), start + _BEFORE)
+def record(path: str, start: int) -> bytes:
+  """The record that starts there; nobody looks at its check sums."""
+  with open(path, "rb", buffering=0) as file:
+    length = _length(file.fileno(), start)
+    return os.pread(file.fileno(), length, start + _BEFORE)
 
 
 def _indexed(paths: Sequence[str]) -> list[np.ndarray]:
-  """`starts` of each file, from the last time if nothing has changed."""
+  """`starts_of` each file, from the last time if nothing has changed."""
   changed = [(s.st_size, s.st_mtime_ns) for s in map(os.stat, paths)]
   key = repr(list(zip(map(os.path.abspath, paths), changed, strict=True)))
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
@@ -110,14 +115,11 @@ def _indexed(paths: Sequence[str]) -> list[np.ndarray]:
     arrays = np.load(kept)
     return np.split(arrays["starts"], arrays["splits"])
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
-    found = list(threads.map(starts, paths))
+    found = list(threads.map(starts_of, paths))
   splits = np.cumsum([len(numbers) for numbers in found])[:-1]
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    # Other processes see all of it or nothing.
-    part = kept.with_suffix(f".{os.getpid()}.npz")
-    np.savez(part, starts=np.concatenate(found), splits=splits)
-    part.replace(kept)
+    with atomic.complete(kept) as partial:
+      np.savez(partial, starts=np.concatenate(found), splits=splits)
   except OSError:
     pass  # It is found again the next time.
   return found

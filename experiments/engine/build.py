@@ -4,8 +4,6 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import functools
-import importlib
-import importlib.util
 from typing import Any
 
 import haiku as hk
@@ -14,7 +12,9 @@ from jax.sharding import Mesh
 import optax
 
 from experiments import task as task_lib
+from experiments.engine import declared
 from experiments.engine import optim
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
@@ -23,9 +23,9 @@ from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
-from perceiver import attended_by
 from perceiver import flops
 from perceiver import Grid
+from perceiver.kernels.softmax import attended_by
 
 
 def load(config: task_lib.Config) -> task_lib.Task:
@@ -35,7 +35,8 @@ def load(config: task_lib.Config) -> task_lib.Task:
     UserError: if there is no such task, the config does not fit it, or it is a
       model without training.
   """
-  module = _module(config)
+  config = settings.complete(config)
+  module = declared.module(config.task)
   if not hasattr(module, "task"):
     raise UserError(
         f"{module.__name__.replace('.', '/')}.py has a model and no training"
@@ -51,26 +52,18 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
   Raises:
     UserError: if there is no such task, or the config does not fit it.
   """
-  module = _module(config)
+  config = settings.complete(config)
+  module = declared.module(config.task)
   with user_errors(f"the config of task {config.task!r}"):
     make = module.network if hasattr(module, "network") else module.task
     return make(config)
-
-
-def _module(config: task_lib.Config) -> Any:
-  module = f"experiments.{config.task}"
-  if importlib.util.find_spec(module) is None:
-    raise UserError(
-        f"config.task = {config.task!r}: there is no {module.replace('.', '/')}"
-        ".py."
-    )
-  return importlib.import_module(module)
 
 
 @dataclasses.dataclass(frozen=True)
 class BuiltNetwork:
   """A model, and the shapes of all that it holds; no memory is used."""
 
+  config: task_lib.Config  # Complete.
   example: Mapping[str, jax.ShapeDtypeStruct]
   net: hk.TransformedWithState
   start: Callable[[], Model]  # Draws its parameters; for jit.
@@ -80,10 +73,16 @@ class BuiltNetwork:
     """Numbers that are learned."""
     return flops.count_parameters(self.like.params)
 
-  def flops_by_part(self) -> Mapping[str, int]:
-    """FLOPs of the forward pass of one example: part -> FLOPs."""
+  def flops_by_part(self, products: str = "written") -> Mapping[str, int]:
+    """FLOPs of the forward pass of one example: part -> FLOPs.
+
+    Args:
+      products: as of `perceiver.flops.count_flops`.
+    """
     with attend_by("plain"):  # What an accelerator's kernel does, none sees.
-      return flops.flops_by_part(self._forward, self.like, self.batch_like(1))
+      return flops.flops_by_part(
+          self._forward, self.like, self.batch_like(1), products=products
+      )
 
   def flops_per_example(self) -> int:
     """FLOPs of the forward pass of one example."""
@@ -112,6 +111,7 @@ def build_network(config: task_lib.Config) -> BuiltNetwork:
   Raises:
     UserError: if the config does not fit the model.
   """
+  config = settings.complete(config)
   return _built(load_network(config), config)
 
 
@@ -127,7 +127,8 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       state_lib.initial_model, net, network.example, config.seed
   )
   with user_errors("the model"):
-    return BuiltNetwork(network.example, net, start, jax.eval_shape(start))
+    like = jax.eval_shape(start)
+  return BuiltNetwork(config, network.example, net, start, like)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,6 +184,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   Raises:
     UserError: if the config does not fit the task, the model or the devices.
   """
+  config = settings.complete(config)
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)

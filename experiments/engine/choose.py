@@ -16,6 +16,9 @@ def choose(
 ) -> Callable[..., Any]:
   """Binds `{"name": "pixels", **settings}` to the option called `pixels`.
 
+  Options that do not depend on `is_training` need not take it: they are called
+  without.
+
   Raises:
     KeyError: if no option has that name.
     TypeError: if the option does not take one of the settings.
@@ -32,4 +35,16 @@ def choose(
       close = difflib.get_close_matches(setting, accepted, n=1)
       hint = f" Did you mean {close[0]!r}?" if close else ""
       raise TypeError(f"{name}() takes no setting {setting!r}.{hint}")
-  return functools.partial(by_name[name], **settings)
+  return without_is_training(functools.partial(by_name[name], **settings))
+
+
+def without_is_training(function: Callable[..., Any]) -> Callable[..., Any]:
+  """The function, or one that drops `is_training` if it does not take it."""
+  if "is_training" in inspect.signature(function).parameters:
+    return function
+
+  def called(*args, is_training: bool = False, **settings):
+    del is_training
+    return function(*args, **settings)
+
+  return called

@@ -6,7 +6,9 @@ What a person got wrong ends in one line that says so and exit code 2.
 from collections.abc import Callable
 import contextlib
 import errno
+import functools
 import os
+import re
 import sys
 from typing import Any, NoReturn
 
@@ -16,12 +18,18 @@ from absl import logging
 import jax
 from ml_collections import config_flags
 
+from experiments.data.errors import DataError
 from experiments.engine import job
+from experiments.engine import settings
 from experiments.engine.errors import UserError
 
 CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "file.py[:variant]; --config.key=value changes a key"
+    "config",
+    None,
+    "file.py[:variant]; --config.key=value changes a setting",
+    sys_argv=[],  # `_parse` takes the changes.
 )
+_changes: dict[str, str] = {}  # Dotted path -> value, as written.
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
@@ -87,7 +95,7 @@ def plain_errors():
   """Turns errors that a person can do something about into one line."""
   try:
     yield
-  except (UserError, FileNotFoundError) as error:
+  except (UserError, DataError, FileNotFoundError) as error:
     fail(str(error))
   except Exception as error:
     reason = _no_space(error)
@@ -164,7 +172,7 @@ def _parse(argv: list[str]) -> list[str]:
   """Flags; an unknown config file, variant, key or value is one line."""
   app.define_help_flags()
   try:
-    return flags.FLAGS(argv)
+    return flags.FLAGS(_take_changes(argv))
   except (
       flags.Error,
       AttributeError,
@@ -201,6 +209,28 @@ def _no_space(error: BaseException | None) -> str | None:
   return None
 
 
+def _take_changes(argv: list[str]) -> list[str]:
+  """Keeps each --config.key=value, or --config.key value; returns the rest."""
+  rest, args = [], iter(argv)
+  for arg in args:
+    found = re.fullmatch(r"--?config\.([^=]+)(?:=(.*))?", arg, re.DOTALL)
+    if found is None:
+      rest.append(arg)
+      continue
+    value = next(args, None) if found[2] is None else found[2]
+    if value is None:
+      raise ValueError(f"{arg} has no value: {arg}=VALUE")
+    _changes[found[1]] = value
+  return rest
+
+
+@functools.cache
 def config() -> Any:
-  """The config of this command, with its changes; a typo in it is refused."""
-  return CONFIG.value
+  """The command's config, complete and with its changes; None without one.
+
+  Raises:
+    UserError: if a change is to what cannot be set.
+  """
+  if CONFIG.value is None:
+    return None
+  return settings.changed(CONFIG.value, _changes, are_texts=True).lock()

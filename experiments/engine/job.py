@@ -4,9 +4,6 @@ Every process shows again and again that it is alive, in the key-value store of
 JAX's coordinator, which process 0 hosts. Process 0 watches all others, and they
 watch it. A process that fails leaves its last line there. Both is done by
 threads, for the main thread of a process hangs where another one is missing.
-
-Process 0 is an exception if it is killed: the store is gone with it, JAX's C++
-aborts all others at once, and their last lines are those of JAX.
 """
 
 from collections.abc import Iterator
@@ -16,6 +13,7 @@ import json
 import os
 import pathlib
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -23,6 +21,8 @@ import traceback
 from typing import Any, NoReturn, TextIO
 
 import jax
+
+from experiments.engine import last_words
 
 ALIVE = "perceiver/alive/"
 SEEN = "perceiver/seen/"
@@ -55,19 +55,21 @@ def join(*how: Any, lost_after: float, **more: Any) -> None:
     RuntimeError, ValueError: if they cannot be joined.
   """
   global _job
-  if how:  # If some do not come, JAX aborts and says nothing of this.
-    print(
-        "process {2} of {1} waits for the others at {0}, five minutes at"
-        " most".format(*how),
-        flush=True,
+  words = _LastWords()
+  if how:
+    names = ("coordinator", "processes", "process")
+    words.tell(**dict(zip(names, how, strict=True)))
+  try:
+    jax.distributed.initialize(
+        *how,
+        # JAX's own watch ends a process without a name; it comes second.
+        heartbeat_timeout_seconds=max(20, round(2 * lost_after)),
+        **more,
     )
-  jax.distributed.initialize(
-      *how,
-      # JAX's own watch ends a process without a name; it comes second.
-      heartbeat_timeout_seconds=max(20, round(2 * lost_after)),
-      **more,
-  )
-  _job = _Job(lost_after)
+  except (RuntimeError, ValueError):
+    words.farewell()
+    raise
+  _job = _Job(lost_after, words)
 
 
 def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
@@ -117,32 +119,12 @@ def together() -> Iterator[None]:
   _job.leave()
 
 
-def last_checkpoint(place: str | None) -> str:
-  """What a message says of a run's newest finished checkpoint, if any.
-
-  Args:
-    place: where its checkpoints are, a folder or a URL.
-  """
-  if place is None:
-    return ""
-  if "://" in place:  # Looking there may hang, and the process is to end.
-    newest = f"in {place}"
-  else:
-    folder, steps = pathlib.Path(place), []
-    with contextlib.suppress(OSError):
-      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
-    if not steps:
-      return ""
-    newest = folder / str(max(steps))
-  return f"; the last checkpoint: {newest}; the same command goes on from it"
-
-
 class _Job:
   """This process's part in watching."""
 
-  def __init__(self, lost_after: float):
-    # The coordinator's key-value store and barriers, and which process this is
-    # before the devices are looked for: `jax.distributed` has none of them.
+  def __init__(self, lost_after: float, words: "_LastWords"):
+    # Needed: the client of the coordinator's key-value store, and this
+    # process's number. The client has no public name.
     from jax._src import distributed
 
     state = distributed.global_state
@@ -151,7 +133,14 @@ class _Job:
     self._index, self._count = state.process_id, state.num_processes
     self._lost_after = lost_after
     self._pause = min(1.0, lost_after / TICKS)
+    self._words = words
     self._checkpoints: str | None = None
+    words.tell(
+        process=self._index,
+        processes=self._count,
+        coordinator=state.coordinator_address,
+        joined=True,
+    )
     watched = range(1, self._count) if self._index == 0 else [0]
     self._silent = {i: 0.0 for i in watched}  # Seconds.
     self._left = threading.Event()
@@ -175,6 +164,7 @@ class _Job:
         file=file,
     )
     sys.stderr = _Copied(sys.stderr, file)
+    self._words.tell(checkpoints=checkpoints, log=str(path))
 
   def failed(self, line: str, code: int) -> NoReturn:
     line = f"process {self._index} of {self._count} failed: {line}"
@@ -200,6 +190,7 @@ class _Job:
     for thread in self._threads:
       thread.join()
     jax.distributed.shutdown()
+    self._words.farewell()
 
   def _talk(self) -> None:
     """Shows that this process is alive; hears of the others."""
@@ -252,7 +243,8 @@ class _Job:
     if not self._ending.acquire(blocking=False):
       threading.Event().wait()  # Another thread is at it.
     if say:
-      line = verdict["line"].rstrip(".") + last_checkpoint(self._checkpoints)
+      words = last_words.last_checkpoint(self._checkpoints)
+      line = verdict["line"].rstrip(".") + words
       with contextlib.suppress(OSError):
         print(f"error: {line}", file=sys.stderr, flush=True)
     if not (lost and verdict["of"] == 0):  # The store is gone with process 0.
@@ -261,6 +253,7 @@ class _Job:
       with contextlib.suppress(RuntimeError):
         self._client.key_value_set(f"{SEEN}{self._index}", "yes")
       self._wait_for_the_others(verdict["of"])
+    self._words.farewell()
     with contextlib.suppress(OSError):
       sys.stdout.flush()
     os._exit(verdict["code"])  # Exit handlers would wait for the others.
@@ -276,6 +269,29 @@ class _Job:
       if all(f"{SEEN}{i}" in seen for i in others):
         return
       time.sleep(self._pause / 10)
+
+
+class _LastWords:
+  """The program beside this process that speaks if it ends suddenly."""
+
+  def __init__(self):
+    self._process = subprocess.Popen(
+        [sys.executable, "-I", "-S", last_words.__file__],
+        stdin=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Signals to a group are not meant for it.
+    )
+
+  def tell(self, **about: Any) -> None:
+    pipe = self._process.stdin
+    assert pipe is not None
+    with contextlib.suppress(OSError):  # It may have been killed.
+      pipe.write(json.dumps(about) + "\n")
+      pipe.flush()
+
+  def farewell(self) -> None:
+    self.tell()
+    self._process.wait()
 
 
 class _Copied(io.TextIOBase):

@@ -59,6 +59,7 @@ def make_schedule(schedule: Mapping[str, Any], steps: int) -> optax.Schedule:
 
 def lamb(
     schedule: optax.Schedule,
+    /,
     weight_decay: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -80,6 +81,7 @@ def lamb(
 
 def adamw(
     schedule: optax.Schedule,
+    /,
     weight_decay: float = 0.0,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -96,6 +98,7 @@ def adamw(
 
 def adam(
     schedule: optax.Schedule,
+    /,
     b1: float = 0.9,
     b2: float = 0.999,
     eps: float = 1e-8,
@@ -106,6 +109,7 @@ def adam(
 
 def sgd(
     schedule: optax.Schedule,
+    /,
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     not_decayed: Sequence[str] = NOT_DECAYED,
@@ -120,14 +124,14 @@ def sgd(
 OPTIMIZERS = (lamb, adamw, adam, sgd)
 
 
-def constant(steps: int, peak: float) -> optax.Schedule:
+def constant(steps: int, /, peak: float) -> optax.Schedule:
   """The same rate throughout."""
   del steps
   return optax.constant_schedule(peak)
 
 
 def flat_then_cosine(
-    steps: int, peak: float, flat: float = 0.5, end: float = 0.0
+    steps: int, /, peak: float, flat: float = 0.5, end: float = 0.0
 ) -> optax.Schedule:
   """`peak` for a part `flat` of the steps, then half a cosine down to `end`.
 
@@ -143,7 +147,7 @@ def flat_then_cosine(
 
 
 def warmup_cosine(
-    steps: int, peak: float, warmup: int, end: float = 0.0
+    steps: int, /, peak: float, warmup: int, end: float = 0.0
 ) -> optax.Schedule:
   """From 0 to `peak` in `warmup` steps, then half a cosine down to `end`.
 
@@ -156,6 +160,7 @@ def warmup_cosine(
 
 def step_decay(
     steps: int,
+    /,
     peak: float,
     boundaries: Sequence[float] = (0.5, 0.8, 0.95),
     factor: float = 0.1,
@@ -193,18 +198,24 @@ def _decay(
 
 
 def _scale_by_trust_ratio() -> optax.GradientTransformation:
-  """Optax's rule, with a trust ratio for each layer of a stack."""
-  rule = optax.scale_by_trust_ratio()
+  """Multiplies each tensor's update by the norm of its weights over its own.
+
+  A row of a stack of layers is a tensor.
+  """
+  ratio = optax.scale_by_trust_ratio()
+  none = optax.EmptyState()  # All the state that it has.
+
+  def scale(updates, params):
+    return ratio.update(updates, none, params)[0]
 
   def update(updates, state, params=None):
     assert params is not None  # Optax calls this with parameters.
+    scaled = {
+        module: (jax.vmap(scale) if STACK in module.split("/") else scale)(
+            values, params[module]
+        )
+        for module, values in updates.items()
+    }
+    return scaled, state
 
-    def scaled(module):
-      scale = lambda u, p: rule.update(u, state, p)[0]
-      if STACK in module.split("/"):
-        scale = jax.vmap(scale)
-      return scale(updates[module], params[module])
-
-    return {module: scaled(module) for module in updates}, state
-
-  return optax.GradientTransformation(rule.init, update)
+  return optax.GradientTransformation(lambda params: none, update)

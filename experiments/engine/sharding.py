@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from experiments.data.pipeline import Shard
-from perceiver.context import Attend
+from perceiver.layout import Attend
 
 DATA, ELEMENTS = "data", "elements"
 
@@ -111,7 +111,7 @@ def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a model is spread: a `perceiver.context.Layout`.
+  """How a model is spread: a `perceiver.layout.Layout`.
 
   Examples split along "data", and the rows of each, whether inputs, latents or
   output queries, along "elements". Attention runs on each device by itself, by
@@ -134,13 +134,21 @@ class Layout:
     Without being told, the compiler may rather split channels, since parameters
     are.
     """
-    spec = PartitionSpec(DATA, self._along(x.shape[1]))
+    # An array for all examples is on all devices.
+    data = None if len(x) == 1 else DATA
+    spec = PartitionSpec(data, self._along(x.shape[1]))
     return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
   def attend(
-      self, attend: Attend, q: Array, k: Array, v: Array, mask: Array | None
+      self,
+      attend: Attend,
+      q: Array,
+      k: Array,
+      v: Array | None,
+      mask: Array | None,
+      constants: Array | None,
   ) -> Array:
-    """attend(q, k, v, mask), each device with its part of it."""
+    """attend(q, k, v, mask, constants), each device with its part of it."""
     # One part of all heads: nothing is added up over one device.
     by_heads = self.heads or self.parts == 1
     heads = self._along(q.shape[2]) if by_heads else None
@@ -160,11 +168,17 @@ class Layout:
     return jax.shard_map(
         functools.partial(attend, axis=keys),
         mesh=self.mesh,
-        in_specs=(of_queries, of_keys, of_keys, of_mask),
+        in_specs=(
+            of_queries,
+            of_keys,
+            None if v is None else of_keys,
+            of_mask,
+            None if constants is None else of_keys,
+        ),
         out_specs=of_queries,
         # What it would check, the blocks' loops are not written for.
         check_vma=False,
-    )(q, k, v, mask)
+    )(q, k, v, mask, constants)
 
   def _along(self, length: int) -> str | None:
     return ELEMENTS if length % self.parts == 0 else None

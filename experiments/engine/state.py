@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.engine.choose import without_is_training
 from perceiver import attend_by
 from perceiver import compute_in
 from perceiver import Grid
@@ -32,18 +33,23 @@ class TrainState(NamedTuple):
 
 
 def make_net(
-    forward: Callable[[Mapping[str, Any], bool], Any],
+    forward: Callable[..., Any],
     compute_dtype: str,
     attention: str = "auto",
     nearby: float = 0.0,
     grids: Mapping[str, Grid] | None = None,
 ) -> hk.TransformedWithState:
-  """A task's forward function as a pair (init, apply)."""
+  """A task's forward function as a pair (init, apply).
+
+  It is called with `is_training` if it takes that.
+  """
+
+  forward = without_is_training(forward)
 
   def apply(batch, is_training):
     with compute_in(compute_dtype), attend_by(attention):
       with start_nearby(nearby, grids):
-        return forward(batch, is_training)
+        return forward(batch, is_training=is_training)
 
   return hk.transform_with_state(apply)
 

@@ -78,9 +78,9 @@ def _is_installed(package: str) -> bool:
 @functools.cache
 def _teach_orbax() -> None:
   """Lets Orbax name S3 to TensorStore, where it asks for Google's store."""
-  # Orbax decides inside of its handlers whether a path is in a store, and by
-  # what driver TensorStore reaches it; no public option says so. The functions
-  # are replaced; storage_test.py notices a change.
+  # Needed: what turns a path into TensorStore's name of a place, and what says
+  # which paths are in a store. Orbax has no public name for either, and no
+  # option in their stead; storage_test.py notices a change.
   from orbax.checkpoint._src.path import gcs_utils
   from orbax.checkpoint._src.serialization import tensorstore_utils
 

@@ -9,18 +9,22 @@ import json
 import pathlib
 from typing import NamedTuple
 
+import haiku as hk
 import jax
 from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.engine import build
+from experiments.engine import declared
 from experiments.engine import export
 from experiments.engine import sharding
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import UserError
 from experiments.engine.state import Model
+from experiments.task import Batch
 from experiments.task import Config
+from experiments.task import Outputs
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
 from perceiver.weights import tensors
@@ -31,23 +35,30 @@ CONFIG = "config.json"  # The key of the config in our files.
 class Release(NamedTuple):
   """How somebody keeps weights."""
 
-  places: Callable[[str], tensors.Places]  # Of a task.
+  places: Callable[[Config], tensors.Places]
   unused: tuple[str, ...] = ()  # Tensors that no output depends on.
   is_derived: Callable[[str], bool] = lambda key: False
   derived: Callable[[tensors.Arrays], tensors.Arrays] = lambda ours: {}
 
 
-OURS = Release(lambda task: tensors.Place)
-OFFICIAL = Release(deepmind.places, deepmind.UNUSED)
+OURS = Release(lambda config: tensors.Place)
+OFFICIAL = Release(
+    lambda config: declared.declared(
+        config.task, "OFFICIAL", "the official release has no model"
+    ),
+    deepmind.UNUSED,
+)
 TRANSFORMERS = Release(
-    huggingface.places,
-    huggingface.UNUSED,
+    lambda config: export.transformers(config).places,
+    tuple(huggingface.UNUSED),
     huggingface.is_derived,
     huggingface.derived,
 )
 # The published convolutional checkpoint.
 SWAPPED = TRANSFORMERS._replace(
-    places=functools.partial(huggingface.places, kernel_reversed=True)
+    places=lambda config: huggingface.kernel_swapped(
+        TRANSFORMERS.places(config)
+    )
 )
 
 
@@ -59,11 +70,20 @@ class Weights(NamedTuple):
   model: Model
   notes: list[str]  # What a person should know about these weights.
 
+  def outputs(self, batch: Batch) -> Outputs:
+    """What the network says of a batch in evaluation; it is compiled once."""
+    return _outputs(self.network.net, self.model, batch)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _outputs(net: hk.TransformedWithState, model: Model, batch: Batch):
+  return net.apply(*model, jax.random.key(0), batch, False)[0]
+
 
 def random(config: Config) -> Weights:
   """A model as it is before training."""
   network = build.build_network(config)
-  return Weights(config, network, jax.jit(network.start)(), [])
+  return Weights(network.config, network, jax.jit(network.start)(), [])
 
 
 def load(
@@ -119,12 +139,10 @@ def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   network = build.build_network(config)
   like = tensors.flatten(*network.like)
   kept = {key: x for key, x in like.items() if not release.is_derived(key)}
-  ours = tensors.to_ours(
-      arrays, release.places(config.task), kept, release.unused
-  )
+  ours = tensors.to_ours(arrays, release.places(config), kept, release.unused)
   ours |= release.derived(ours)
   ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
-  return Weights(config, network, Model(*tensors.unflatten(ours)), [])
+  return Weights(network.config, network, Model(*tensors.unflatten(ours)), [])
 
 
 def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
@@ -143,13 +161,14 @@ def _load_run(
     workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
 ) -> Weights:
   if config is None:
-    config = ConfigDict(json.loads((workdir / "config.json").read_text()))
+    config = workdir_lib.read_config(workdir / "config.json")
   network = build.build_network(config)
+  config = network.config
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
       place,
-      best=config.best or None,
-      best_is_largest=config.best_is_largest,
+      best=network.config.best or None,
+      best_is_largest=network.config.best_is_largest,
       read_only=True,
   )
   model, _ = checkpoints.restore_model(like, checkpoint)

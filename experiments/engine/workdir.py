@@ -7,7 +7,9 @@ import pathlib
 from typing import Any
 
 import jax
+from ml_collections import ConfigDict
 
+from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.task import Config
 
@@ -25,7 +27,7 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
   path = workdir / "config.json"
   mine = json.loads(config.to_json())
   if path.exists():
-    theirs = json.loads(path.read_text())
+    theirs = json.loads(read_config(path).to_json())
     found = list(differences(theirs, mine))
     # Without its checkpoints the run would begin anew.
     there, here = checkpoints(workdir, theirs), checkpoints(workdir, mine)
@@ -42,6 +44,19 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
     new = path.with_suffix(".new")
     new.write_text(json.dumps(mine, indent=2) + "\n")
     new.replace(path)
+
+
+def read_config(path: pathlib.Path) -> Config:
+  """The config of a run, complete: older files leave out defaults.
+
+  Raises:
+    UserError: if a setting in it is unknown.
+  """
+  config = ConfigDict(json.loads(path.read_text()))
+  try:
+    return settings.complete(config)
+  except UserError as error:
+    raise UserError(f"{path}: {error}") from error
 
 
 def checkpoints(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from experiments.inference.attention_queries import parse_outputs
 from experiments.inference.attention_queries import points_of
 from experiments.inference.attention_queries import rows_of
 from experiments.inference.attention_queries import some_outputs
-from experiments.inference.subjects import Subject
+from experiments.task import Subject
 from perceiver import record_weights
 
 

@@ -11,8 +11,8 @@ import numpy as np
 from experiments.data.text import tokenizers
 from experiments.engine.errors import UserError
 from experiments.inference import attention_texts
-from experiments.inference.subjects import Layout
-from experiments.inference.subjects import Subject
+from experiments.task import Layout
+from experiments.task import Subject
 
 NUM_SHOWN = 8  # Latents or outputs, if nobody says which.
 

@@ -28,33 +28,41 @@ Body = Callable[[Any, Any, int], tuple[Any, Any]]
 def attend(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B _ #M"] | None = None,  # Rows of all parts.
+    constants: Float[Array, "B M H"] | None = None,
     *,
+    scale: float | None = None,
     queries: int = 1024,
     keys: int = 1024,
     axis: str | None = None,
 ) -> Float[Array, "B N H V"]:
-  """softmax(q kᵀ / √F) v for each head; a query that may see no key reads 0.
+  """What queries read, for each head; one that may see no key reads 0.
 
   Args:
     q: queries.
     k: keys.
-    v: values.
+    v: values; None: the keys are the values, and are read once.
     mask: True where a query may see a key.
+    constants: added to all scores of a key.
+    scale: of the products of queries and keys; None: 1 / √F.
     queries: of which scores exist at a time, at most.
     keys: of which scores exist at a time, at most.
     axis: the name of a mapped axis (as `jax.shard_map` has) over which queries
-      and keys are split, in its order: q, k and v are parts, and the mask has
-      this part's keys for all queries. Scores stay where the keys are.
+      and keys are split, in its order: all but the mask are parts; it has this
+      part's keys for all queries. Scores stay where the keys are.
 
   Returns:
     what the queries read of all keys, in the dtype of v; sums are in float32.
   """
   sizes = block_size(q.shape[1], queries), block_size(k.shape[1], keys)
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
   mask = None if mask is None else mask[:, None]
-  by_head = [jnp.swapaxes(x, 1, 2) for x in (q, k, v)]
-  return jnp.swapaxes(_attend(sizes, axis, *by_head, mask), 1, 2)
+  if constants is not None:  # Like a mask: a row that all queries share.
+    constants = constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
+  by_head = [None if x is None else jnp.swapaxes(x, 1, 2) for x in (q, k, v)]
+  y: Any = _attend((*sizes, scale), axis, *by_head, mask, constants)
+  return jnp.swapaxes(y, 1, 2)
 
 
 def block_size(length: int, most: int) -> int:
@@ -64,24 +72,28 @@ def block_size(length: int, most: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(sizes, axis, q, k, v, mask):
-  return _forward(sizes, axis, q, k, v, mask)[0]
+def _attend(how, axis, q, k, v, mask, constants):
+  return _forward(how, axis, q, k, v, mask, constants)[0]
 
 
-def _forward(sizes, axis, q, k, v, mask):
+def _forward(how, axis, q, k, v, mask, constants):
   """What is read, and what the backward pass needs."""
+  *sizes, scale = how
   every = _gathered(q, axis)
 
   def tile(carry, row, size):
     read = functools.partial(_read, q=_rows(every, row, size), k=k, v=v)
-    return carry, read(mask=_rows(mask, row, size), keys=sizes[1])
+    rows = _rows(mask, row, size)
+    return carry, read(
+        mask=rows, constants=constants, scale=scale, keys=sizes[1]
+    )
 
   _, (y, normaliser) = _over_blocks(tile, None, every.shape[2], sizes[0])
   if axis is not None:
     y, normaliser = _merged(y, normaliser, axis)
   # Nothing was there to see: no -∞, from which nothing can be subtracted.
   normaliser = jnp.where(jnp.isfinite(normaliser), normaliser, 0)
-  return y, (q, k, v, mask, y, normaliser)
+  return y, (q, k, v, mask, constants, y, normaliser)
 
 
 def _merged(y, normaliser, axis):
@@ -105,67 +117,90 @@ def _gathered(x, axis):
   return jax.lax.all_gather(x, axis, axis=2, tiled=True)
 
 
-def _read(q, k, v, mask, keys):
+def _read(q, k, v, mask, constants, scale, keys):
   """What some queries read of all keys, and the log of Σ exp(scores)."""
 
   def block(carry, row, size):
     y, top, total = carry
-    scores = _scores(q, _rows(k, row, size), _columns(mask, row, size))
+    rows = _rows(k, row, size)
+    columns = (_columns(x, row, size) for x in (mask, constants))
+    scores = _scores(scale, q, rows, *columns)
     new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
     shift = jnp.maximum(new_top, jnp.finfo(jnp.float32).min)  # Not -∞.
     weights, correction = jnp.exp(scores - shift), jnp.exp(top - shift)
     total = total * correction + weights.sum(-1, keepdims=True)
-    y = y * correction + _product(weights.astype(v.dtype), _rows(v, row, size))
+    values = rows if v is None else _rows(v, row, size)
+    y = y * correction + _product(weights.astype(values.dtype), values)
     return (y, new_top, total), None
 
   # Like q, so that they are split over devices as it is.
   column = jnp.zeros_like(q[..., :1], jnp.float32)
-  start = column + jnp.zeros(v.shape[3]), column - jnp.inf, column
+  width = (k if v is None else v).shape[3]
+  start = column + jnp.zeros(width), column - jnp.inf, column
   (y, top, total), _ = _over_blocks(block, start, k.shape[2], keys)
   normaliser = top + jnp.log(total)
   total = jnp.where(total == 0, 1, total)  # Nothing was there to see.
-  return (y / total).astype(v.dtype), normaliser
+  return (y / total).astype((k if v is None else v).dtype), normaliser
 
 
-def _backward(sizes, axis, residuals, dy):
-  q, k, v, mask, y, normaliser = residuals
+def _backward(how, axis, residuals, dy):
+  *sizes, scale = how
+  q, k, v, mask, constants, y, normaliser = residuals
   q, y, dy = (_gathered(x, axis) for x in (q, y, dy))
   zeros_like = functools.partial(jnp.zeros_like, dtype=jnp.float32)
   dot = (dy.astype(jnp.float32) * y).sum(-1, keepdims=True)
 
   def block(dq, row, size):
-    keys, values = _rows(k, row, size), _rows(v, row, size)
-    visible = _columns(mask, row, size)
+    keys = _rows(k, row, size)
+    values = keys if v is None else _rows(v, row, size)
+    visible, added = (_columns(x, row, size) for x in (mask, constants))
 
     def tile(carry, row, size):
-      dq, dk, dv = carry
+      dq, dk, dv, dadded = carry
       part = functools.partial(_rows, row=row, size=size)
-      scores = _scores(part(q), keys, part(visible))
+      scores = _scores(scale, part(q), keys, part(visible), added)
       weights = jnp.exp(scores - part(normaliser))
-      dv += _product_t(weights.astype(dy.dtype), part(dy))
+      of_values = _product_t(weights.astype(dy.dtype), part(dy))
       dweights = _product(part(dy), values.swapaxes(2, 3))
-      dscores = weights * (dweights - part(dot)) / jnp.sqrt(q.shape[3])
-      dscores = dscores.astype(k.dtype)
+      dscores = weights * (dweights - part(dot))
+      if added is not None:
+        dadded += dscores.sum(2, keepdims=True)
+      dscores = (scale * dscores).astype(k.dtype)
       dk += _product_t(dscores, part(q))
+      if v is None:
+        dk += of_values
+      else:
+        dv += of_values
       new = part(dq) + _product(dscores, keys)
       dq = jax.lax.dynamic_update_slice_in_dim(dq, new, row, axis=2)
-      return (dq, dk, dv), None
+      return (dq, dk, dv, dadded), None
 
-    start = dq, zeros_like(keys), zeros_like(values)
-    (dq, dk, dv), _ = _over_blocks(tile, start, q.shape[2], sizes[0])
-    return dq, (dk.astype(k.dtype), dv.astype(v.dtype))
+    start = dq, *(
+        None if x is None else zeros_like(x)
+        for x in (keys, None if v is None else values, added)
+    )
+    (dq, dk, dv, dadded), _ = _over_blocks(tile, start, q.shape[2], sizes[0])
+    dv = None if v is None else dv.astype(v.dtype)
+    # Rows, as those of keys: they are joined along the same axis.
+    dadded = None if added is None else dadded.swapaxes(2, 3)
+    return dq, (dk.astype(k.dtype), dv, dadded)
 
-  dq, (dk, dv) = _over_blocks(block, zeros_like(q), k.shape[2], sizes[1])
+  dq, (dk, dv, dadded) = _over_blocks(
+      block, zeros_like(q), k.shape[2], sizes[1]
+  )
   if axis is not None:
     dq = jax.lax.psum_scatter(dq, axis, scatter_dimension=2, tiled=True)
-  return dq.astype(q.dtype), dk, dv, None
+  dadded = None if dadded is None else dadded.swapaxes(2, 3)
+  return dq.astype(q.dtype), dk, dv, None, dadded
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _scores(q, k, mask):
-  scores = _product(q, k.swapaxes(2, 3)) / jnp.sqrt(q.shape[3])
+def _scores(scale, q, k, mask, constants):
+  scores = scale * _product(q, k.swapaxes(2, 3))
+  if constants is not None:
+    scores += constants
   return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
 

@@ -14,19 +14,23 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import context
+from perceiver import layout
 
 _LANES = 128  # Of a TPU: rows of a block, and features of a head.
 _MASK_ELEMENTS = 2**28  # cuDNN wants the whole mask, in the scores' dtype.
 
 
-def why_not_cudnn(q: Any, k: Any, v: Any, mask: Any) -> str:
+def why_not_cudnn(
+    q: Any, k: Any, v: Any, mask: Any, constants: Any = None
+) -> str:
   """What keeps cuDNN from computing these shapes on this machine."""
   if jax.default_backend() != "gpu":
     return "there is no GPU"
   if q.dtype != jnp.bfloat16:
     return f"it computes in bfloat16, not in {q.dtype}"
-  width, capability = _padded(q, v, 8), jax.devices()[0].compute_capability
+  extra = 0 if constants is None else 1  # See `_with_constants`.
+  width = _padded(q.shape[-1] + extra, v, 8)
+  capability = jax.devices()[0].compute_capability
   most = 256 if float(capability) >= 9 else 128
   if width > most:
     return f"its heads are {most} wide at most, these {width}"
@@ -41,11 +45,17 @@ def why_not_cudnn(q: Any, k: Any, v: Any, mask: Any) -> str:
 def cudnn(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    *,
+    scale: float | None = None,
 ) -> Float[Array, "B N H V"]:
-  """softmax(q kᵀ / √F) v; a query that may see no key reads 0."""
-  width = _padded(q, v, 8)
+  """What queries read, as `softmax.attend`."""
+  v = k if v is None else v
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
+  q, k = _with_constants(q, k, constants, scale)
+  width = _padded(q.shape[-1], v, 8)
   whole = None
   if mask is not None:
     whole = jnp.broadcast_to(
@@ -54,7 +64,7 @@ def cudnn(
   y = jax.nn.dot_product_attention(
       *(_widened(x, width) for x in (q, k, v)),
       mask=whole,
-      scale=q.shape[-1] ** -0.5,
+      scale=scale,
       implementation="cudnn",
   )[..., : v.shape[-1]]
   if mask is None:
@@ -68,7 +78,7 @@ def why_not_tpu(q: Any, k: Any, v: Any, mask: Any) -> str:
   del v  # Features are padded to any width.
   if jax.default_backend() != "tpu":
     return "there is no TPU"
-  if jax.device_count() > 1 and context.current_layout() is None:
+  if jax.device_count() > 1 and layout.current() is None:
     return "the compiler cannot split it over devices"
   if mask is not None:
     return "it takes no mask"
@@ -80,25 +90,40 @@ def why_not_tpu(q: Any, k: Any, v: Any, mask: Any) -> str:
 def tpu(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    *,
+    scale: float | None = None,
 ) -> Float[Array, "B N H V"]:
-  """softmax(q kᵀ / √F) v."""
+  """What queries read, as `softmax.attend`, without a mask."""
   # Only a TPU needs it, and no other part of JAX promises to keep it.
   from jax.experimental.pallas.ops.tpu import flash_attention
 
   del mask
-  width = _padded(q, v, _LANES)
+  v = k if v is None else v
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
+  q, k = _with_constants(q, k, constants, scale)
+  width = _padded(q.shape[-1], v, _LANES)
   y = flash_attention.flash_attention(
       *(_widened(x, width).swapaxes(1, 2) for x in (q, k, v)),
-      sm_scale=q.shape[-1] ** -0.5,
+      sm_scale=scale,
   )
   return y.swapaxes(1, 2)[..., : v.shape[-1]]
 
 
-def _padded(q: Any, v: Any, multiple: int) -> int:
+def _with_constants(q, k, constants, scale):
+  """Queries and keys with one more feature, whose product is the constant."""
+  if constants is None:
+    return q, k
+  more = (constants / scale)[..., None].astype(k.dtype)
+  ones = jnp.ones_like(q[..., :1])
+  return jnp.concatenate([q, ones], -1), jnp.concatenate([k, more], -1)
+
+
+def _padded(features: int, v: Any, multiple: int) -> int:
   """The width of a head with as many features for queries as for values."""
-  return -(-max(q.shape[-1], v.shape[-1]) // multiple) * multiple
+  return -(-max(features, v.shape[-1]) // multiple) * multiple
 
 
 def _widened(x: Array, width: int) -> Array:

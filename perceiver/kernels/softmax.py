@@ -1,18 +1,27 @@
-"""softmax(q kᵀ / √F) v, by whatever computes it best.
+"""softmax(scale · q kᵀ + constants) v, by whatever computes it best.
 
 Axes: B examples, N queries, M keys, H heads, F query and key features of a
 head, V value features of a head.
 """
 
+from collections.abc import Iterator
+import contextlib
+import contextvars
+import functools
+
+import haiku as hk
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import context
+from perceiver import layout
 from perceiver.kernels import blocked
 from perceiver.kernels import fused
+
+AUTO = "auto"
+IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
 
 # Queries and keys of a block. On a CPU its scores shall stay in the caches; an
 # accelerator needs more of them to have enough to do.
@@ -23,14 +32,24 @@ _LARGE_BLOCKS = (2048, 2048)
 _SHARE_FOR_SCORES = 1 / 32
 _UNKNOWN_MEMORY = 16 * 2**30  # bytes, where a device does not tell
 
+_asked: contextvars.ContextVar[str] = contextvars.ContextVar(
+    "asked", default=AUTO
+)
+_taken: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
+    "taken", default=None
+)
+
 
 def attend(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B #N #M"] | None = None,
+    *,
+    scale: float | None = None,
+    constants: Float[Array, "B M H"] | None = None,
 ) -> Float[Array, "B N H V"]:
-  """softmax(q kᵀ / √F) v for each head; a query that may see no key reads 0.
+  """What queries read, for each head; one that may see no key reads 0.
 
   The values and gradients are the same, but for rounding, whichever
   implementation `attend_by` or its automatic choice takes.
@@ -38,8 +57,10 @@ def attend(
   Args:
     q: queries.
     k: keys.
-    v: values.
+    v: values; None: the keys are the values, and are read once.
     mask: True where a query may see a key.
+    scale: of the products of queries and keys; None: 1 / √F.
+    constants: added to all scores of a key.
 
   Returns:
     what the queries read, in the dtype of v; sums are taken in float32.
@@ -47,33 +68,94 @@ def attend(
   Raises:
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
-  layout = context.current_layout()
-  if layout is not None:
-    return layout.attend(_attend, q, k, v, mask)
-  return _attend(q, k, v, mask)
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
+  decides = layout.current()
+  if decides is not None:
+    compute = functools.partial(_attend, scale=scale)
+    return decides.attend(compute, q, k, v, mask, constants)
+  return _attend(q, k, v, mask, constants, scale=scale)
 
 
-def _attend(q, k, v, mask, axis=None):
+def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
-  name = _choose(q, k, v, mask) if axis is None else "blocked"
-  context.note_taken(f"{name}, {q.shape[1]:,} × {k.shape[1]:,}")
+  name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
+  _note(name, q, k)
   if name == "blocked":
     queries, keys = _BLOCKS.get(jax.default_backend(), _LARGE_BLOCKS)
-    return blocked.attend(q, k, v, mask, queries=queries, keys=keys, axis=axis)
-  return {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name](
-      q, k, v, mask
-  )
+    return blocked.attend(
+        q,
+        k,
+        v,
+        mask,
+        constants,
+        scale=scale,
+        queries=queries,
+        keys=keys,
+        axis=axis,
+    )
+  compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name]
+  return compute(q, k, v, mask, constants, scale=scale)
+
+
+@contextlib.contextmanager
+def attend_by(implementation: str) -> Iterator[None]:
+  """Says what computes attention inside; the outermost wins that says so.
+
+  Args:
+    implementation: "plain" holds all scores; "blocked" never does, and computes
+      them again in the backward pass; "cudnn" and "tpu" are the accelerators'
+      own flash attention; "auto" picks by device, shapes, dtype and memory.
+
+  Yields:
+    nothing.
+
+  Raises:
+    ValueError: if it is another.
+  """
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+        f"attention {implementation!r} is not one of {list(IMPLEMENTATIONS)}."
+    )
+  outer = _asked.get()
+  token = _asked.set(implementation if outer == AUTO else outer)
+  try:
+    yield
+  finally:
+    _asked.reset(token)
+
+
+@contextlib.contextmanager
+def attended_by() -> Iterator[dict[str, str]]:
+  """Collects what computes the attention of the modules called inside.
+
+  Yields:
+    a dict, filled as modules are called: module path -> implementation and
+    sizes, as in "blocked, 512 × 50,176".
+  """
+  taken: dict[str, str] = {}
+  token = _taken.set(taken)
+  try:
+    yield taken
+  finally:
+    _taken.reset(token)
 
 
 def attention_scores(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """q kᵀ / √F in float32; -∞ where a query may not see a key."""
-  scores = jnp.einsum(
+  """What the softmax is taken of, in float32; see `attend`.
+
+  It is -∞ where a query may not see a key.
+  """
+  scores = (q.shape[-1] ** -0.5 if scale is None else scale) * jnp.einsum(
       "bnhf,bmhf->bhnm", q, k, preferred_element_type=jnp.float32
-  ) / jnp.sqrt(q.shape[-1])
+  )
+  if constants is not None:
+    scores += constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
   return scores if mask is None else jnp.where(mask[:, None], scores, -jnp.inf)
 
 
@@ -81,9 +163,11 @@ def attention_weights(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """softmax(q kᵀ / √F) in float32; a query that may see no key gets zeros."""
-  scores = attention_scores(q, k)
+  """Their softmax in float32; a query that may see no key gets zeros."""
+  scores = attention_scores(q, k, None, constants, scale)
   if mask is None:
     return jax.nn.softmax(scores)
   mask = mask[:, None]  # The same for every head.
@@ -94,26 +178,31 @@ def attention_weights(
 def plain(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
-    v: Float[Array, "B M H V"],
+    v: Float[Array, "B M H V"] | None,
     mask: Bool[Array, "#B #N #M"] | None = None,
+    constants: Float[Array, "B M H"] | None = None,
+    *,
+    scale: float | None = None,
 ) -> Float[Array, "B N H V"]:
   """`attend` as it is written down: all scores at once."""
-  weights = attention_weights(q, k, mask).astype(v.dtype)
+  v = k if v is None else v
+  weights = attention_weights(q, k, mask, constants, scale).astype(v.dtype)
   return jnp.einsum(
       "bhnm,bmhv->bnhv", weights, v, preferred_element_type=jnp.float32
   ).astype(v.dtype)
 
 
-def _choose(q, k, v, mask) -> str:
+def _choose(q, k, v, mask, constants=None) -> str:
   """The implementation that is asked for, or the best one there is."""
-  asked, device = context.asked_implementation(), jax.default_backend()
+  v = k if v is None else v
+  asked, device = _asked.get(), jax.default_backend()
   problems = {
-      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask),
+      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
       "tpu": lambda: fused.why_not_tpu(q, k, v, mask),
   }
   if asked in problems and (problem := problems[asked]()):
     raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")
-  if asked != context.AUTO:
+  if asked != AUTO:
     return asked
   if device == "cpu":  # Faster at every shape that was measured.
     return "blocked"
@@ -122,8 +211,20 @@ def _choose(q, k, v, mask) -> str:
       return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
   # A layout shows each device its own part, the compiler shows the whole.
-  sharing = jax.device_count() if context.current_layout() is None else 1
+  sharing = jax.device_count() if layout.current() is None else 1
   size = 4 * batch * heads * queries * keys // sharing
   stats = jax.local_devices()[0].memory_stats() or {}
   memory = stats.get("bytes_limit", _UNKNOWN_MEMORY)
   return "blocked" if size > _SHARE_FOR_SCORES * memory else "plain"
+
+
+def _note(name: str, q: Array, k: Array) -> None:
+  """Leaves what is taken with the innermost `attended_by`."""
+  taken = _taken.get()
+  if taken is None:
+    return
+  try:
+    path = hk.experimental.current_name()
+  except ValueError:  # It is called by itself.
+    path = "attend"
+  taken[path] = f"{name}, {q.shape[1]:,} × {k.shape[1]:,}"

@@ -4,6 +4,7 @@ https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
 """
 
 from collections.abc import Mapping
+import functools
 import io
 import pathlib
 import pickle
@@ -58,7 +59,7 @@ def _modules(encoder: str, decoder: str) -> dict[str, str]:
 
 _CLASSES = "classification_decoder/~/basic_decoder"
 _STEM = "image_preprocessor/~/conv2_d_downsample/~"
-# Task: our modules and the release's.
+# Model: our modules and the release's.
 _MODULES = {
     "mlm": {
         **_modules("perceiver_encoder", "basic_decoder"),
@@ -122,17 +123,15 @@ _PIXEL = Layout(lambda x: x[0, 0], lambda x: x[None, None])
 _SAME = Layout(lambda x: x, lambda x: x)
 
 
-def places(task: str) -> Places:
-  """Where the release keeps our arrays, `PATH|NAME`; state begins `state:`.
+def places(model: str) -> Places:
+  """Where the release keeps the arrays of a model, `PATH|NAME`.
 
-  Raises:
-    WeightsError: if the release has no model of that task.
+  State begins `state:`.
+
+  Args:
+    model: "mlm", "flow", "imagenet" or "kinetics".
   """
-  if task not in _MODULES:
-    raise WeightsError(
-        f"the official release has no {task!r}; it has {sorted(_MODULES)}"
-    )
-  modules = _MODULES[task]
+  modules = _MODULES[model]
 
   def place(key):
     module, name = key.removeprefix(STATE).rsplit("/", 1)
@@ -141,7 +140,7 @@ def places(task: str) -> Places:
     layout = _PIXEL if (module, name) == ("pixels", "w") else _SAME
     if name == "array":
       name = "pos_embs"
-    elif (task, module) == ("mlm", "logits"):
+    elif (model, module) == ("mlm", "logits"):
       name = "bias"
     prefix = "state:" if key.startswith(STATE) else ""
     number = lambda i: f"_{i}" if i else ""
@@ -215,51 +214,49 @@ def _mapping(*args) -> dict[str, Any]:
   return dict(*args)
 
 
-# What pickles build NumPy's objects with has no public name, but NumPy hands it
-# to whoever pickles one.
-_RECONSTRUCT, _SCALAR, _FROM_BUFFER = (
-    example.__reduce_ex__(protocol)[0]
-    for example, protocol in (
-        (np.zeros(1), 2),
-        (np.float32(0), 2),
-        (np.zeros(1), 5),
-    )
-)
-# What a pickle may build: (module, name) -> by what.
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{
-        (f"{package}.{name}", function): by
-        for package in ("numpy.core", "numpy._core")
-        for name, function, by in (
-            ("multiarray", "_reconstruct", _RECONSTRUCT),
-            ("multiarray", "scalar", _SCALAR),
-            ("numeric", "_frombuffer", _FROM_BUFFER),  # Of protocol 5.
-        )
-    },
-    ("collections", "OrderedDict"): dict,
-    **{
-        (f"haiku._src.{module}", name): _mapping
-        for module in ("data_structures", "base")
-        for name in (
-            "FlatMapping",
-            "FlatMap",
-            "frozendict",
-            "to_immutable_dict",
-        )
-    },
-    # How protocol 2 writes bytes.
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-}
+@functools.cache
+def _allowed() -> dict[tuple[str, str], Any]:
+  """What a pickle may build: (module, name) -> by what."""
+  # Needed: the functions that pickles of arrays call. They have no public name.
+  from numpy._core import multiarray
+  from numpy._core import numeric
+
+  made = {
+      "multiarray": (multiarray._reconstruct, multiarray.scalar),
+      # How protocol 5 writes arrays; type checkers do not know of it.
+      "numeric": (getattr(numeric, "_frombuffer"),),  # noqa: B009
+  }
+  return {
+      ("numpy", "ndarray"): np.ndarray,
+      ("numpy", "dtype"): np.dtype,
+      **{
+          (f"{package}.{module}", function.__name__): function
+          for package in ("numpy.core", "numpy._core")
+          for module, functions in made.items()
+          for function in functions
+      },
+      ("collections", "OrderedDict"): dict,
+      **{
+          (f"haiku._src.{module}", name): _mapping
+          for module in ("data_structures", "base")
+          for name in (
+              "FlatMapping",
+              "FlatMap",
+              "frozendict",
+              "to_immutable_dict",
+          )
+      },
+      # How protocol 2 writes bytes.
+      ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+  }
 
 
 class _Unpickler(pickle.Unpickler):
 
   def find_class(self, module_name: str, global_name: str) -> Any:
-    if (module_name, global_name) not in _ALLOWED:
+    if (module_name, global_name) not in _allowed():
       raise WeightsError(
           f"refused: the pickle asks for {module_name}.{global_name}, which is"
           " neither an array nor a plain container"
       )
-    return _ALLOWED[module_name, global_name]
+    return _allowed()[module_name, global_name]

@@ -28,48 +28,16 @@ class Published(NamedTuple):
   swap_kernel: bool = False
 
 
-# Name: where it is. The official release, then Hugging Face's conversions.
-PUBLISHED = {
-    "language": Published(
-        _DEEPMIND + "language_perceiver_io_bytes.pickle", "mlm:bytes"
-    ),
-    "flow": Published(
-        _DEEPMIND + "optical_flow_checkpoint.pystate", "flow:patches"
-    ),
-    "imagenet_fourier": Published(
-        _DEEPMIND + "imagenet_fourier_position_encoding.pystate",
-        "imagenet:fourier",
-    ),
-    "imagenet_learned": Published(
-        _DEEPMIND + "imagenet_learned_position_encoding.pystate",
-        "imagenet:learned",
-    ),
-    "imagenet_conv": Published(
-        _DEEPMIND + "imagenet_conv_preprocessing.pystate", "imagenet:conv"
-    ),
-    "kinetics": Published(
-        _DEEPMIND + "video_autoencoding_checkpoint.pystate",
-        "kinetics:published",
-    ),
-    "huggingface_language": Published(
-        _HUGGINGFACE.format("language-perceiver"), "mlm:bytes"
-    ),
-    "huggingface_flow": Published(
-        _HUGGINGFACE.format("optical-flow-perceiver"), "flow:patches"
-    ),
-    "huggingface_imagenet_fourier": Published(
-        _HUGGINGFACE.format("vision-perceiver-fourier"), "imagenet:fourier"
-    ),
-    "huggingface_imagenet_learned": Published(
-        _HUGGINGFACE.format("vision-perceiver-learned"), "imagenet:learned"
-    ),
-    "huggingface_imagenet_conv": Published(
-        _HUGGINGFACE.format("vision-perceiver-conv"), "imagenet:conv", True
-    ),
-    "huggingface_kinetics": Published(
-        _HUGGINGFACE.format("multimodal-perceiver"), "kinetics:published"
-    ),
-}
+def official(file: str, config: str) -> Published:
+  """A file of the official release."""
+  return Published(_DEEPMIND + file, config)
+
+
+def of_huggingface(
+    name: str, config: str, swap_kernel: bool = False
+) -> Published:
+  """The weights of one of Hugging Face's conversions."""
+  return Published(_HUGGINGFACE.format(name), config, swap_kernel)
 
 
 def fetch(

@@ -112,8 +112,12 @@ _MODULES = {
         "label": f"{_HEADS}.label.classifier",
     },
 }
-# Allocated and never used: neither sound nor image is masked.
-UNUSED = (f"{_INPUT}.mask.audio", f"{_INPUT}.mask.image")
+# Allocated and never used, and what has the same shape: neither sound nor image
+# is masked.
+UNUSED = {
+    f"{_INPUT}.mask.{name}": f"{_INPUT}.mask.label"
+    for name in ("audio", "image")
+}
 
 _SAME = Layout(lambda x: x, lambda x: x)
 _LINEAR = Layout(lambda x: x.T, lambda x: x.T)
@@ -130,42 +134,49 @@ _NAMES = {"w": "weight", "b": "bias", "scale": "weight", "offset": "bias"}
 _DECAY = 0.9  # Of batch norm's averages.
 
 
-def places(task: str, kernel_reversed: bool = False) -> Places:
-  """Where transformers keeps our arrays.
+def places(model: str) -> Places:
+  """Where transformers keeps the arrays of a model.
 
   Args:
-    task: the name of one of our tasks.
-    kernel_reversed: for the published convolutional checkpoint, whose kernel
-      has height and width swapped: put them back as they were trained.
-
-  Raises:
-    WeightsError: if transformers has no model of that task.
+    model: "mlm", "glue", "flow", "imagenet" or "kinetics".
   """
-  if task not in _MODULES:
-    raise WeightsError(
-        f"transformers has no Perceiver for {task!r}; it has {sorted(_MODULES)}"
-    )
-  modules = _MODULES[task]
+  modules = _MODULES[model]
 
   def place(key):
     module, name = key.removeprefix(STATE).rsplit("/", 1)
     if key.startswith(STATE):
       return _place_of_average(module, name)
-    if task == "glue" and module.endswith("_logits"):
+    if model == "glue" and module.endswith("_logits"):
       module = "logits"
     if module not in modules:
       return None
     if name in ("array", "embeddings"):
-      suffix = ".weight" if task in ("mlm", "glue") and module in _TEXT else ""
+      is_text = model in ("mlm", "glue") and module in _TEXT
+      suffix = ".weight" if is_text else ""
       return Place(modules[module] + suffix)
     layout = _LINEAR if name == "w" else _SAME
     if module == "pixels" and name == "w":
       layout = _PIXEL
     elif module == "conv_stem/conv":
-      layout = _REVERSED if kernel_reversed else _KERNEL
+      layout = _KERNEL
     elif module == "conv_stem/norm":
       layout = _CHANNELS
     return Place(f"{modules[module]}.{_NAMES[name]}", layout)
+
+  return place
+
+
+def kernel_swapped(places_of: Places) -> Places:
+  """Places in the published convolutional checkpoint.
+
+  Its kernel has height and width swapped: they come back as they were trained.
+  """
+
+  def place(key):
+    found = places_of(key)
+    if found is None or found.layout is not _KERNEL:
+      return found
+    return Place(found.name, _REVERSED)
 
   return place
 

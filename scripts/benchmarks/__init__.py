@@ -1,1 +1,1 @@
-"""The same work here and in other software, measured."""
+"""What `scripts.benchmark` and `scripts.describe` measure and estimate."""

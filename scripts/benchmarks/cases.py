@@ -1,8 +1,8 @@
 """The published models, as work to be measured."""
 
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
-import importlib
 from typing import Any
 
 import jax
@@ -11,9 +11,11 @@ import numpy as np
 import optax
 
 from experiments.engine import optim
+from experiments.engine import settings
 from experiments.engine import step as step_lib
 from experiments.engine.build import build_network
 from experiments.engine.build import BuiltNetwork
+from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
@@ -83,19 +85,29 @@ class Case:
     return optax.chain(optim.clip(1.0), optax.adamw(LEARNING_RATE))
 
 
+def chosen(asked: str | None, known: Iterable[str]) -> list[str]:
+  """The models that --models names, or all of those known.
+
+  Raises:
+    UserError: if one is not known.
+  """
+  models = asked.split(",") if asked else list(known)
+  if unknown := sorted(set(models) - set(known)):
+    raise UserError(f"--models={','.join(unknown)}: not in {sorted(known)}")
+  return models
+
+
 def config_of(name: str) -> Any:
   """The config of a published model."""
-  file, _, variant = CONFIGS[name][0].partition(":")
-  return importlib.import_module(f"configs.{file}").get_config(variant)
+  return settings.load(CONFIGS[name][0])
 
 
 def make(
     name: str, batch_size: int = 1, changes: Mapping[str, Any] | None = None
 ) -> Case:
   """A published model of random numbers, and a batch."""
-  config = config_of(name)
-  config.update_from_flattened_dict(
-      {**CHANGES.get(name, {}), **(changes or {})}
+  config = settings.load(
+      CONFIGS[name][0], {**CHANGES.get(name, {}), **(changes or {})}
   )
   network = build_network(config)
   rng = np.random.default_rng(0)

@@ -21,7 +21,7 @@ from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import Processor
 from perceiver import SelfAttention
-from scripts.benchmarks import theirs
+from scripts.benchmarks import timing
 
 CHANNELS = 256  # of the input array and of the output queries
 LATENT_CHANNELS = 512
@@ -90,7 +90,7 @@ def gradient_seconds(sizes: Sizes) -> float:
   """Median seconds of a gradient of one example."""
   run, _ = compiled(sizes)
   wait = lambda: jax.block_until_ready(run())
-  return float(np.median(theirs.timed(wait, CALLS)))
+  return float(np.median(timing.timed(wait, CALLS)))
 
 
 def compiled(

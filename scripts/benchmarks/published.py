@@ -1,13 +1,12 @@
 """Training steps of the published models in bfloat16 on an accelerator."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 import itertools
 import json
-import pathlib
 import statistics
 import subprocess
 import sys
-import tempfile
 from typing import Any
 
 import jax
@@ -17,8 +16,7 @@ import rich.table
 from experiments.engine import record
 from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
-from scripts.benchmarks import peers
-from scripts.benchmarks import theirs
+from scripts.benchmarks import timing
 
 GOALS = {"flow": 0.4}  # Model FLOPs utilisation; of the others:
 GOAL = 0.5
@@ -29,16 +27,13 @@ CHANGES = {"compute_dtype": "bfloat16"}
 def measure(
     models: list[str],
     most: int,
-    environment: pathlib.Path | None,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-  """Rows of the best batch of each model, and theirs at it.
+  """Rows of the best batch of each model.
 
   Args:
     models: of `cases.CONFIGS`.
     most: the largest batch to try; they double from 1 while memory suffices.
-    environment: a virtual environment with PyTorch and transformers for the
-      same device; None: ours alone.
     say: told of each result.
 
   Raises:
@@ -61,8 +56,6 @@ def measure(
     best = max(tried, key=lambda row: row["utilisation"])
     best["goal"] = GOALS.get(model, GOAL)
     best["largest_batch"] = tried[-1]["batch_size"]
-    if environment is not None:
-      best["theirs"] = beside(model, best["batch_size"], environment)
     rows.append(best)
   return rows
 
@@ -85,7 +78,7 @@ def step(model: str, batch_size: int) -> dict[str, Any]:
   attention = case.network.attention(batch_size)
   flops, batch = 3 * case.flops(), case.batch
   median = lambda call: statistics.median(
-      theirs.timed(lambda: jax.block_until_ready(call()), CALLS)
+      timing.timed(lambda: jax.block_until_ready(call()), CALLS)
   )
   forward, gradient = jax.jit(case.forward), jax.jit(case.gradient)
   forward_seconds = median(lambda: forward(case.model, batch))
@@ -104,9 +97,9 @@ def step(model: str, batch_size: int) -> dict[str, Any]:
   stats = device.memory_stats() or {}
   peak = record.peak_flops(device, case.config.compute_dtype)
   if not peak:
-    x = jnp.ones([theirs.MATRIX, theirs.MATRIX], case.config.compute_dtype)
+    x = jnp.ones([timing.MATRIX, timing.MATRIX], case.config.compute_dtype)
     product = jax.jit(jnp.dot)
-    rate = theirs.product_rate(lambda: product(x, x).block_until_ready())
+    rate = timing.product_rate(lambda: product(x, x).block_until_ready())
   return {
       "model": model,
       "batch_size": batch_size,
@@ -117,31 +110,19 @@ def step(model: str, batch_size: int) -> dict[str, Any]:
       "utilisation": flops / seconds / (peak or rate),
       "peak": "the device's peak" if peak else "a large product's rate",
       "device": device.device_kind,
-      "peak_bytes": stats.get("peak_bytes_in_use", theirs.peak_bytes()),
+      "peak_bytes": stats.get("peak_bytes_in_use", timing.peak_bytes()),
       "temporary_bytes": memory.temp_size_in_bytes,
       "attention": attention,
       "environment": record.environment(),
   }
 
 
-def beside(
-    model: str, batch_size: int, environment: pathlib.Path
-) -> dict[str, Any]:
-  """Transformers' step at a batch, compiled, in bfloat16."""
-  with tempfile.TemporaryDirectory() as folder:
-    file = pathlib.Path(folder) / "config.json"
-    file.write_text(json.dumps(peers.their_config(model)))
-    options = ["--compile", "--bfloat16", "--cuda", f"--batch={batch_size}"]
-    python = str(peers.prepare(environment, print))
-    command = [python, str(peers.THEIRS), str(file), "train", str(CALLS)]
-    try:
-      return peers.run([*command, *options])
-    except UserError as error:  # It may not fit, or not compile.
-      return {"error": str(error)}
-
-
-def table(rows: list[dict[str, Any]]) -> rich.table.Table:
-  """What is printed."""
+def table(
+    rows: list[dict[str, Any]],
+    more: Mapping[str, Callable[[dict[str, Any]], str]] | None = None,
+) -> rich.table.Table:
+  """What is printed, with further columns: a heading, and a row's cell."""
+  more = more or {}
   shown = rich.table.Table(
       "model",
       "best batch",
@@ -153,10 +134,9 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
       "backward",
       "update",
       "memory",
-      "transformers, examples/s",
+      *more,
   )
   for row in rows:
-    other = row.get("theirs", {}).get("seconds")
     size, seconds = row["batch_size"], row["seconds"]
     ends = [0, row["forward_seconds"], row["gradient_seconds"], seconds]
     shown.add_row(
@@ -168,7 +148,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
         f"{row['goal']:.0%}",
         *(f"{(b - a) / seconds:.0%}" for a, b in itertools.pairwise(ends)),
         f"{row['peak_bytes'] / 2**30:.1f} GiB",
-        f"{size / statistics.median(other):.1f}" if other else "–",
+        *(cell(row) for cell in more.values()),
     )
   return shown
 

@@ -1,23 +1,32 @@
 """Every config and every variant builds, at full size, without data."""
 
+import functools
 import importlib
-import re
 
 import jax
+from ml_collections import ConfigDict
 import pytest
 
+from configs import base
+from configs import glue
+from configs import mlm
 from experiments.engine.build import build
 from experiments.engine.build import build_network
+from experiments.engine.build import Built
 from experiments.engine.errors import UserError
 from tests.conftest import ROOT
 
 FOLDER = ROOT / "configs"
-NAMES = sorted(
-    path.stem
-    for path in FOLDER.glob("*.py")
-    if path.stem not in ("__init__", "base", "tables")
-)
-# The others have a model alone.
+MODULES = {
+    path.stem: importlib.import_module(f"configs.{path.stem}")
+    for path in sorted(FOLDER.glob("*.py"))
+}
+CONFIGS = {
+    name: module
+    for name, module in MODULES.items()
+    if hasattr(module, "VARIANTS")
+}
+# What is known of some; a config need not be here.
 PARAMETERS = {
     "audioset:raw": 24_922_462,
     "audioset:mel": 86_568_413,
@@ -126,27 +135,84 @@ PARAMETERS = {
 }
 
 
-def variants():
-  """NAME:VARIANT of every config; the error of a wrong variant lists them."""
-  for name in NAMES:
-    get_config = importlib.import_module(f"configs.{name}").get_config
-    try:
-      get_config("no such variant")
-    except ValueError as error:
-      listed = str(error).split("one of")[1]
-      yield from (
-          f"{name}:{variant}" for variant in re.findall(r"'(\w+)'", listed)
-      )
-  # Each model of mlm has all tasks; this is one for each.
-  yield from (v for v in PARAMETERS if re.match("glue:.*_cola|glue:mini", v))
+def variants() -> list[str]:
+  """NAME:VARIANT of every config; of GLUE's those that differ in kind."""
+  names = {name: list(module.VARIANTS) for name, module in CONFIGS.items()}
+  names["glue"] = [
+      *glue.TASKS,
+      *glue.MULTITASK,
+      *(f"{model}_cola" for model in mlm.VARIANTS),
+  ]
+  return [f"{name}:{variant}" for name in names for variant in names[name]]
 
 
-@pytest.mark.parametrize("variant", list(variants()))
-def test_it_builds_with_the_parameters_that_are_written_down(variant):
+def config_of(variant: str) -> ConfigDict:
   name, which = variant.split(":")
-  config = importlib.import_module(f"configs.{name}").get_config(which)
-  assert build_network(config).parameters() == PARAMETERS[variant]
-  assert config.best.split("/")[0] in build(config).task.evals
+  return CONFIGS[name].get_config(which)
+
+
+@functools.cache
+def built(variant: str) -> Built:
+  return build(config_of(variant))
+
+
+@pytest.mark.parametrize("variant", variants())
+def test_every_variant_builds(variant):
+  assert built(variant).network.parameters()
+  measured = config_of(variant).best.split("/")[0]  # "": no best is kept.
+  assert measured in ("", *built(variant).task.evals)
+
+
+@pytest.mark.parametrize("variant", PARAMETERS)
+def test_models_have_the_parameters_that_are_written_down(variant):
+  assert built(variant).network.parameters() == PARAMETERS[variant]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_default_is_the_variant_that_is_named_so(name):
+  module = CONFIGS[name]
+  assert module.get_config() == module.get_config(module.DEFAULT)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_wrong_variant_is_answered_with_the_right_ones(name):
+  with pytest.raises(ValueError) as error:
+    CONFIGS[name].get_config("no such variant")
+  assert str(list(CONFIGS[name].VARIANTS)) in str(error.value)
+
+
+def test_a_misspelled_variant_is_answered_with_what_was_meant():
+  with pytest.raises(ValueError, match="; did you mean 'mini_sst2'\\?"):
+    config_of("glue:mini_ssst2")
+
+
+def small(**variants) -> ConfigDict:
+  """The config of the last of some variants."""
+  root = lambda: ConfigDict({"seed": 0, "model": {"heads": 1, "layers": 2}})
+  return base.variant_of(variants, list(variants)[-1], root)
+
+
+def test_a_variant_has_the_changes_of_its_bases():
+  one = (None, {"seed": 1, "model.heads": 3})
+  two = ("one", {"seed": 2})
+  config = small(one=one, two=two)
+  assert config.to_dict() == {"seed": 2, "model": {"heads": 3, "layers": 2}}
+
+
+def test_a_mapping_replaces_a_section():
+  one = (None, {"model": {"width": 4}, "model.width": 5})
+  assert small(one=one).to_dict() == {"seed": 0, "model": {"width": 5}}
+
+
+@pytest.mark.parametrize("key", ["sede", "model.width", "modle.heads"])
+def test_a_change_of_what_is_not_there_is_refused(key):
+  with pytest.raises(KeyError, match=key.split(".")[0]):
+    small(one=(None, {key: 1}))
+
+
+def test_who_changes_a_config_changes_no_other():
+  config_of("flow:mini").start.grids.frames.num_bands = 1
+  assert config_of("flow:mini").start.grids.frames.num_bands == 16
 
 
 @pytest.mark.parametrize(
@@ -165,8 +231,7 @@ def test_it_builds_with_the_parameters_that_are_written_down(variant):
     ),
 )
 def test_it_computes_in_bfloat16_with_parameters_in_float32(variant):
-  name, which = variant.split(":")
-  config = importlib.import_module(f"configs.{name}").get_config(which)
+  config = config_of(variant)
   config.compute_dtype = "bfloat16"
   network = build_network(config)
   assert network.parameters() == PARAMETERS[variant]
@@ -184,13 +249,13 @@ def test_it_computes_in_bfloat16_with_parameters_in_float32(variant):
 
 def test_a_model_that_cannot_be_trained_yet_is_named(monkeypatch):
   monkeypatch.delattr("experiments.audioset.task")
-  config = importlib.import_module("configs.audioset").get_config("tiny")
+  config = config_of("audioset:tiny")
   assert build_network(config).parameters()
   with pytest.raises(UserError, match="audioset.py has a model and no train"):
     build(config)
 
 
 def test_configs_name_a_change_that_is_not_there():
-  config = importlib.import_module("configs.quickstart").get_config().lock()
+  config = config_of("quickstart:full").lock()
   with pytest.raises(KeyError):
     config.update_from_flattened_dict({"model.encoder.num_latent": 3})

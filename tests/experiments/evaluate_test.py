@@ -1,21 +1,30 @@
-"""Evaluation is exact, and a checkpoint evaluates to what its run recorded."""
+"""Evaluation is exact, and a checkpoint evaluates to what its run recorded.
 
+As a module of its own, it prints what `Rows` finds on the devices there are.
+"""
+
+import functools
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from configs import quickstart
-from experiments import task as task_lib
 from experiments.data import pipeline
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
+from experiments.engine import step as step_lib
+from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from experiments.evaluate import evaluate
 from experiments.evaluate import make_evaluate
+from experiments.evaluate import measured_and_drawn
 from experiments.task import Eval
 from experiments.train import train as train_here
+from scripts.benchmarks import collectives
 from tests.conftest import Command
 from tests.conftest import recorded
 
@@ -35,14 +44,14 @@ def run(config, tmp_path_factory):
 
 
 def test_the_batch_size_changes_no_metric(config):
-  task = task_lib.load(config)
+  task = load(config)
   net = state_lib.make_net(task.forward, "float32")
   model = state_lib.initial_model(net, task.example, seed=0)
   found = []
   for batch_size in (7, 300):
     with config.copy_and_resolve_references().unlocked() as changed:
       changed.batch_size = batch_size
-    evals = task_lib.load(changed).evals
+    evals = load(changed).evals
     metrics, _ = make_evaluate(
         evals, net, sharding.Layout(sharding.make_mesh())
     )(model)
@@ -54,15 +63,108 @@ def test_the_batch_size_changes_no_metric(config):
     )
 
 
+class Numbers:
+  """Examples that are their own numbers."""
+
+  def __init__(self):
+    self.read = []
+
+  def __len__(self):
+    return 13
+
+  def __getitem__(self, i):
+    self.read.append(i)
+    return {"i": np.int32(i)}
+
+
+class Rows:
+  """An eval of large outputs, and what is drawn of them."""
+
+  WIDTH = 1000  # Numbers that the network says of each example.
+
+  def __init__(self, draw_rows, batch_size=8):
+    self.numbers, self.drawn = Numbers(), []
+    self.eval = Eval(
+        lambda shard: pipeline.evaluation(
+            self.numbers, [], batch_size=batch_size, shard=shard
+        ),
+        measure=lambda outputs, batch: {"sum": outputs["logits"].sum(-1)},
+        draw=self.draw,
+        draw_rows=draw_rows,
+    )
+    self.net = state_lib.make_net(self.forward, "float32")
+    example = {"i": jax.ShapeDtypeStruct((), "int32")}
+    self.model = state_lib.initial_model(self.net, example, seed=0)
+    self.layout = sharding.Layout(sharding.make_mesh())
+
+  def forward(self, batch, is_training):
+    # Not before it is spread is it large.
+    wide = jnp.arange(self.WIDTH) * batch["i"][:, None]
+    return {"logits": wide.astype(jnp.float32)}
+
+  def draw(self, outputs, batch):
+    assert outputs["logits"].shape == (len(batch["i"]), self.WIDTH)
+    np.testing.assert_array_equal(outputs["logits"][:, 1], batch["i"])
+    self.drawn += batch["i"][batch["real"]].tolist()
+    return {"rows": "drawn"}
+
+  def run(self):
+    evaluate = make_evaluate({"n": self.eval}, self.net, self.layout)
+    metrics, pictures = evaluate(self.model)
+    assert pictures == {"n-rows": "drawn"}
+    assert metrics["n/sum"] == 6 * self.WIDTH * (self.WIDTH - 1) / 2
+    return self.drawn
+
+  def lowered(self):
+    """The program that is run on every batch."""
+    step = step_lib.compile_eval_step(
+        self.net,
+        functools.partial(measured_and_drawn, self.eval),
+        self.layout,
+    )
+    batch = next(iter(self.eval.data(pipeline.Shard())))
+    return step.lower(self.model, sharding.spread(batch, self.layout.mesh))
+
+
+@pytest.mark.parametrize(
+    ("rows", "batch_size", "expected"),
+    [
+        (slice(16), 8, range(8)),
+        (slice(3), 8, range(3)),
+        (slice(None, None, 3), 8, (0, 3, 6)),
+        (slice(16), 13, range(13)),
+        (slice(16), 20, range(13)),  # The other rows are not real.
+    ],
+)
+def test_rows_of_the_first_batch_are_drawn_and_data_is_read_once(
+    rows, batch_size, expected
+):
+  eval_of = Rows(rows, batch_size)
+  assert eval_of.run() == list(expected)
+  padding = -13 % batch_size  # It repeats the last example.
+  assert sorted(eval_of.numbers.read) == [*range(13), *[12] * padding]
+
+
+def test_no_more_than_the_rows_that_are_drawn_leaves_the_devices():
+  _, _, (outputs, batch) = Rows(slice(3)).lowered().out_info
+  assert outputs["logits"].shape == (3, Rows.WIDTH)
+  assert batch["i"].shape == (3,)
+  program = Rows(slice(3))
+  program.eval = Eval(program.eval.data, program.eval.measure)
+  assert program.lowered().out_info[2] is None
+
+
+def test_the_same_rows_are_drawn_on_several_devices():
+  command = Command("tests.experiments.evaluate_test", devices=4)
+  code, out, err = command.wait()
+  assert code == 0, err
+  found = json.loads(out)
+  assert found["drawn"] == Rows(slice(1, 9, 3), 64).run() == [1, 4, 7]
+  # Far less than the batch's outputs.
+  assert 0 < found["exchanged"] < 8 * Rows.WIDTH * 4
+
+
 def test_padding_does_not_count_and_summaries_see_every_example_in_order():
-  class Numbers:
-
-    def __len__(self):
-      return 13
-
-    def __getitem__(self, i):
-      return {"i": np.int32(i)}
-
   seen = []
 
   def summarize(measured):
@@ -103,7 +205,7 @@ def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):
 def test_a_checkpoint_says_what_config_it_is_of(config, run):
   (about,) = run.glob("checkpoints/12/about/metadata")
   saved = json.loads(about.read_text())["config"]
-  assert saved == json.loads(config.to_json())
+  assert saved == json.loads(settings.complete(config).to_json())
 
 
 def test_the_best_checkpoint_is_kept_and_found(config, run):
@@ -142,3 +244,9 @@ def test_a_checkpoint_of_another_model_is_refused(config, run):
     other.model.encoder.num_latents = 11
   with pytest.raises(UserError, match="latents"):
     evaluate(other, run, "latest")
+
+
+if __name__ == "__main__":
+  _rows = Rows(slice(1, 9, 3), 64)
+  _sent = collectives.exchanged(_rows.lowered().compile().as_text())
+  print(json.dumps({"drawn": _rows.run(), "exchanged": sum(_sent.values())}))

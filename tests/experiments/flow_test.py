@@ -48,7 +48,7 @@ def batch_of(known, error, length):
   true = np.stack([np.zeros_like(length), length], -1)
   wrong = true + np.stack([error, np.zeros_like(error)], -1)
   batch = {"flow": true, "known": known}
-  batch |= {name: np.zeros_like(true) for name in flow.flow_baselines.BASELINES}
+  batch |= {name: np.zeros_like(true) for name in flow.baselines.BASELINES}
   return {"flow": jnp.asarray(wrong)}, jax.tree.map(jnp.asarray, batch)
 
 

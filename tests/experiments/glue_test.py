@@ -144,46 +144,6 @@ def test_metrics_are_the_papers_and_mnli_counts_once():
   assert found["mnli_mm_constant"] == 50
 
 
-@pytest.mark.parametrize("task", ["cola", "stsb"])
-def test_correlations_are_from_minus_1_to_1_at_any_size(task):
-  label = np.tile(np.float32([0, 0, 1]), 300_000)
-  assert glue.score(task, label, label) == pytest.approx(1.0, abs=1e-12)
-  assert glue.score(task, 1 - label, label) == pytest.approx(-1.0, abs=1e-12)
-
-
-def test_correlations_of_more_than_two_classes_and_of_scores_are_known():
-  # Gorodkin, 2004: (s c - Σ pₖ tₖ) / √((s² - Σ pₖ²) (s² - Σ tₖ²)).
-  said, label = np.float32([[0, 1, 2, 2, 1, 0], [0, 1, 2, 2, 2, 1]])
-  expected = (6 * 4 - 12) / ((36 - 12) * (36 - 14)) ** 0.5
-  assert glue.score("cola", said, label) == pytest.approx(expected)
-  assert glue.score("stsb", np.float32([1, 2, 4]), np.float32([1, 3, 2])) == (
-      pytest.approx(3 / 84**0.5)
-  )
-
-
-@pytest.mark.parametrize("task", ["cola", "stsb"])
-@pytest.mark.parametrize("count", [0, 1, 7])
-@pytest.mark.filterwarnings("error")
-def test_correlations_are_0_where_they_are_undefined(task, count):
-  # Thirds and tenths have no exact mean.
-  step, constant = (1, 1) if task == "cola" else (1 / 3, 0.1)
-  same, other = np.full(count, constant), np.arange(count) * step
-  assert glue.score(task, same, other) == 0.0
-  assert glue.score(task, other, same) == 0.0
-  assert glue.score(task, same, same) == 0.0
-
-
-def test_what_is_no_number_does_not_hide_in_a_correlation():
-  said = np.array([1.0, np.nan, 2.0])
-  assert np.isnan(glue.score("stsb", said, np.arange(3.0)))
-
-
-@pytest.mark.parametrize("task", ["cola", "stsb"])
-def test_correlations_need_as_many_answers_as_labels(task):
-  with pytest.raises(ValueError):
-    glue.score(task, np.arange(3.0), np.arange(5.0))
-
-
 @pytest.mark.parametrize(
     "token", [None, pytest.param("shared", marks=pytest.mark.slow), "own"]
 )

@@ -15,6 +15,7 @@ from experiments.data.text import sources
 from experiments.data.text import tokenizers
 from experiments.engine import build
 from experiments.engine.build import load
+from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from tests.conftest import Command
 
@@ -170,5 +171,5 @@ def test_another_vocabulary_is_refused(data_dir):
   config.model.tokens.vocabulary_size = 263
   with pytest.raises(UserError, match="262 ids, and .* is 263"):
     task = load(config)
-    with build.plain("the data"):
+    with user_errors("the data"):
       task.train_data(Shard())

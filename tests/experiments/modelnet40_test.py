@@ -56,7 +56,7 @@ def test_points_are_scaled_one_by_one_by_a_hundredth():
 def test_normalized_points_fill_the_cube_about_their_mean():
   example = cloud()
   example["points"] += np.float32([100, -30, 0])
-  points = modelnet40.normalized(example, None)["points"]
+  points = modelnet40.normalized(example)["points"]
   np.testing.assert_allclose(points.mean(0), 0, atol=1e-5)
   assert np.abs(points).max() == 1
   # One scale for all axes: an object keeps its proportions.
@@ -82,13 +82,13 @@ def test_training_jitters_and_evaluation_does_not(data_dir):
     np.testing.assert_allclose(np.abs(batch["points"]).max((1, 2)), 1)
   stored = pipeline.source("shapes", "test", data_dir)
   for i, points in enumerate(test["points"][test["real"]]):
-    expected = modelnet40.normalized(stored[i], None)["points"]
+    expected = modelnet40.normalized(stored[i])["points"]
     np.testing.assert_allclose(
         np.sort(points, axis=0), np.sort(expected, axis=0), atol=1e-6
     )
   stored = pipeline.source("shapes", "train", data_dir)
   sizes = {
-      np.float32(np.linalg.norm(modelnet40.normalized(x, None)["points"]))
+      np.float32(np.linalg.norm(modelnet40.normalized(x)["points"]))
       for x in map(stored.__getitem__, range(len(stored)))
   }
   for points in train["points"]:  # Each is near to one of them, and is none.

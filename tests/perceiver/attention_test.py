@@ -7,7 +7,6 @@ from jaxtyping import TypeCheckError
 import numpy as np
 
 from perceiver import attention
-from perceiver import context
 
 
 def normal(*shape):
@@ -114,7 +113,7 @@ class RecordWeightsTest(parameterized.TestCase):
     self.apply, self.params = transform(module, *self.args)
 
   def record(self, *args):
-    with context.record_weights() as weights:
+    with attention.record_weights() as weights:
       y = self.apply(self.params, *args)
     return y, weights
 
@@ -132,12 +131,12 @@ class RecordWeightsTest(parameterized.TestCase):
     np.testing.assert_array_equal(y, expected)
 
   def test_is_of_its_own_block_alone(self):
-    with context.record_weights() as outer:
+    with attention.record_weights() as outer:
       _, inner = jax.eval_shape(self.record, *self.args)
     jax.eval_shape(self.apply, self.params, *self.args)
     self.assertEmpty(outer)
     self.assertLen(inner, 1)
-    self.assertIsNone(context.recording())
+    self.assertFalse(attention.is_recording())
 
 
 class LayerNormTest(parameterized.TestCase):

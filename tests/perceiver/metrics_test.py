@@ -1,4 +1,4 @@
-"""Metrics of examples and of splits."""
+"""Metrics: one per example, and one of a whole split."""
 
 from absl.testing import absltest
 from absl.testing import parameterized

@@ -64,14 +64,14 @@ def test_a_killed_preparation_goes_on_and_makes_the_same(tmp_path, words):
   killed = tmp_path / "killed"
   command = Command(MODULE, *args, f"--data_dir={killed}")
   process = command.process
-  wait_until(lambda: list(killed.glob("c4/train/*.array_record")))
+  wait_until(lambda: list(killed.glob("c4/train/[!.]*.array_record")))
   workers = children(process.pid)
   assert len(workers) >= 2
   os.kill(process.pid, signal.SIGKILL)
   process.wait()
   wait_until(lambda: not any(map(runs, workers)))
   assert not (killed / "c4" / "corpus.json").exists()
-  done = list(killed.glob("c4/train/*.array_record"))
+  done = list(killed.glob("c4/train/[!.]*.array_record"))
   assert 0 < len(done) < 8
   times = {file: file.stat().st_mtime_ns for file in done}
   prepare(*args, f"--data_dir={killed}")
@@ -85,10 +85,10 @@ def test_a_killed_worker_is_one_line(tmp_path, words):
     write_c4(tmp_path / "c4", "train", number, lines)
   args = [f"--c4={tmp_path / 'c4'}", f"--data_dir={tmp_path}", "--processes=2"]
   command = Command(MODULE, "mlm", *args)
-  partials = lambda: list(tmp_path.glob("c4/train/*.partial"))
+  partials = lambda: list(tmp_path.glob("c4/train/.partial-*"))
   wait_until(partials)
   writing, *_ = partials()
-  os.kill(int(writing.name.split(".")[-2]), signal.SIGKILL)
+  os.kill(int(writing.name.split("-")[1]), signal.SIGKILL)
   code, out, err = command.wait()
   assert code == 2 and not out
   assert len(err.splitlines()) == 1 and "a process was killed" in err

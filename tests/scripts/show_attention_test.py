@@ -20,7 +20,6 @@ from experiments.inference import attention_texts
 from experiments.inference.attention_colors import Look
 from experiments.inference.attention_colors import MISSING
 from experiments.inference.attention_queries import Options
-from experiments.inference.subjects import SUBJECTS
 from perceiver import record_weights
 from scripts import show_attention
 from tests.conftest import Command
@@ -41,7 +40,8 @@ def model(task):
 
 def subject_of(task, *inputs):
   read = model(task)
-  return next(SUBJECTS[task](read.config, inputs))
+  module = importlib.import_module(f"experiments.{task}")
+  return next(module.attention_subjects(read.config, inputs))
 
 
 def maps_of(task, subject, **options):

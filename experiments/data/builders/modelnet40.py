@@ -4,13 +4,14 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import pathlib
 import re
-import sys
 from typing import Any
-import zipfile
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import archives
+from experiments.data import building
+from experiments.data.errors import DataError
 from experiments.data.points import meshes
 
 NUM_POINTS = 2048
@@ -46,10 +47,7 @@ class Modelnet40(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    try:
-      folder = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError as error:  # It says what is missing.
-      raise FileNotFoundError(str(error)) from error
+    folder = building.manual_folder(dl_manager)
     return {
         split: self._generate_examples(folder, split)
         for split in ("train", "test")
@@ -82,10 +80,10 @@ def files(folder: pathlib.Path, split: str) -> Iterator[tuple[str, bytes]]:
   """
   archive = folder / "ModelNet40.zip"
   if archive.exists():
-    with zipfile.ZipFile(archive) as opened:
+    with archives.open_zip(archive) as opened:
       names = _of_split(opened.namelist(), split)
       for name in sorted(names):
-        yield name, opened.read(names[name])
+        yield name, archives.unzipped(opened, names[name])
   else:
     names = _of_split(map(str, folder.rglob("*.off")), split)
     for name in sorted(names):
@@ -109,28 +107,23 @@ def examples(
     count += 1
     try:
       yield name, _example(name, data, classes)
-    except meshes.MeshError as error:
+    except DataError as error:
       damaged += 1
-      _note(f"{error}; left out")
+      building.note(f"{error}; left out")
   if damaged:
-    _note(f"{damaged} of {count} files left out")
+    building.note(f"{damaged} of {count} files left out")
 
 
 def _example(name: str, data: bytes, classes: set[str]) -> dict[str, Any]:
   label = name.partition("/")[0]
   if label not in classes:
-    raise meshes.MeshError(f"{name}: there is no class {label!r}")
+    raise DataError(f"{name}: there is no class {label!r}")
   mesh = meshes.read_off(data, name)
   rng = np.random.default_rng(list(name.encode()))
   points = meshes.sample(mesh, NUM_POINTS, rng, name)
   # Some objects are far from the origin, where float32 is coarse.
   points -= points.mean(axis=0)
   return {"points": points.astype(np.float32), "label": label, "file": name}
-
-
-def _note(message: str) -> None:
-  """On a line of its own, and not behind TFDS's bar."""
-  print(f"\nnote: {message}", file=sys.stderr)
 
 
 def _of_split(paths: Iterable[str], split: str) -> dict[str, str]:

@@ -4,13 +4,14 @@ import collections
 from collections.abc import Iterator
 import os
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.utils import tqdm_utils
 
+from experiments.data import building
+from experiments.data.errors import DataError
 from experiments.data.starcraft import replays
 from experiments.data.starcraft.features import REPLAY_UNITS
 
@@ -35,10 +36,7 @@ class Starcraft2(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    try:
-      folder = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError as error:  # It says what is missing.
-      raise FileNotFoundError(str(error)) from error
+    folder = building.manual_folder(dl_manager)
     cache = pathlib.Path(self.data_path).parent / "games"
     paths = replays.files(folder)
     processes = min(os.cpu_count() or 1, len(paths))
@@ -68,10 +66,12 @@ class Starcraft2(tfds.core.GeneratorBasedBuilder):
             "game": game.info["file"],
         }
     if not counts["games"]:
-      raise ValueError(
+      raise DataError(
           f"none of the games is for {split}: more replays are needed"
       )
-    _note(", ".join(f"{count:,} {what}" for what, count in counts.items()))
+    building.note(
+        ", ".join(f"{count:,} {what}" for what, count in counts.items())
+    )
 
 
 def features(num_columns: int, dtype: Any) -> tfds.features.FeaturesDict:
@@ -98,14 +98,9 @@ def _tell(results: list[Any], num_files: int) -> None:
   for result in results:
     kinds.update(result.counts["dropped"])
     for _, _, message in result.notes:
-      _note(f"{message}; left out")
+      building.note(f"{message}; left out")
   if len(results) < num_files:
     kinds["the same file again"] = num_files - len(results)
   if kinds:
     reasons = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    _note(f"{kinds.total()} of {num_files} files left out: {reasons}")
-
-
-def _note(message: str) -> None:
-  """On a line of its own, and not behind TFDS's bar."""
-  print(f"\nnote: {message}", file=sys.stderr)
+    building.note(f"{kinds.total()} of {num_files} files left out: {reasons}")

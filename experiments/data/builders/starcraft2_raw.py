@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 import pathlib
-import sys
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import building
 from experiments.data.builders import starcraft2
+from experiments.data.errors import DataError
 from experiments.data.starcraft import raw_units
 from experiments.data.starcraft import replays
 from experiments.data.starcraft.features import CONVERTED_UNITS
@@ -34,10 +35,7 @@ class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    try:
-      folder = pathlib.Path(dl_manager.manual_dir)
-    except AssertionError as error:  # It says what is missing.
-      raise FileNotFoundError(str(error)) from error
+    folder = building.manual_folder(dl_manager)
     paths = sorted(folder.rglob("*_[12].tfrecord"))
     if not paths:
       raise FileNotFoundError(f"there is no HASH_PLAYER.tfrecord in {folder}")
@@ -62,9 +60,8 @@ class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):
               "player": int(path.stem[-1]),
               "game": path.name,
           }
-      except raw_units.RecordError as error:
+      except DataError as error:
         left_out += 1
-        print(f"\nnote: {error}; left out", file=sys.stderr)
+        building.note(f"{error}; left out")
     if left_out:
-      message = f"\nnote: {left_out} of {len(paths)} files left out"
-      print(message, file=sys.stderr)
+      building.note(f"{left_out} of {len(paths)} files left out")

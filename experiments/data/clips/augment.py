@@ -8,7 +8,6 @@ import cv2
 import numpy as np
 
 from experiments.data.images import augment
-from experiments.data.images import image as image_lib
 from experiments.data.pipeline import Example
 
 # How much the colours change. Source: the defaults of `color_default_augm` in
@@ -31,25 +30,20 @@ def random_crop(
 
   Args:
     example: with "video".
-    rng: of the rectangle; see `image_augment.random_box`.
+    rng: of the rectangle; see `images.augment.random_box`.
     size: of the square, pixels a side.
   """
   height, width = example["video"].shape[1:3]
   top, left, y, x = augment.random_box(height, width, rng)
   if (y, x) == (height, width):  # As for images: no rectangle was found.
-    return centre_crop(example, rng, size)
+    return centre_crop(example, size)
   return {**example, "video": _cut(example["video"], top, left, y, x, size)}
 
 
-def centre_crop(
-    example: Example, rng: np.random.Generator, size: int
-) -> Example:
-  """A step: the square that is evaluated of images, resized; see `image`."""
-  del rng
+def centre_crop(example: Example, size: int) -> Example:
+  """A step: the square that is evaluated of images, resized."""
   height, width = example["video"].shape[1:3]
-  top, left, side = image_lib.centre_crop_box(height, width)
-  if not side:  # It is a single pixel wide or high: one pixel is left.
-    top, left, side = top - 1, left - 1, 1
+  top, left, side = augment.centre_box(height, width)
   return {
       **example,
       "video": _cut(example["video"], top, left, side, side, size),
@@ -106,9 +100,8 @@ def mapped(video: np.ndarray, matrix: np.ndarray) -> np.ndarray:
   return cv2.transform(pixels, matrix).reshape(video.shape)
 
 
-def normalised(example: Example, rng: np.random.Generator) -> Example:
+def normalised(example: Example) -> Example:
   """A step: 0 to 255 become float32 from -1 to 1."""
-  del rng
   video = example["video"].astype(np.float32)
   video *= np.float32(1 / 127.5)
   video -= 1

@@ -8,19 +8,18 @@ spread over the whole film, is for validation.
 """
 
 from collections.abc import Callable
-import csv
 import dataclasses
 import functools
-import io
-import os
 import pathlib
 
 import cv2
 import numpy as np
 
+from experiments.data import atomic
+from experiments.data import processes as processes_lib
 from experiments.data.clips import index
 from experiments.data.clips import video
-from experiments.data.text import shards
+from experiments.data.errors import DataError
 
 _FPS, _RATE = 25.0, 48_000
 _VALIDATION = 5
@@ -77,14 +76,14 @@ def cut(
     how many clips each split has.
 
   Raises:
-    ListError: if the film cannot be read, or is too short for so many parts.
+    DataError: if the film cannot be read, or is too short for so many parts.
   """
   about = index.probe(film)
   if about.reason:
-    raise index.ListError(f"{film} is {about.reason}")
+    raise DataError(f"{film} is {about.reason}")
   count = int(about.seconds / seconds)
   if seconds != int(seconds) or count < parts * _VALIDATION:
-    raise index.ListError(
+    raise DataError(
         f"{film} has {about.seconds:.1f} s: too short for {parts} parts of"
         f" {_VALIDATION} clips of {seconds} s, which must be whole seconds"
     )
@@ -95,18 +94,15 @@ def cut(
   write = functools.partial(
       _write, film=film, output=output, height=height, gain=gain
   )
-  for done, _ in enumerate(shards.each(write, clips, processes=processes)):
+  made = processes_lib.each(write, clips, processes=processes)
+  for done, _ in enumerate(made):
     progress(done + 1, count)
-  splits = {"train": 0, "validate": 0}
-  for split in splits:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["label", "youtube_id", "time_start", "time_end", "split"])
-    for clip in clips:
-      if clip.split == split:
-        splits[split] += 1
-        writer.writerow(clip.row)
-    shards.write(output / f"{split}.csv", text.getvalue().encode())
+  head = ("label", "youtube_id", "time_start", "time_end", "split")
+  splits = {}
+  for split in ("train", "validate"):
+    rows = [clip.row for clip in clips if clip.split == split]
+    atomic.write_table(output / f"{split}.csv", [head, *rows])
+    splits[split] = len(rows)
   return splits
 
 
@@ -129,7 +125,5 @@ def _write(
   ]
   sound = video.read_audio(film, clip.seconds * _RATE, _RATE, start)
   sound = np.clip(gain * sound, -1.0, 1.0)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_name(f"{os.getpid()}-{path.name}")
-  video.write(partial, np.stack(small), _FPS, sound, _RATE)
-  partial.replace(path)
+  with atomic.complete(path) as partial:
+    video.write(partial, np.stack(small), _FPS, sound, _RATE)

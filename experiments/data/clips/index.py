@@ -17,7 +17,6 @@ from collections.abc import Sequence
 import csv
 import dataclasses
 import functools
-import io
 import json
 import os
 import pathlib
@@ -28,15 +27,13 @@ from array_record.python import array_record_module  # pyright: ignore
 import av
 import av.error
 
-from experiments.data.text import shards
+from experiments.data import atomic
+from experiments.data import processes as processes_lib
+from experiments.data.errors import DataError
 
 # A file whose last packet comes so many seconds too early is cut off.
 _CUT_OFF = 0.5
 _ENDINGS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
-
-
-class ListError(ValueError):
-  """What is wrong with a list of clips."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +64,7 @@ def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
     reader = csv.DictReader(file)
     missing = [name for name in needed if name not in (reader.fieldnames or [])]
     if missing:
-      raise ListError(
+      raise DataError(
           f"{path} has no column {', '.join(missing)}: Kinetics' lists have"
           f" {','.join(needed)}, and those of test clips no labels"
       )
@@ -91,7 +88,7 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
       if not row or row[0].startswith("#"):
         continue
       if len(row) != 4:
-        raise ListError(
+        raise DataError(
             f"{where} has {len(row)} columns, and not ID, start, end and labels"
         )
       name, begin, end, labels = row
@@ -107,7 +104,7 @@ def audioset_classes(path: pathlib.Path) -> dict[str, str]:
     reader = csv.DictReader(file)
     missing = needed - set(reader.fieldnames or [])
     if missing:
-      raise ListError(f"{path} has no column {', '.join(sorted(missing))}")
+      raise DataError(f"{path} has no column {', '.join(sorted(missing))}")
     rows = sorted(reader, key=lambda row: int(row["index"]))
     return {row["mid"]: row["display_name"] for row in rows}
 
@@ -145,7 +142,7 @@ def prepare(
     each reason.
 
   Raises:
-    ListError: if a row is not as it should be, or no file is there.
+    DataError: if a row is not as it should be, or no file is there.
   """
   files = _files(videos)
   number = {name: i for i, name in enumerate(classes)}
@@ -161,7 +158,7 @@ def prepare(
       found.append((row, file))
   if not found:
     example = f", for example no {left_out[0][1]}.mp4" if left_out else ""
-    raise ListError(
+    raise DataError(
         f"none of the {len(left_out):,} clips of {index.stem} is below"
         f" {videos}{example}"
     )
@@ -178,7 +175,8 @@ def prepare(
       labels = [number[label] for label in row.labels]
       records.append((file, labels, what.seconds))
   _write_records(index.with_suffix(".array_record"), records)
-  _write_table(index.with_suffix(".left_out.csv"), left_out)
+  head = ("row", "file", "reason")
+  atomic.write_table(index.with_suffix(".left_out.csv"), [head, *left_out])
   reasons = sorted({reason for *_, reason in left_out})
   summary = {
       "root": str(videos.absolute()),
@@ -190,7 +188,7 @@ def prepare(
       },
       "classes": list(classes.values()),
   }
-  shards.write_json(index, summary)
+  atomic.write_json(index, summary)
   _looked_at(index).unlink()
   return summary
 
@@ -243,7 +241,7 @@ def _probe_all(
   progress(len(probed), total)
   look = functools.partial(_probe_below, videos)
   with notes.open("a") as log:
-    results = shards.each(look, left, processes=processes, chunk=16)
+    results = processes_lib.each(look, left, processes=processes, chunk=16)
     for file, what in zip(left, results, strict=True):
       probed[file] = what
       log.write(_line(file, what))
@@ -267,13 +265,13 @@ def _line(file: str, what: Probed) -> str:
 def _write_lines(
     path: pathlib.Path, probed: Iterable[tuple[str, Probed]]
 ) -> None:
-  shards.write(path, "".join(_line(*each) for each in probed).encode())
+  atomic.write(path, "".join(_line(*each) for each in probed).encode())
 
 
 def _files(videos: pathlib.Path) -> dict[str, str]:
   """Paths below a folder by their names without endings."""
   if not videos.is_dir():
-    raise ListError(f"{videos} is not a folder")
+    raise DataError(f"{videos} is not a folder")
   files = {}
   for folder, folders, names in os.walk(videos):
     folders.sort()
@@ -289,32 +287,21 @@ def _opened(path: pathlib.Path) -> Any:
   try:
     return path.open(newline="", encoding="utf-8-sig")
   except OSError as error:
-    raise ListError(f"{path}: {error.strerror}") from error
+    raise DataError(f"{path}: {error.strerror}") from error
 
 
 def _numbers(texts: Iterable[str | None], where: str) -> list[float]:
   try:
     return [float(text or "") for text in texts]
   except ValueError as error:
-    raise ListError(f"{where}: a time is not a number: {error}") from error
+    raise DataError(f"{where}: a time is not a number: {error}") from error
 
 
 def _write_records(
     path: pathlib.Path, records: Iterable[tuple[str, list[int], float]]
 ) -> None:
-  partial = path.with_suffix(".partial")
-  writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
-  for record in records:
-    writer.write(json.dumps(record).encode())
-  writer.close()
-  partial.replace(path)
-
-
-def _write_table(
-    path: pathlib.Path, rows: Iterable[tuple[str, str, str]]
-) -> None:
-  text = io.StringIO()
-  writer = csv.writer(text)
-  writer.writerow(["row", "file", "reason"])
-  writer.writerows(rows)
-  shards.write(path, text.getvalue().encode())
+  with atomic.complete(path) as partial:
+    writer = array_record_module.ArrayRecordWriter(str(partial), "group_size:1")
+    for record in records:
+      writer.write(json.dumps(record).encode())
+    writer.close()

@@ -1,6 +1,6 @@
 """Clips of video with sound: read from an index, decoded where they are.
 
-An index of a data set's files is made by `clip_index`. Nothing is unpacked: a
+An index of a data set's files is made by `index`. Nothing is unpacked: a
 clip is decoded, seeking to where it begins, whenever it is asked for.
 """
 
@@ -15,12 +15,13 @@ import av
 import av.error
 import numpy as np
 
+from experiments.data import atomic
 from experiments.data.clips import video
+from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
-from experiments.data.text import shards
 
 
-class ClipError(ValueError):
+class ClipError(DataError):
   """A clip that cannot be read; says which file."""
 
 
@@ -82,7 +83,7 @@ def open_clips(
 
   Raises:
     FileNotFoundError: if there is no such index; says what makes it.
-    ValueError: if there are other classes; or if clips are missing and must not
+    DataError: if there are other classes; or if clips are missing and must not
       be: says how many, and where they are listed.
   """
   folder = pathlib.Path(data_dir).expanduser() / name
@@ -94,9 +95,9 @@ def open_clips(
         f"no index {file}{there}: `python -m scripts.prepare_data {name}"
         f" --csv={split}.csv --videos=FOLDER --data_dir={data_dir}` makes it"
     )
-  index = shards.read_json(file)
+  index = atomic.read_json(file)
   if len(index["classes"]) != num_classes:
-    raise ValueError(
+    raise DataError(
         f"{file} has {len(index['classes'])} classes, and num_classes is"
         f" {num_classes}"
     )
@@ -109,9 +110,9 @@ def open_clips(
       records=array_record_data_source.ArrayRecordDataSource(records),
   )
   if not len(clips):
-    raise ValueError(f"{file} has no clips: {clips.note()}")
+    raise DataError(f"{file} has no clips: {clips.note()}")
   if clips.left_out and not skip_missing:
-    raise ValueError(
+    raise DataError(
         f"{name} {split}: only {clips.coverage:.1%} can be read"
         f" ({clips.note()}; all in {folder / split}.left_out.csv)."
         " skip_missing=True evaluates on those alone, and reports how many they"

@@ -82,7 +82,6 @@ def log_mel(
 
 def spectrogram(
     example: Example,
-    rng: np.random.Generator,
     rate: int,
     hop: int,
     window: int,
@@ -91,7 +90,6 @@ def spectrogram(
     high: float,
 ) -> Example:
   """A step: samples [S, 1] become a spectrogram [T, F]; see `log_mel`."""
-  del rng
   mel = log_mel(example["audio"], rate, hop, window, num_bands, low, high)
   return {**example, "audio": mel}
 
@@ -130,9 +128,8 @@ def spec_augment(
   return {**example, "audio": masked}
 
 
-def flattened(example: Example, rng: np.random.Generator) -> Example:
+def flattened(example: Example) -> Example:
   """A step: the numbers of a spectrogram, frame by frame, [T * F, 1]."""
-  del rng
   return {**example, "audio": example["audio"].reshape(-1, 1)}
 
 

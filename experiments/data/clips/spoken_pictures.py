@@ -10,23 +10,22 @@ sound nor the picture alone says everything.
 
 from collections.abc import Callable
 from collections.abc import Mapping
-import csv
 import dataclasses
 import functools
 import io
-import os
 import pathlib
 import re
-from typing import Any
 import wave
-import zipfile
 
 import cv2
 import numpy as np
 
+from experiments.data import archives
+from experiments.data import atomic
+from experiments.data import processes as processes_lib
 from experiments.data.clips import video
+from experiments.data.errors import DataError
 from experiments.data.images import image
-from experiments.data.text import shards
 
 SECONDS = 2  # of a clip
 _FPS, _SIZE = 12.5, 64  # frames per second; pixels a side
@@ -37,10 +36,6 @@ _DIGITS = "zero one two three four five six seven eight nine".split()
 _TRAIN_FROM = 5
 _SNR = (0.0, 15.0)  # of the digit to the noise, in decibels
 _SIDE = (0.6, 0.95)  # of what the camera sees, of the picture's
-
-
-class SourceError(ValueError):
-  """What is wrong with the files that clips are made of."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +77,15 @@ def write(
     progress: takes how many clips are done, and how many there are.
 
   Raises:
-    SourceError: if a file is not what it should be; names it.
+    DataError: if a file is not what it should be; names it.
   """
   if min(clips.values()) < 1:
-    raise SourceError(f"{dict(clips)} clips: 1 is the least")
+    raise DataError(f"{dict(clips)} clips: 1 is the least")
   sources = _sources(recordings, pictures)
   numbered = [(split, i) for split, n in clips.items() for i in range(n)]
   make = functools.partial(_write, sources=sources, output=output, seed=seed)
   pairs = zip(*numbered, strict=True)
-  made = shards.each(make, *pairs, processes=processes, chunk=8)
+  made = processes_lib.each(make, *pairs, processes=processes, chunk=8)
   for done, _ in enumerate(made):
     progress(done + 1, len(numbered))
   _write_lists(output, clips, sources.classes)
@@ -105,7 +100,7 @@ def clip(
     RGB, uint8 [T, 64, 64, 3], and float32 [2 * 8000, 1] in [-1, 1].
 
   Raises:
-    SourceError: if the recording or the picture cannot be read.
+    DataError: if the recording or the picture cannot be read.
   """
   rng = np.random.default_rng([seed, *split.encode(), number])
   turn, label = divmod(number, len(_DIGITS))
@@ -169,11 +164,8 @@ def _write(
   if path.exists():
     return
   frames, sound = clip(sources, split, number, seed)
-  path.parent.mkdir(parents=True, exist_ok=True)
-  # What is stopped leaves no half of a clip under its name.
-  partial = path.with_name(f"{os.getpid()}-{path.name}")
-  video.write(partial, frames, _FPS, sound, _RATE)
-  partial.replace(path)
+  with atomic.complete(path) as partial:
+    video.write(partial, frames, _FPS, sound, _RATE)
 
 
 def _write_lists(
@@ -185,7 +177,7 @@ def _write_lists(
   ]
   mids = [f"/m/{name.replace(', ', '_')}" for name in names]
   rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
-  _write_table(
+  atomic.write_table(
       output / "class_labels_indices.csv",
       [("index", "mid", "display_name"), *rows],
   )
@@ -200,14 +192,14 @@ def _write_lists(
         f'{_id(split, i)}, {end}, "{mids[i % len(mids)]}"\n'
         for i in range(count)
     ]
-    shards.write(output / f"{split}.csv", (head + "".join(lines)).encode())
+    atomic.write(output / f"{split}.csv", (head + "".join(lines)).encode())
 
 
 def _sources(recordings: pathlib.Path, pictures: pathlib.Path) -> Sources:
   """What is in two ZIP files.
 
   Raises:
-    SourceError: if it is something else.
+    DataError: if it is something else.
   """
   spoken = {
       split: [[] for _ in _DIGITS] for split in ("train", "test")
@@ -223,13 +215,13 @@ def _sources(recordings: pathlib.Path, pictures: pathlib.Path) -> Sources:
     if found:
       shown[found[1]].setdefault(found[2], []).append(name)
   if not all(all(names) for names in spoken.values()):
-    raise SourceError(
+    raise DataError(
         f"{recordings} does not have recordings of all digits for training and"
         f" testing, DIGIT_SPEAKER_NUMBER.wav, {_TRAIN_FROM} numbers and more"
     )
   classes = sorted(shown["train"])
   if len(classes) != len(_DIGITS) or sorted(shown["test"]) != classes:
-    raise SourceError(
+    raise DataError(
         f"{pictures} has pictures of {len(classes)} classes for training and"
         f" {len(shown['test'])} for testing; {len(_DIGITS)} are needed,"
         " {train,test}/CLASS/NUMBER.jpg"
@@ -240,34 +232,26 @@ def _sources(recordings: pathlib.Path, pictures: pathlib.Path) -> Sources:
   return Sources(recordings, pictures, spoken, by_label, classes)
 
 
-@functools.cache  # In each process: its table of contents is long.
-def _opened(path: pathlib.Path) -> zipfile.ZipFile:
-  try:
-    return zipfile.ZipFile(path)
-  except (OSError, zipfile.BadZipFile) as error:
-    reason = getattr(error, "strerror", None) or error
-    raise SourceError(f"{path}: {reason}") from error
+# Once in each process: its table of contents is long.
+_opened = functools.cache(archives.open_zip)
 
 
 def _content(path: pathlib.Path, name: str) -> bytes:
-  try:
-    return _opened(path).read(name)
-  except (OSError, zipfile.BadZipFile) as error:
-    raise SourceError(f"{path}, {name}: {error}") from error
+  return archives.unzipped(_opened(path), name)
 
 
 def _read_wave(path: pathlib.Path, name: str) -> np.ndarray:
   """Samples of a recording in [-1, 1], [S]."""
-  where = f"{path}, {name}"
+  where = f"{path}/{name}"
   try:
     with wave.open(io.BytesIO(_content(path, name))) as file:
       about = file.getparams()
       content = file.readframes(about.nframes)
   except (wave.Error, EOFError) as error:
-    raise SourceError(f"{where}: {error}") from error
+    raise DataError(f"{where}: {error}") from error
   form = (about.nchannels, about.sampwidth, about.framerate)
   if form != (1, 2, _RATE) or not content:
-    raise SourceError(
+    raise DataError(
         f"{where} has {about.nframes} samples of {about.nchannels} channels of"
         f" {about.sampwidth} bytes at {about.framerate} Hz; it should have one"
         f" channel of 2 bytes at {_RATE} Hz"
@@ -277,9 +261,3 @@ def _read_wave(path: pathlib.Path, name: str) -> np.ndarray:
 
 def _id(split: str, number: int) -> str:
   return f"{split}-{number:05d}"
-
-
-def _write_table(path: pathlib.Path, rows: list[Any]) -> None:
-  text = io.StringIO()
-  csv.writer(text).writerows(rows)
-  shards.write(path, text.getvalue().encode())

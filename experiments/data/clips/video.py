@@ -13,6 +13,8 @@ import av
 import cv2
 import numpy as np
 
+from experiments.data.errors import DataError
+
 # Some containers round times to milliseconds, so a frame may be this late.
 _JITTER = 1e-3
 # Where times and numbers of samples differ by more, the sound has a gap.
@@ -41,7 +43,7 @@ def read_frames(
     RGB, uint8 [T, Y, X, 3].
 
   Raises:
-    ValueError: if there are not so many, or none.
+    DataError: if there are not so many, or none.
   """
   images = []
   for frame, until in _shown(path, start):
@@ -54,7 +56,7 @@ def read_frames(
     if len(images) == num_frames:
       break
   if len(images) < (num_frames or 1):
-    raise ValueError(
+    raise DataError(
         f"{path} has {len(images)} frames from {start} s on at {fps} fps,"
         f" {num_frames or 1} are needed"
     )
@@ -80,7 +82,7 @@ def read_audio(
     float32 [S, 1] in [-1, 1], of 16 bits.
 
   Raises:
-    ValueError: if there is no sound and the number of samples is not given.
+    DataError: if there is no sound and the number of samples is not given.
   """
   pieces, end = [], None
   for piece, time in _heard(path, rate, start):
@@ -94,7 +96,7 @@ def read_audio(
       break
   if num_samples is None:
     if end is None or end < 1:
-      raise ValueError(f"{path} has no sound from {start} s on")
+      raise DataError(f"{path} has no sound from {start} s on")
     num_samples = end
   audio = np.zeros([num_samples, 1], np.float32)
   for begin, piece in pieces:
@@ -104,38 +106,17 @@ def read_audio(
   return audio
 
 
-def read_clip(
-    path: str | os.PathLike[str],
-    num_frames: int = 16,
-    size: int = 224,
-    fps: float = 25.0,
-    samples_per_frame: int = 1920,
-    start: float = 0.0,
-) -> dict[str, np.ndarray]:
-  """Video and sound as the published autoencoder sees them.
-
-  Args:
-    path: the file.
-    num_frames: how many frames.
-    size: of the central square of each, after it is resized.
-    fps: frames per second.
-    samples_per_frame: of sound, so many are heard while one is seen.
-    start: of the clip, in seconds.
-
-  Returns:
-    video: RGB, float32 [T, size, size, 3] in [0, 1].
-    audio: float32 [T * samples_per_frame, 1] in [-1, 1]; silence if there is
-      none.
+def frame_rate(path: str | os.PathLike[str], default: float = 25.0) -> float:
+  """Frames per second of a video, or the default if it does not say.
 
   Raises:
-    ValueError: if the video is too short.
+    DataError: if it has no video.
   """
-  video = squared(read_frames(path, num_frames, fps, start), size)
-  rate = round(fps * samples_per_frame)
-  return {
-      "video": video.astype(np.float32) / 255.0,
-      "audio": read_audio(path, num_frames * samples_per_frame, rate, start),
-  }
+  opened: Any = av.open(os.fspath(path))
+  with opened as container:
+    if not container.streams.video:
+      raise DataError(f"{path} has no video")
+    return float(container.streams.video[0].average_rate or default)
 
 
 def squared(frames: np.ndarray, size: int) -> np.ndarray:
@@ -256,7 +237,7 @@ def _decoded(
       container.seek(int(begin / stream.time_base), stream=stream)
     for frame in container.decode(stream):
       if frame.time is None:
-        raise ValueError(f"{path} does not say when its {kind} is")
+        raise DataError(f"{path} does not say when its {kind} is")
       if seek and frame.time > begin:
         break  # The file's index is missing or wrong.
       seek = False

@@ -50,10 +50,7 @@ BASELINES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
 }
 
 
-def with_flows(
-    example: Example, rng: np.random.Generator, names: Sequence[str]
-) -> Example:
+def with_flows(example: Example, names: Sequence[str]) -> Example:
   """A step: adds the flow of each baseline under its name."""
-  del rng
   found = {name: BASELINES[name](*example["frames"]) for name in names}
   return {**example, **found}

@@ -13,6 +13,9 @@ from jaxtyping import Bool
 from jaxtyping import Float32
 import numpy as np
 
+from experiments.data.errors import DataError
+from experiments.data.images import image
+
 Flow = Float32[np.ndarray, "Y X 2"]
 Known = Bool[np.ndarray, "Y X"]
 
@@ -23,29 +26,25 @@ UNKNOWN = 1e9  # What is larger is said not to be known.
 _SCALE, _ZERO = 64.0, 2**15
 
 
-class FlowFileError(ValueError):
-  """A file that is not what it should be; names it."""
-
-
 def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
   """A flow, zero where it is not known, and where it is.
 
   Raises:
-    FlowFileError: if the file is none, was cut off, or is too long.
+    DataError: if the file is none, was cut off, or is too long.
 
   Source: the format of the Middlebury benchmark.
   """
   data = pathlib.Path(path).read_bytes()
   if data[:4] != _MAGIC:
-    raise FlowFileError(
+    raise DataError(
         f"{path} begins with {data[:4]!r}: a .flo file begins with {_MAGIC!r}"
     )
   if len(data) < _HEADER:
-    raise FlowFileError(f"{path} has {len(data)} bytes: its header is cut off")
+    raise DataError(f"{path} has {len(data)} bytes: its header is cut off")
   width, height = (int(n) for n in np.frombuffer(data, "<i4", 2, 4))
   expected = _HEADER + 8 * width * height
   if width < 1 or height < 1 or len(data) != expected:
-    raise FlowFileError(
+    raise DataError(
         f"{path} has {len(data)} bytes: its header says {width} × {height}"
         f" pixels, which take {expected}"
     )
@@ -59,7 +58,7 @@ def write_flo(
 ) -> None:
   """What `read_flo` reads."""
   if flow.shape[2:] != (2,):
-    raise FlowFileError(f"{path}: a flow is [Y, X, 2], not {list(flow.shape)}")
+    raise DataError(f"{path}: a flow is [Y, X, 2], not {list(flow.shape)}")
   if known is not None:
     flow = np.where(known[..., None], flow, 10 * UNKNOWN)
   height, width, _ = flow.shape
@@ -74,18 +73,18 @@ def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
   Raises:
     FileNotFoundError: if there is none.
-    FlowFileError: if it is no picture of three channels with 16 bits.
+    DataError: if it is no picture of three channels with 16 bits.
 
   Source: the development kit of KITTI 2015.
   """
-  image = _decoded(path, cv2.IMREAD_UNCHANGED)
-  if image.dtype != np.uint16 or image.shape[2:] != (3,):
-    raise FlowFileError(
-        f"{path} is {image.dtype} of shape {list(image.shape)}: KITTI's flow is"
-        " uint16 with three channels"
+  stored = _decoded(path, cv2.IMREAD_UNCHANGED)
+  if stored.dtype != np.uint16 or stored.shape[2:] != (3,):
+    raise DataError(
+        f"{path} is {stored.dtype} of shape {list(stored.shape)}: KITTI's flow"
+        " is uint16 with three channels"
     )
-  known = image[..., 0] > 0  # OpenCV gives blue first.
-  flow = (image[..., :0:-1].astype(np.float32) - _ZERO) / _SCALE
+  known = stored[..., 0] > 0  # OpenCV gives blue first.
+  flow = (stored[..., :0:-1].astype(np.float32) - _ZERO) / _SCALE
   return np.where(known[..., None], flow, np.float32(0)), known
 
 
@@ -95,17 +94,17 @@ def write_kitti(
   """What `read_kitti` reads, exact to 1/128 of a pixel.
 
   Raises:
-    FlowFileError: if a known flow is longer than the format's 512 pixels.
+    DataError: if a known flow is longer than the format's 512 pixels.
   """
   known = np.ones(flow.shape[:2], bool) if known is None else known
   units = np.round(np.where(known[..., None], flow, 0) * _SCALE) + _ZERO
   if units.min() < 0 or units.max() > np.iinfo(np.uint16).max:
-    raise FlowFileError(
+    raise DataError(
         f"{path}: KITTI's format holds -512 to 511.98 pixels, and a flow is"
         f" {max(np.abs(flow[known]).max(), 0):.2f}"
     )
-  image = np.dstack([known, units[..., 1], units[..., 0]]).astype(np.uint16)
-  _, data = cv2.imencode(".png", image)
+  stored = np.dstack([known, units[..., 1], units[..., 0]]).astype(np.uint16)
+  _, data = cv2.imencode(".png", stored)
   pathlib.Path(path).write_bytes(data.tobytes())
 
 
@@ -120,14 +119,10 @@ def read_marked(path: str | os.PathLike[str]) -> Known:
 
   Raises:
     FileNotFoundError: if there is none.
-    FlowFileError: if it is no picture.
+    DataError: if it is no picture.
   """
   return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0
 
 
 def _decoded(path: str | os.PathLike[str], how: int) -> np.ndarray:
-  data = np.fromfile(path, np.uint8)
-  image = cv2.imdecode(data, how) if len(data) else None
-  if image is None:
-    raise FlowFileError(f"{path} is not a picture that can be read")
-  return image
+  return image.by_opencv(pathlib.Path(path).read_bytes(), path, how)

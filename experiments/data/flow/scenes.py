@@ -1,6 +1,6 @@
 """Pairs of frames whose optical flow is known: drawn, or of photographs.
 
-They are as in `flow_layers`.
+They are as in `layers`.
 
 Source: AutoFlow: Learning a Better Training Set for Optical Flow, Sun et al.
 """
@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from experiments.data import atomic
 from experiments.data.flow import files as flow_files
 from experiments.data.flow import layers as flow_layers
 from experiments.data.flow import splines
@@ -326,9 +327,8 @@ def write_autoflow(
   for number, frame in enumerate(pair["frames"]):
     png = cv2.imencode(".png", frame[..., ::-1])[1]
     (path / f"im{number}.png").write_bytes(png.tobytes())
-  part = path / "forward.part"
-  flow_files.write_flo(part, pair["flow"], pair["known"])
-  part.rename(path / "forward.flo")
+  with atomic.complete(path / "forward.flo") as partial:
+    flow_files.write_flo(partial, pair["flow"], pair["known"])
   return path
 
 

@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from experiments.data.errors import DataError
 from experiments.data.flow import files as flow_files
-from experiments.data.flow.files import FlowFileError
 from experiments.data.images import image
 from experiments.data.pipeline import Example
 
 
-class Files(NamedTuple):
+class PairFiles(NamedTuple):
   """Where a pair of frames lies, and what is known of it."""
 
   first: pathlib.Path
@@ -41,7 +41,7 @@ class Pairs:
   frame, as far as the data set says, both [Y, X]}.
   """
 
-  files: Sequence[Files]
+  files: Sequence[PairFiles]
 
   def __len__(self) -> int:
     return len(self.files)
@@ -51,7 +51,7 @@ class Pairs:
 
     Raises:
       FileNotFoundError: if a file of it is missing.
-      ValueError: if one is broken, or they are not of one size.
+      DataError: if one is broken, or they are not of one size.
     """
     files = self.files[index]
     frames = [image.read(path) for path in files[:2]]
@@ -102,9 +102,9 @@ def by_size(pairs: Any) -> list[Any]:
   return [Chosen(pairs, indices) for indices in found.values()]
 
 
-def _like(known: np.ndarray, other: np.ndarray, files: Files) -> np.ndarray:
+def _like(known: np.ndarray, other: np.ndarray, files: PairFiles) -> np.ndarray:
   if known.shape != other.shape:
-    raise FlowFileError(
+    raise DataError(
         f"{files.flow} is {_size(known)} pixels, and of {files.first},"
         f" {files.second} or what lies beside them something is"
         f" {_size(other)}"
@@ -126,7 +126,7 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
   Raises:
     KeyError: if there is no such name.
     FileNotFoundError: if it has no pairs; says where they should be.
-    FlowFileError: if a list of its parts does not fit.
+    DataError: if a list of its parts does not fit.
   """
   if name not in SETS:
     raise KeyError(f"{name!r} is not one of {sorted(SETS)}")
@@ -141,25 +141,25 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
   return Pairs(files)
 
 
-def _autoflow(root: pathlib.Path) -> Iterator[Files]:
+def _autoflow(root: pathlib.Path) -> Iterator[PairFiles]:
   for flow in sorted(root.glob("*/table_*/forward.flo")):
-    yield Files(flow.with_name("im0.png"), flow.with_name("im1.png"), flow)
+    yield PairFiles(flow.with_name("im0.png"), flow.with_name("im1.png"), flow)
 
 
-def _sintel(root: pathlib.Path, render: str) -> Iterator[Files]:
+def _sintel(root: pathlib.Path, render: str) -> Iterator[PairFiles]:
   root = root / "training"
   for flow in sorted((root / "flow").glob("*/frame_*.flo")):
     scene, number = flow.parent.name, int(flow.stem.rpartition("_")[2])
     first, second = (f"frame_{number + i:04d}.png" for i in (0, 1))
     masks = (root / kind / scene / first for kind in ("occlusions", "invalid"))
     frames = root / render / scene
-    yield Files(frames / first, frames / second, flow, *masks)
+    yield PairFiles(frames / first, frames / second, flow, *masks)
 
 
-def _kitti(root: pathlib.Path, frames: str) -> Iterator[Files]:
+def _kitti(root: pathlib.Path, frames: str) -> Iterator[PairFiles]:
   root = root / "training"
   for flow in sorted((root / "flow_occ").glob("*_10.png")):
-    yield Files(
+    yield PairFiles(
         root / frames / flow.name,
         root / frames / flow.name.replace("_10", "_11"),
         flow,
@@ -170,13 +170,13 @@ def _kitti(root: pathlib.Path, frames: str) -> Iterator[Files]:
 _PARTS = "FlyingChairs_train_val.txt"
 
 
-def _chairs(root: pathlib.Path, part: str) -> Iterator[Files]:
+def _chairs(root: pathlib.Path, part: str) -> Iterator[PairFiles]:
   flows = sorted((root / "data").glob("*_flow.flo"))
   if not flows:
     return
   parts = (root / _PARTS).read_text().split()
   if len(parts) != len(flows):
-    raise FlowFileError(
+    raise DataError(
         f"{root / _PARTS} has {len(parts)} lines, and {root / 'data'} has"
         f" {len(flows)} flows"
     )
@@ -186,11 +186,13 @@ def _chairs(root: pathlib.Path, part: str) -> Iterator[Files]:
           flow.with_name(flow.name.replace("_flow.flo", f"_img{i}.ppm"))
           for i in (1, 2)
       )
-      yield Files(first, second, flow)
+      yield PairFiles(first, second, flow)
 
 
 # Name: folder, what is in it, and what finds the pairs there.
-SETS: dict[str, tuple[str, str, Callable[[pathlib.Path], Iterator[Files]]]] = {
+SETS: dict[
+    str, tuple[str, str, Callable[[pathlib.Path], Iterator[PairFiles]]]
+] = {
     "autoflow": (
         "autoflow",
         "static_40k_png_1_of_4/table_0_batch_0/forward.flo, im0.png and"

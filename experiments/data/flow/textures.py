@@ -28,7 +28,6 @@ _PHOTOGRAPHS = (
     "retina.jpg",
     "rocket.jpg",
 )
-_ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 _HELD_OUT = 4  # One in so many textures is for tests.
 _LONGEST_SIDE = 1024  # Of a texture; a larger one is made smaller.
 
@@ -60,11 +59,11 @@ def pictures(textures: Path | Sequence[Path] | None) -> list[str]:
   found = sorted(
       str(path)
       for path in pathlib.Path(textures).expanduser().rglob("*")
-      if path.suffix.lower() in _ENDINGS
+      if path.suffix.lower() in image.ENDINGS
   )
   if not found:
     raise FileNotFoundError(
-        f"{textures} holds no pictures ({', '.join(_ENDINGS)})"
+        f"{textures} holds no pictures ({', '.join(image.ENDINGS)})"
     )
   return found
 

@@ -12,6 +12,7 @@ import math
 import cv2
 import numpy as np
 
+from experiments.data import pipeline
 from experiments.data.images import bicubic
 from experiments.data.images import image as image_lib
 from experiments.data.images.randaugment import randaugment
@@ -30,7 +31,7 @@ _TRIES = 10
 
 
 def train_steps(
-    size: int, num_layers: int = 4, magnitude: float = 5.0
+    size: int, /, num_layers: int = 4, magnitude: float = 5.0
 ) -> Sequence[Step]:
   """From a file's content to what is trained on, but for mixing.
 
@@ -47,7 +48,7 @@ def train_steps(
     ...} to {"image": normalised, float32 [size, size, 3], ...} without "file".
     It raises `image.ImageError`, which names the file.
   """
-  steps = [decode, random_crop, random_flip]
+  steps: list[Step] = [decode, random_crop, random_flip]
   if num_layers:
     steps.append(
         functools.partial(
@@ -55,7 +56,7 @@ def train_steps(
         )
     )
   steps.append(functools.partial(normalised, size=size))
-  return [functools.partial(_in_turn, steps=steps)]
+  return [pipeline.in_turn(steps)]
 
 
 def eval_steps(size: int) -> Sequence[Step]:
@@ -63,17 +64,8 @@ def eval_steps(size: int) -> Sequence[Step]:
   return [decode, centre_crop, functools.partial(normalised, size=size)]
 
 
-def _in_turn(
-    example: Example, rng: np.random.Generator, steps: Sequence[Step]
-) -> Example:
-  for step in steps:
-    example = step(example, rng)
-  return example
-
-
-def decode(example: Example, rng: np.random.Generator) -> Example:
+def decode(example: Example) -> Example:
   """A step: the pixels of a file, in RGB, without the file's name."""
-  del rng
   example = dict(example)
   name = example.pop("file", "an image")
   image = example["image"]
@@ -92,17 +84,14 @@ def random_crop(example: Example, rng: np.random.Generator) -> Example:
   height, width, _ = example["image"].shape
   top, left, y, x = random_box(height, width, rng)
   if (y, x) == (height, width):
-    return centre_crop(example, rng)
+    return centre_crop(example)
   return {**example, "image": example["image"][top : top + y, left : left + x]}
 
 
-def centre_crop(example: Example, rng: np.random.Generator) -> Example:
+def centre_crop(example: Example) -> Example:
   """A step: the square in the middle of 7/8 of the shorter side."""
-  del rng
   height, width, _ = example["image"].shape
-  top, left, side = image_lib.centre_crop_box(height, width)
-  if not side:  # It is a single pixel wide or high: one pixel is left.
-    top, left, side = top - 1, left - 1, 1
+  top, left, side = centre_box(height, width)
   square = example["image"][top : top + side, left : left + side]
   return {**example, "image": square}
 
@@ -114,11 +103,8 @@ def random_flip(example: Example, rng: np.random.Generator) -> Example:
   return {**example, "image": cv2.flip(example["image"], 1)}
 
 
-def normalised(
-    example: Example, rng: np.random.Generator, size: int
-) -> Example:
+def normalised(example: Example, size: int) -> Example:
   """A step: float32 [size, size, 3], about zero and of about one."""
-  del rng
   image = bicubic.resize(example["image"], size, size)
   # As rows of size * 3 numbers: numpy is slow along an axis of three.
   rows = image.reshape(size, -1)
@@ -133,6 +119,14 @@ def _of_rows(size: int) -> tuple[np.ndarray, np.ndarray]:
   """What is subtracted from rows of pixels, and what they are multiplied by."""
   mean, scale = np.float32(image_lib.MEAN), np.float32(1 / image_lib.STD)
   return np.tile(mean, size), np.tile(scale, size)
+
+
+def centre_box(height: int, width: int) -> tuple[int, int, int]:
+  """The square of an image that is evaluated: (top, left, side), side >= 1."""
+  top, left, side = image_lib.centre_crop_box(height, width)
+  if not side:  # It is a single pixel wide or high: one pixel is left.
+    top, left, side = top - 1, left - 1, 1
+  return top, left, side
 
 
 def random_box(

@@ -12,9 +12,11 @@ import zipfile
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import archives
+from experiments.data.errors import DataError
+from experiments.data.images.image import ENDINGS
 from experiments.data.images.image import ImageError
 
-_ENDINGS = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
 # What the folder of a split may be called.
 _FOLDERS = {
     "train": ("train",),
@@ -68,7 +70,7 @@ def find(
     names, or of their numbers if they are numbers. None if there is nothing.
 
   Raises:
-    ValueError: if there is no such split, or nothing in it, or a class that is
+    DataError: if there is no such split, or nothing in it, or a class that is
       not one of the training set's.
   """
   place = _opened(path)
@@ -83,11 +85,11 @@ def find(
       if folder in folders
   } or {only_split: ""}
   if name not in here:
-    raise ValueError(f"{place.path} has no split {name!r}, but {sorted(here)}")
+    raise DataError(f"{place.path} has no split {name!r}, but {sorted(here)}")
   own = set(place.folders(here[name]))
   known = set(place.folders(here["train"])) if "train" in here else own
   if own - known:
-    raise ValueError(
+    raise DataError(
         f"{place.path}/{here[name]}{min(own - known)} is no class of the"
         " training set"
     )
@@ -100,7 +102,7 @@ def find(
     names += [os.fsencode(file) for file in sorted(found)]
     labels += [label] * len(found)
   if not names:
-    raise ValueError(
+    raise DataError(
         f"{place.path}/{here[name]} has no folders of classes with images"
     )
   part = _part(split, name, len(names))
@@ -129,7 +131,7 @@ def _part(split: str, name: str, length: int) -> np.ndarray:
 
 def _is_image(name: str) -> bool:
   # Not those with a dot in front, which archives of Macs are full of.
-  return name.lower().endswith(_ENDINGS) and not name.startswith(".")
+  return name.lower().endswith(ENDINGS) and not name.startswith(".")
 
 
 def _opened(path: pathlib.Path) -> Any:
@@ -170,10 +172,7 @@ class _Zip:
 
   @functools.cached_property
   def _archive(self) -> zipfile.ZipFile:
-    try:
-      return zipfile.ZipFile(self.path)
-    except zipfile.BadZipFile as error:
-      raise ValueError(f"{self.path} is no zip file: {error}") from error
+    return archives.open_zip(self.path)
 
   @functools.cached_property
   def _tree(self) -> Mapping[str, dict[str, None]]:
@@ -202,6 +201,6 @@ class _Zip:
 
   def read(self, name: str) -> bytes:
     try:
-      return self._archive.read(name)
-    except zipfile.BadZipFile as error:
-      raise ImageError(f"{self.path}/{name} is broken: {error}") from error
+      return archives.unzipped(self._archive, name)
+    except DataError as error:
+      raise ImageError(str(error)) from error

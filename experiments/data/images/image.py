@@ -1,4 +1,4 @@
-"""Images from files, and as the published classifiers see them."""
+"""Images from files, and the part of them that is evaluated."""
 
 import os
 import pathlib
@@ -7,14 +7,19 @@ import cv2
 import numpy as np
 import simplejpeg
 
+from experiments.data.errors import DataError
+
 # Of ImageNet's pixels, in [0, 255].
 MEAN = 255.0 * np.array([0.485, 0.456, 0.406])
 STD = 255.0 * np.array([0.229, 0.224, 0.225])
 
+# What the names of image files end with, in small letters.
+ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
 _JPEG = b"\xff\xd8"  # How such a file starts.
 
 
-class ImageError(ValueError):
+class ImageError(DataError):
   """An image, or what is known of it, is of no use; says which and why."""
 
 
@@ -27,7 +32,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError: if there is no such file.
     ImageError: if it holds no image.
   """
-  return _by_opencv(pathlib.Path(path).read_bytes(), path, cv2.IMREAD_COLOR)
+  content = pathlib.Path(path).read_bytes()
+  return _rgb(by_opencv(content, path, cv2.IMREAD_COLOR))
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
@@ -49,17 +55,31 @@ def decode(content: bytes, name: str) -> np.ndarray:
     except ValueError:
       pass  # It may still be CMYK, or complete but for what does not matter.
   how = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-  return _by_opencv(content, name, how)
+  return _rgb(by_opencv(content, name, how))
 
 
-def _by_opencv(
+def by_opencv(
     content: bytes, name: str | os.PathLike[str], how: int
 ) -> np.ndarray:
+  """An image as OpenCV gives it: [Y, X] or [Y, X, C], blue first.
+
+  Args:
+    content: of a file.
+    name: of the file.
+    how: one of `cv2.IMREAD_`.
+
+  Raises:
+    ImageError: if it holds no image.
+  """
   # OpenCV itself fails on nothing at all.
   array = np.frombuffer(content, np.uint8)
   image = cv2.imdecode(array, how) if content else None
   if image is None:
     raise ImageError(f"{name} holds no image that OpenCV can read")
+  return image
+
+
+def _rgb(image: np.ndarray) -> np.ndarray:
   return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
@@ -79,21 +99,3 @@ def centre_crop_box(
   """
   side = min(height, width) * size // (size + 32)
   return (height - side + 1) // 2, (width - side + 1) // 2, side
-
-
-def for_classification(image: np.ndarray, size: int = 224) -> np.ndarray:
-  """The input of the ImageNet models.
-
-  Args:
-    image: RGB, uint8 [Y, X, 3].
-    size: of the result.
-
-  Returns:
-    the central square, normalised, float32 [size, size, 3].
-  """
-  height, width, _ = image.shape
-  top, left, side = centre_crop_box(height, width, size)
-  square = image[top : top + side, left : left + side]
-  # On integers, so rounded and clipped, as the release's example does it.
-  square = cv2.resize(square, (size, size), interpolation=cv2.INTER_CUBIC)
-  return ((square - MEAN) / STD).astype(np.float32)

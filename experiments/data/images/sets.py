@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from experiments.data import pipeline
 from experiments.data import tfrecord
+from experiments.data.errors import DataError
 from experiments.data.images import folders
 from experiments.data.images.image import ImageError
 from experiments.data.pipeline import Example
@@ -124,14 +125,14 @@ def open_images(
 
   Raises:
     FileNotFoundError: if it is not there; says how it comes to be there.
-    ValueError: if it has no such split, another number of classes, or labels of
+    DataError: if it has no such split, another number of classes, or labels of
       another kind; or if a file of it is cut off.
   """
   root = pathlib.Path(data_dir).expanduser()
   prepared = _DEFAULT.get(name, name)
   if any((root / prepared).glob("[0-9]*/dataset_info.json")):
     if classes is not None:
-      raise ValueError(
+      raise DataError(
           f"classes of {root / prepared} cannot be chosen: no folders"
       )
     images = _Prepared(root, prepared, split, several=max_labels is not None)
@@ -144,12 +145,12 @@ def open_images(
       raise FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
   has = images.num_classes
   if None not in (has, num_classes) and has != num_classes:
-    raise ValueError(
+    raise DataError(
         f"{name} in {root} has {has} classes, and num_classes is {num_classes}"
     )
   count = num_classes or has
   if count is None:
-    raise ValueError(f"{name} in {root} needs num_classes: it does not say")
+    raise DataError(f"{name} in {root} needs num_classes: it does not say")
   return Labelled(images, count, max_labels)
 
 
@@ -162,11 +163,11 @@ class _Prepared:
     self._where = f"{builder.data_path} ({split})"
     self._key = next((key for key in _LABELS if key in features), "")
     if not self._key:
-      raise ValueError(f"{self._where} has none of {', '.join(_LABELS)}")
+      raise DataError(f"{self._where} has none of {', '.join(_LABELS)}")
     kind = features[self._key]
     listed = isinstance(kind, tfds.features.Sequence)
     if listed and not several:
-      raise ValueError(
+      raise DataError(
           f"{self._where} has any number of labels: max_labels must be given"
       )
     kind = kind.feature if listed else kind

@@ -7,9 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-
-class MeshError(ValueError):
-  """What is wrong with a file, which it names, in one line."""
+from experiments.data.errors import DataError
 
 
 class Mesh(NamedTuple):
@@ -37,7 +35,7 @@ def read_off(data: bytes, name: str) -> Mesh:
     name: of the file, for errors.
 
   Raises:
-    MeshError: if it is no such file, is cut short, holds numbers that are none
+    DataError: if it is no such file, is cut short, holds numbers that are none
       or not finite, refers to vertices that it does not have, or has no faces.
 
   Source: Geomview's manual, "OFF files".
@@ -45,17 +43,17 @@ def read_off(data: bytes, name: str) -> Mesh:
   data = _COMMENT.sub(b"", data)
   header = _HEADER.match(data)
   if header is None:
-    raise MeshError(f"{name}: it does not begin with OFF")
+    raise DataError(f"{name}: it does not begin with OFF")
   lines = [line for line in data[header.end() :].splitlines() if line.strip()]
   try:
     num_vertices, num_faces = map(int, lines[0].split()[:2])
   except (IndexError, ValueError) as error:
-    raise MeshError(f"{name}: no numbers of vertices and faces") from error
+    raise DataError(f"{name}: no numbers of vertices and faces") from error
   if num_vertices < 0 or num_faces < 0:
-    raise MeshError(f"{name}: {num_vertices} vertices, {num_faces} faces")
+    raise DataError(f"{name}: {num_vertices} vertices, {num_faces} faces")
   body = lines[1:]
   if len(body) < num_vertices + num_faces:
-    raise MeshError(
+    raise DataError(
         f"{name}: cut short, {len(body)} lines for {num_vertices} vertices and"
         f" {num_faces} faces"
     )
@@ -63,7 +61,7 @@ def read_off(data: bytes, name: str) -> Mesh:
   faces = body[num_vertices : num_vertices + num_faces]
   triangles = _triangles(faces, num_vertices, name)
   if not len(triangles):
-    raise MeshError(f"{name}: no faces")
+    raise DataError(f"{name}: no faces")
   return Mesh(vertices, triangles)
 
 
@@ -88,7 +86,7 @@ def sample(
     name: of the mesh, for errors.
 
   Raises:
-    MeshError: if the surface has no area.
+    DataError: if the surface has no area.
 
   Source of the number, about 2,000: Perceiver, §4.3.
   """
@@ -98,7 +96,7 @@ def sample(
   normals = np.cross((b - a) / size, (c - a) / size)
   areas = np.linalg.norm(normals, axis=-1).cumsum()
   if areas[-1] < 1e-12:
-    raise MeshError(f"{name}: a surface without area")
+    raise DataError(f"{name}: a surface without area")
   at = rng.uniform(0, areas[-1], num_points)
   chosen = np.searchsorted(areas[:-1], at, side="right")
   # The square root spreads them evenly: triangles are narrow at their tips.
@@ -112,10 +110,10 @@ def _vertices(lines: Sequence[bytes], name: str) -> np.ndarray:
   vertices = np.zeros([len(lines), 3])
   for rows, table in _tables(lines, name):
     if table.shape[1] < 3:
-      raise MeshError(f"{name}: a vertex with {table.shape[1]} coordinates")
+      raise DataError(f"{name}: a vertex with {table.shape[1]} coordinates")
     vertices[rows] = table[:, :3]
   if not np.isfinite(vertices).all():
-    raise MeshError(f"{name}: a vertex that is not finite")
+    raise DataError(f"{name}: a vertex that is not finite")
   return vertices
 
 
@@ -126,11 +124,11 @@ def _triangles(
   for _, table in _tables(lines, name):
     for corners in np.unique(table[:, 0]):
       if corners not in range(table.shape[1]):
-        raise MeshError(f"{name}: a face of {corners:g} corners is cut short")
+        raise DataError(f"{name}: a face of {corners:g} corners is cut short")
       face = table[table[:, 0] == corners, 1 : int(corners) + 1]
       is_vertex = (face >= 0) & (face < num_vertices) & (face % 1 == 0)
       if not is_vertex.all():
-        raise MeshError(
+        raise DataError(
             f"{name}: a face with a corner {face[~is_vertex][0]:g}, which is"
             f" none of {num_vertices} vertices"
         )
@@ -155,4 +153,4 @@ def _tables(
   try:
     return [(rows, read([lines[i] for i in rows.tolist()])) for rows in alike]
   except ValueError as error:
-    raise MeshError(f"{name}: {error}") from error
+    raise DataError(f"{name}: {error}") from error

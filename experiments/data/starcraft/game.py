@@ -32,6 +32,7 @@ from sc2reader.exceptions import CorruptTrackerFileError
 from sc2reader.factories import SC2Factory
 from sc2reader.objects import Participant
 
+from experiments.data.errors import DataError
 from experiments.data.starcraft import features
 from experiments.data.starcraft.features import ALLY
 from experiments.data.starcraft.features import ENEMY
@@ -49,12 +50,16 @@ _LEFT, _RIGHT, _ABOVE, _BELOW = 16, 16, 13, 7
 _MOVES = frozenset(("", "Attack", "Move", "ScanMove", "Patrol"))
 
 
-class ReplayError(ValueError):
+class ReplayError(DataError):
   """Why a replay is of no use; `kind` is the same for all with that reason."""
 
-  def __init__(self, file: str, kind: str, why: object = ""):
-    super().__init__(f"{file}: {kind}" + (f" ({why})" if str(why) else ""))
+  def __init__(self, file: str, kind: str, why: str = ""):
+    super().__init__(file, kind, why)  # From which it is pickled.
     self.kind = kind
+
+  def __str__(self) -> str:
+    file, kind, why = self.args
+    return f"{file}: {kind}" + (f" ({why})" if why else "")
 
 
 @dataclasses.dataclass

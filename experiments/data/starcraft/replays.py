@@ -20,7 +20,7 @@ from array_record.python import array_record_module  # pyright: ignore
 import numpy as np
 
 from experiments.data.starcraft import game as replay_game
-from experiments.data.text import shards as jobs
+from experiments.data.text import shards
 from experiments.data.text.documents import Document
 from experiments.data.text.documents import Dropped
 from experiments.data.text.documents import split_of
@@ -58,26 +58,26 @@ def files(folder: pathlib.Path) -> list[pathlib.Path]:
 
 def read(
     paths: Sequence[pathlib.Path], cache: pathlib.Path, processes: int
-) -> Iterator[jobs.Result]:
+) -> Iterator[shards.Result]:
   """Reads each replay once; results come in any order.
 
   Args:
     paths: replays; of equal files one is read.
     cache: where it is kept what they give.
-    processes: as of `jobs.run`.
+    processes: as of `shards.run`.
   """
-  folder = jobs.Folder(cache / f"version-{_VERSION}")
-  yield from jobs.run(_jobs(paths), folder, processes)
+  folder = shards.Folder(cache / f"version-{_VERSION}")
+  yield from shards.run(_jobs(paths), folder, processes)
 
 
 def played(
-    results: Sequence[jobs.Result], cache: pathlib.Path, split: str
+    results: Sequence[shards.Result], cache: pathlib.Path, split: str
 ) -> Iterator[Played]:
   """The games of a split, in an order that depends on their content alone.
 
   Several replays of one game are in the same split; the first one counts.
   """
-  folder = jobs.Folder(cache / f"version-{_VERSION}")
+  folder = shards.Folder(cache / f"version-{_VERSION}")
   keys: set[str] = set()
   for name in sorted(result.counts["name"] for result in results):
     shard = folder.shard(split, name)
@@ -145,14 +145,14 @@ def unpacked(content: bytes) -> Played:
   )
 
 
-def _jobs(paths: Sequence[pathlib.Path]) -> Iterator[jobs.Job]:
+def _jobs(paths: Sequence[pathlib.Path]) -> Iterator[shards.Job]:
   names: set[str] = set()
   for path in paths:
     content = path.read_bytes()
     name = hashlib.sha256(content).hexdigest()[:24]
     if name not in names:
       names.add(name)
-      yield jobs.Job(name, len(content), functools.partial(_documents, path))
+      yield shards.Job(name, len(content), functools.partial(_documents, path))
 
 
 def _documents(path: pathlib.Path, dropped: Dropped) -> Iterator[Document]:

@@ -14,16 +14,17 @@ from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import os
 import pathlib
 import resource
 from typing import Any
 
 from array_record.python import array_record_data_source
 
+from experiments.data import atomic
+from experiments.data import processes as processes_lib
+from experiments.data.errors import DataError
 from experiments.data.text import documents
-from experiments.data.text import shards as jobs_lib
-from experiments.data.text.shards import CorpusError
+from experiments.data.text import shards as shards_lib
 from experiments.data.text.shards import Counts
 from experiments.data.text.shards import Folder
 from experiments.data.text.shards import Result
@@ -66,23 +67,23 @@ def prepare(
     each, and "dropped" with how many documents of each kind were left out.
 
   Raises:
-    CorpusError: if it was made of something else before.
+    DataError: if it was made of something else before.
   """
   folder = Folder(pathlib.Path(data_dir).expanduser() / sources.name)
   sizes = {name: file.stat().st_size for name, file in sources.files.items()}
   folder.begin({"format": _FORMAT, "files": sizes, **sources.settings})
   if folder.index.exists():
     return _read_index(folder)
-  processes = processes or len(os.sched_getaffinity(0))
+  processes = processes or processes_lib.cores()
   done = Progress(0, sources.num_jobs, 0, sum(sizes.values()), 0, 0)
   told, counts = collections.Counter(), []
   progress(done)
-  for result in jobs_lib.run(sources.jobs(folder), folder, processes):
+  for result in shards_lib.run(sources.jobs(folder), folder, processes):
     counts.append(result.counts)
     done = _advanced(done, result)
     progress(done)
     _tell(result, told, note)
-  jobs_lib.write_json(folder.index, _index(counts))
+  atomic.write_json(folder.index, _index(counts))
   return _read_index(folder)
 
 
@@ -100,7 +101,7 @@ def open_documents(name: str, split: str, data_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: if it is not there; says which command prepares it.
-    CorpusError: if it has no such split, or another format.
+    DataError: if it has no such split, or another format.
   """
   folder = Folder(pathlib.Path(data_dir).expanduser() / name)
   if not folder.index.exists():
@@ -112,7 +113,7 @@ def open_documents(name: str, split: str, data_dir: str) -> Any:
   splits = _read_index(folder)["splits"]
   if split not in splits:
     having = " and ".join(sorted(splits)) or "no split"
-    raise CorpusError(f"{folder.path} has documents in {having}, not {split!r}")
+    raise DataError(f"{folder.path} has documents in {having}, not {split!r}")
   shards = splits[split]["shards"]
   _allow_open_files(len(shards))
   # With the numbers of documents, no file is opened before it is read.
@@ -199,9 +200,9 @@ def _index(counts: Sequence[Counts]) -> dict[str, Any]:
 
 
 def _read_index(folder: Folder) -> dict[str, Any]:
-  index = jobs_lib.read_json(folder.index)
+  index = atomic.read_json(folder.index)
   if index["format"] != _FORMAT:
-    raise CorpusError(
+    raise DataError(
         f"{folder.path} has format {index['format']}, not {_FORMAT}: delete it,"
         " and prepare it again"
     )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.errors import DataError
 from experiments.data.text import glue_files
 from experiments.data.text.glue_files import GlueTask
 
@@ -135,8 +136,9 @@ def read(
 
   Raises:
     FileNotFoundError: if it is in none of the places; says how to get it.
-    ValueError: for an unknown task or split, or a file with anything but what
-      it should have; names the file, the line and what was expected.
+    ValueError: for an unknown task or split.
+    DataError: for a file with anything but what it should have; names the file,
+      the line and what was expected.
   """
   if task not in TASKS:
     raise ValueError(f"task {task!r} is not one of {list(TASKS)}")
@@ -157,7 +159,7 @@ def read(
     else:
       part = glue_files.table(path, settings, note)
     if not part:
-      raise ValueError(f"{path} line 1: expected examples, found none")
+      raise DataError(f"{path} line 1: expected examples, found none")
     examples += part
   return examples
 

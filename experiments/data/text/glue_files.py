@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,14 +47,14 @@ def table(
   """Examples of a file, found by its header or, without one, by the task's.
 
   Raises:
-    ValueError: for a header or a row that is not what it should be.
+    DataError: for a header or a row that is not what it should be.
   """
   lines = _lines(path)
   header = lines[0].split("\t") if lines else []
   has_header = set(task.columns) <= set(header)
   if not has_header:
     if not task.headerless:
-      raise ValueError(
+      raise DataError(
           f"{path} line 1: expected a header with {list(task.columns)}, found"
           f" {header}"
       )
@@ -68,7 +69,7 @@ def table(
       continue
     where = f"{path} line {number}"
     if len(row) < len(header) or len(row) > len(header) and not has_header:
-      raise ValueError(
+      raise DataError(
           f"{where}: expected {len(header)} columns {header}, found {len(row)}"
       )
     label = _label(row[label_at], task, where)
@@ -87,7 +88,7 @@ def pairs(folder: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
   A source's texts are in one file and its scores in another, line by line.
 
   Raises:
-    ValueError: for lines that are not what they should be.
+    DataError: for lines that are not what they should be.
   """
   kinds = ("input", "gs")
   names = {
@@ -100,14 +101,14 @@ def pairs(folder: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
     texts_path, scores_path = (folder / f"STS.{k}.{name}.txt" for k in kinds)
     texts, scores = _lines(texts_path), _lines(scores_path)
     if len(texts) != len(scores):
-      raise ValueError(
+      raise DataError(
           f"{scores_path} line {min(len(texts), len(scores)) + 1}: expected"
           f" {len(texts)} lines as in {texts_path.name}, found {len(scores)}"
       )
     for i, (text, score) in enumerate(zip(texts, scores, strict=True)):
       pair = text.split("\t")
       if len(pair) != 2:
-        raise ValueError(
+        raise DataError(
             f"{texts_path} line {i + 1}: expected 2 columns, found {len(pair)}"
         )
       label = _label(score, task, f"{scores_path} line {i + 1}")
@@ -129,7 +130,7 @@ def _lines(path: pathlib.Path) -> list[str]:
     lines = content.decode("utf-8").split("\n")
   except UnicodeDecodeError as error:
     number = 1 + content.count(b"\n", 0, error.start)
-    raise ValueError(
+    raise DataError(
         f"{path} line {number}: expected UTF-8, found {error.reason}"
     ) from error
   return lines[:-1] if not lines[-1] else lines
@@ -143,11 +144,11 @@ def _label(text: str, task: GlueTask, where: str) -> float:
     except ValueError:
       score = np.nan
     if not 0.0 <= score <= 5.0:
-      raise ValueError(f"{where}: expected a score from 0 to 5, found {text!r}")
+      raise DataError(f"{where}: expected a score from 0 to 5, found {text!r}")
     return score
   labels = list(task.labels)
   if not task.spelled:
     labels = [str(i) for i in range(len(labels))]
   if text not in labels:
-    raise ValueError(f"{where}: expected a label of {labels}, found {text!r}")
+    raise DataError(f"{where}: expected a label of {labels}, found {text!r}")
   return labels.index(text)

@@ -152,9 +152,8 @@ class Guesses:
         after=after,
     )
 
-  def __call__(self, example: Example, rng: np.random.Generator) -> Example:
+  def __call__(self, example: Example) -> Example:
     """Adds "unigram_nats", "unigram_right", "left_nats" and "left_right"."""
-    del rng
     left, target = _seen({name: x[None] for name, x in example.items()})
     frequency = self.frequency[target]
     pair = left.astype(np.int64) * len(self.frequency) + target

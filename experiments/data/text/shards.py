@@ -12,26 +12,19 @@ from collections.abc import Mapping
 from concurrent import futures
 import contextlib
 import dataclasses
-import json
-import multiprocessing
-from multiprocessing import connection
-import os
 import pathlib
-import signal
-import threading
 from typing import Any
 
 # A type checker does not see that module: it is compiled.
 from array_record.python import array_record_module  # pyright: ignore
 
+from experiments.data import atomic
+from experiments.data import processes as processes_lib
+from experiments.data.errors import DataError
 from experiments.data.text.documents import Document
 from experiments.data.text.documents import Dropped
 
 Counts = Mapping[str, Any]
-
-
-class CorpusError(ValueError):
-  """What somebody who prepares or reads a corpus can do something about."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +75,7 @@ class Folder:
     counts = self.counts(job)
     if not counts.exists():
       return None
-    read = read_json(counts)
+    read = atomic.read_json(counts)
     shards = [self.shard(split, job) for split in read["shards"]]
     return read if all(shard.exists() for shard in shards) else None
 
@@ -90,18 +83,18 @@ class Folder:
     """Notes what the corpus is made of, and clears what a killed run left.
 
     Raises:
-      CorpusError: if it was made of something else.
+      DataError: if it was made of something else.
     """
     if not self.sources.exists():
-      write_json(self.sources, sources)
-    before = read_json(self.sources)
+      atomic.write_json(self.sources, sources)
+    before = atomic.read_json(self.sources)
     for key in sources.keys() | before.keys():
       if before.get(key) != sources.get(key):
-        raise CorpusError(
+        raise DataError(
             f"{self.path} was begun with {_difference(before, sources, key)}:"
             " delete it, or prepare into another --data_dir"
         )
-    for partial in self.path.glob("*/*.partial"):
+    for partial in self.path.glob(f"*/{atomic.PARTIAL}*"):
       partial.unlink(missing_ok=True)
 
 
@@ -128,7 +121,7 @@ def run(
     folder: of the corpus.
     processes: 1: all is done in this one.
   """
-  with _pool(processes) as pool:
+  with processes_lib.pool(processes) as pool:
     running = set()
     for job in jobs:
       counts = folder.done(job.name)
@@ -145,82 +138,25 @@ def run(
       yield future.result()
 
 
-def each(
-    function: Callable[..., Any],
-    *items: Iterable[Any],
-    processes: int = 0,
-    chunk: int = 1,
-) -> Iterator[Any]:
-  """What a function gives for each item, in order, as `map` does.
-
-  Args:
-    function: it and the items can be pickled.
-    *items: its arguments.
-    processes: in which it is called; 0: one a core; 1: this one.
-    chunk: items that a process gets at once.
-  """
-  with _pool(processes or len(os.sched_getaffinity(0))) as pool:
-    if pool is None:
-      yield from map(function, *items)
-    else:
-      yield from pool.map(function, *items, chunksize=chunk)
-
-
-@contextlib.contextmanager
-def _pool(processes: int) -> Iterator[futures.Executor | None]:
-  if processes == 1:
-    yield None
-    return
-  # A fork would copy the threads of whoever calls, in the middle of anything.
-  spawn = multiprocessing.get_context("spawn")
-  # Only this process can write to the pipe, and never does.
-  reader, writer = spawn.Pipe(duplex=False)
-  pool = futures.ProcessPoolExecutor(
-      processes, spawn, _end_with_pipe, (reader,)
-  )
-  try:
-    yield pool
-  except BaseException:
-    writer.close()  # What the workers are doing is in vain.
-    raise
-  finally:
-    pool.shutdown(cancel_futures=True)
-    writer.close()
-    reader.close()
-
-
-def _end_with_pipe(reader: connection.Connection) -> None:
-  """Ends a worker when its parent does; it would wait for jobs for ever."""
-  signal.signal(signal.SIGINT, signal.SIG_IGN)  # It is for the parent.
-
-  def watch():
-    reader.poll(None)  # Until nobody can write any more.
-    os._exit(1)
-
-  threading.Thread(target=watch, daemon=True).start()
-
-
 def _do(folder: Folder, job: Job) -> Result:
   dropped = Dropped()
   shards: dict[str, _Shard] = {}
-  try:
-    for split, document in job.read(dropped):
-      if split not in shards:
-        shards[split] = _Shard(folder.shard(split, job.name))
-      shards[split].write(document)
-  finally:
-    for shard in shards.values():
-      shard.close()
-  counts = {
-      "name": job.name,
-      "source_bytes": job.source_bytes,
-      "is_last": job.is_last,
-      "shards": {split: shard.counts for split, shard in shards.items()},
-      "dropped": dict(dropped.counts),
-  }
-  write_json(folder.counts(job.name), counts)
-  for shard in shards.values():
-    _publish(shard.partial, shard.path)
+  with contextlib.ExitStack() as names:  # Of the shards, which get them last.
+    with contextlib.ExitStack() as opened:
+      for split, document in job.read(dropped):
+        if split not in shards:
+          path = atomic.complete(folder.shard(split, job.name))
+          shards[split] = _Shard(names.enter_context(path))
+          opened.callback(shards[split].close)
+        shards[split].write(document)
+    counts = {
+        "name": job.name,
+        "source_bytes": job.source_bytes,
+        "is_last": job.is_last,
+        "shards": {split: shard.counts for split, shard in shards.items()},
+        "dropped": dict(dropped.counts),
+    }
+    atomic.write_json(folder.counts(job.name), counts)
   return Result(counts, dropped.notes, is_new=True)
 
 
@@ -228,12 +164,10 @@ class _Shard:
   """A file of records that is being written."""
 
   def __init__(self, path: pathlib.Path):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    self.path, self.partial = path, _partial(path)
     self.counts = {"documents": 0, "bytes": 0}
     # Each record can be read without the ones beside it.
     self._writer = array_record_module.ArrayRecordWriter(
-        str(self.partial), "group_size:1"
+        str(path), "group_size:1"
     )
     self.close = self._writer.close
 
@@ -242,32 +176,3 @@ class _Shard:
     self._writer.write(document)
     self.counts["documents"] += 1
     self.counts["bytes"] += len(document)
-
-
-def _partial(path: pathlib.Path) -> pathlib.Path:
-  return path.with_name(f"{path.name}.{os.getpid()}.partial")
-
-
-def _publish(partial: pathlib.Path, path: pathlib.Path) -> None:
-  """Gives a complete file its name."""
-  with partial.open("rb") as file:
-    os.fsync(file.fileno())  # Its name must not outlive its content.
-  partial.replace(path)
-
-
-def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """What `write_json` has written."""
-  return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
-  """Writes a file for `read_json`, as `write`."""
-  write(path, (json.dumps(value, indent=1) + "\n").encode("utf-8"))
-
-
-def write(path: pathlib.Path, content: bytes) -> None:
-  """Writes a file that is complete whenever it is there."""
-  path.parent.mkdir(parents=True, exist_ok=True)
-  partial = _partial(path)
-  partial.write_bytes(content)
-  _publish(partial, path)

@@ -13,9 +13,9 @@ import itertools
 import os
 import pathlib
 
+from experiments.data.errors import DataError
 from experiments.data.text import documents
 from experiments.data.text import wikipedia
-from experiments.data.text.shards import CorpusError
 from experiments.data.text.shards import Folder
 from experiments.data.text.shards import Job
 
@@ -45,13 +45,13 @@ def c4(places: Sequence[str]) -> Sources:
 
   Raises:
     FileNotFoundError: if one of the places has no such file.
-    CorpusError: if the name of a file does not tell its split.
+    DataError: if the name of a file does not tell its split.
   """
   files = _find(places, ["c4-*.json.gz"])
   jobs = []
   for name, file in files.items():
     if not documents.C4_NAME.fullmatch(file.name):
-      raise CorpusError(
+      raise DataError(
           f"{file}: a file of C4 has a name as c4-train.00000-of-01024.json.gz"
           " or c4-validation.00000-of-00008.json.gz"
       )
@@ -147,7 +147,7 @@ def _require_different_names(files: Mapping[str, pathlib.Path]) -> None:
   count = collections.Counter(file.name for file in files.values())
   for name, times in count.items():
     if times > 1:
-      raise CorpusError(f"there are {times} files {name}")
+      raise DataError(f"there are {times} files {name}")
 
 
 def _blocks(

@@ -12,6 +12,8 @@ import string
 import numpy as np
 import sentencepiece as spm
 
+from experiments.data.errors import DataError
+
 PAD, BOS, EOS, MASK, CLS, SEP = range(6)
 NUM_SPECIAL = 6
 BYTES_VOCABULARY = NUM_SPECIAL + 256
@@ -90,11 +92,11 @@ def sentencepiece(model: str) -> Tokenizer:
     model: a file that `scripts.prepare_data sentencepiece` has written.
 
   Raises:
-    ValueError: if there is none, or its first ids are not the special ones.
+    DataError: if there is none, or its first ids are not the special ones.
   """
   file = pathlib.Path(model).expanduser()
   if not file.is_file():
-    raise ValueError(
+    raise DataError(
         f"tokenizer.model: there is no file {str(file)!r}; `python -m"
         " scripts.prepare_data sentencepiece` makes one"
     )
@@ -103,7 +105,7 @@ def sentencepiece(model: str) -> Tokenizer:
   names = [pieces.id_to_piece(i) for i in ids]
   special = ["[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]"]
   if names[:NUM_SPECIAL] != special:
-    raise ValueError(
+    raise DataError(
         f"{file}: its first pieces are {names[:NUM_SPECIAL]}, not {special}"
     )
   is_text = np.arange(len(names)) >= NUM_SPECIAL

@@ -9,11 +9,13 @@ import mwparserfromhell
 from mwparserfromhell import nodes
 from mwparserfromhell.parser import ParserError
 
+from experiments.data.errors import DataError
+
 # Links into these namespaces show a picture or a file, or sort the article.
 HIDDEN_LINKS = frozenset({"media", "file", "image", "category"})
 
 
-class Malformed(ValueError):
+class Malformed(DataError):
   """Wikitext that cannot be parsed."""
 
 

@@ -59,8 +59,8 @@ class OptimizersTest(parameterized.TestCase):
   def test_lamb_treats_each_layer_of_a_stack_as_a_tensor_of_its_own(self):
     rng = np.random.default_rng(0)
     weights, grads = (
-        np.float32(rng.normal(size=(3, 5, 7)) * np.reshape(scale, (3, 1, 1)))
-        for scale in ([0.01, 1, 50], [3, 0.1, 20])
+        jnp.asarray(rng.normal(size=(3, 5, 7)) * np.reshape(scales, (3, 1, 1)))
+        for scales in ([0.01, 1, 50], [3, 0.1, 20])
     )
     optimizer = optim.make_optimizer(
         {"name": "lamb", "weight_decay": 0.1},

@@ -356,7 +356,7 @@ def test_differences_are_told():
 
 
 # What transformers computes from our exports: PyTorch is not among what the
-# tests install. pip install '.[huggingface]'
+# tests install. pip install -e '.[test,huggingface]'
 
 
 def logits_of(folder, **inputs):

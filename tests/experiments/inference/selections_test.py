@@ -1,6 +1,5 @@
 """The command that predicts the selections of a replay."""
 
-import json
 import os
 import pathlib
 
@@ -10,12 +9,18 @@ import numpy as np
 import pytest
 
 from configs import starcraft as configs
+from experiments import evaluate
+from experiments import starcraft
+from experiments.data import pipeline
 from experiments.data.starcraft import replays
 from experiments.data.starcraft.features import REPLAY_UNITS
 from experiments.data.starcraft.features import type_index
+from experiments.engine import build
+from experiments.engine import sharding
 from experiments.engine import weights
 from experiments.engine.errors import UserError
 from experiments.inference import selections
+from experiments.task import Eval
 from scripts import predict
 from tests.conftest import SHARED
 
@@ -55,31 +60,42 @@ def model():
 
 def test_each_moment_is_predicted_whatever_the_batch(model):
   found, again = (
-      selections.predict(model, game(), batch_size) for batch_size in (2, 7)
+      starcraft.predict_game(model, game(), batch_size) for batch_size in (2, 7)
   )
-  assert found["picks"].shape == (5, 5)
-  assert found["probability"].shape == (5, 29)
-  for name, value in found.items():
-    np.testing.assert_allclose(again[name], value, atol=1e-5, err_msg=name)
-  assert (found["log_likelihood"] < 0).all()
+  outputs, batch, scores = found
+  assert outputs["picks"].shape == (5, 5)
+  assert outputs["probability"].shape == (5, 29)
+  jax.tree.map(
+      lambda x, y: np.testing.assert_allclose(x, y, atol=1e-5), found, again
+  )
+  assert scores["log_likelihood"] < 0
   for i, selected in enumerate(game().selected):
-    truth = found["truth"][i]
-    assert (truth < 29).sum() == min(5, selected.sum())
+    assert (batch["picks"][i] < 29).sum() == min(5, selected.sum())
 
 
-def test_scores_are_counted():
-  units = np.zeros([2, 4, len(REPLAY_UNITS)], np.int32)
-  found = {
-      "units": units,
-      "truth": np.array([[0, 2, 4], [1, 4, 4]]),
-      "picks": np.array([[2, 0, 4], [1, 3, 4]]),
-      "log_likelihood": np.array([-4.0, -2.0]),
-  }
-  assert selections.scores(found) == {
-      "log-likelihood per selected unit": -2.0,
-      "exact selections, %": 50.0,
-      "intersection over union, %": 75.0,
-  }
+def test_scores_are_those_of_evaluation(model):
+  task = build.load(model.config)
+  moments = [
+      {"units": units, "selected": selected}
+      for units, selected in zip(game().units, game().selected, strict=True)
+  ]
+  own = Eval(
+      lambda shard: pipeline.evaluation(
+          moments,
+          [starcraft.padding_of(model.config)],
+          batch_size=3,
+          shard=shard,
+      ),
+      task.evals["validation"].measure,
+      task.evals["validation"].summarize,
+  )
+  layout = sharding.Layout(sharding.make_mesh())
+  run = evaluate.make_evaluate({"own": own}, model.network.net, layout)
+  expected, _ = run(model.model)
+  _, _, scores = starcraft.predict_game(model, game())
+  assert expected.keys() == {f"own/{name}" for name in scores}
+  for name, value in scores.items():
+    np.testing.assert_allclose(value, expected[f"own/{name}"], rtol=1e-5)
 
 
 def test_selections_have_names():
@@ -93,7 +109,7 @@ def test_a_model_of_other_data_is_refused(model):
   other = model._replace(config=configs.get_config("tiny"))
   other.config.dataset = "starcraft2_raw"
   with pytest.raises(UserError, match="reads starcraft2_raw, which no replay"):
-    selections.predict(other, game())
+    starcraft.predict_game(other, game())
   plain = model._replace(config=configs.get_config("mini_transformer"))
   with pytest.raises(UserError, match="no latents"):
     selections.draw_attention(plain, np.zeros([29, 18], np.int32))
@@ -102,12 +118,12 @@ def test_a_model_of_other_data_is_refused(model):
 @pytest.fixture
 def run(model, monkeypatch):
   """What the command does once its weights are read."""
-  monkeypatch.setattr(predict, "load", lambda args, task: model)
+  monkeypatch.setattr(predict, "load", lambda args: model)
 
   def do(*argv):
     whole = ["starcraft", "--weights=FILE", *map(str, argv)]
     args = predict.parser().parse_args(whole)
-    args.function(args)
+    predict.run(args)
 
   return do
 
@@ -164,8 +180,7 @@ def test_a_real_game_is_predicted(model):
   path = folder / "starcraft2" / "replays" / "4.3.0.64469__1.SC2Replay"
   if not path.exists():
     pytest.skip(f"{path} is not there; PERCEIVER_TEST_DATA names its folder")
-  played = selections.play(path)
-  found = selections.predict(model, played)
-  assert len(found["picks"]) == len(played.frames)
-  assert np.isfinite(found["log_likelihood"]).all()
-  json.dumps(selections.scores(found))
+  played = replays.play(path)
+  outputs, _, scores = starcraft.predict_game(model, played)
+  assert len(outputs["picks"]) == len(played.frames)
+  assert np.isfinite([*scores.values()]).all()

@@ -7,10 +7,16 @@ import threading
 
 import pytest
 
+from experiments.engine.declared import of_every_task
 from perceiver.weights import download
 from perceiver.weights.tensors import WeightsError
 from tests.conftest import ROOT
 
+PUBLISHED = {
+    name: published
+    for of_task in of_every_task("PUBLISHED").values()
+    for name, published in of_task.items()
+}
 DATA = bytes(range(256)) * 9000 + b"end"  # More than two blocks.
 
 
@@ -103,10 +109,14 @@ def test_where_there_is_no_network_it_says_where_to_put_the_file(tmp_path):
   assert str(file) in str(error.value)
 
 
-@pytest.mark.parametrize("name", download.PUBLISHED)
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_each_published_file_has_a_config(name):
-  published = download.PUBLISHED[name]
+  published = PUBLISHED[name]
   configs = ROOT / "configs"
   file, variant = published.config.split(":")
   assert f'"{variant}"' in (configs / f"{file}.py").read_text()
   assert published.url.startswith("https://")
+
+
+def test_the_release_and_its_conversions_are_all_there():
+  assert len(PUBLISHED) == 12

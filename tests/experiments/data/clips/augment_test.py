@@ -1,8 +1,11 @@
 """Clips as they are trained on: what changes, and that all frames do alike."""
 
+import functools
+
 import numpy as np
 import pytest
 
+from experiments.data import pipeline
 from experiments.data.clips import augment
 
 T, Y, X, SIZE = 3, 37, 53, 11
@@ -21,7 +24,8 @@ def noise(seed=0):
 
 def changed(step, video, seed=0, **settings):
   rng = np.random.default_rng(seed)
-  example = step({"video": video, "labels": 7}, rng, **settings)
+  step = pipeline.in_turn([functools.partial(step, **settings)])
+  example = step({"video": video, "labels": 7}, rng)
   assert example["labels"] == 7
   return example["video"]
 

@@ -11,6 +11,7 @@ from experiments.data.clips import film
 from experiments.data.clips import index
 from experiments.data.clips import reading
 from experiments.data.clips import video
+from experiments.data.errors import DataError
 
 RATE = 8000
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
@@ -173,7 +174,7 @@ def test_a_file_that_was_looked_at_is_not_looked_at_again(
 def test_a_list_that_is_not_kinetics_is_refused(tmp_path, text, message):
   (tmp_path / "train.csv").write_text(text)
   (tmp_path / "videos").mkdir()
-  with pytest.raises(index.ListError, match=message):
+  with pytest.raises(DataError, match=message):
     index.prepare(
         index.kinetics_rows(tmp_path / "train.csv"),
         {"a": "a"},
@@ -306,7 +307,7 @@ def test_a_film_becomes_clips_of_its_parts(tmp_path):
 
 def test_a_film_that_is_too_short_is_refused(tmp_path):
   write_clip(tmp_path / "film.mp4")
-  with pytest.raises(index.ListError, match="too short for 2 parts"):
+  with pytest.raises(DataError, match="too short for 2 parts"):
     film.cut(
         tmp_path / "film.mp4",
         pathlib.Path(tmp_path / "out"),

@@ -64,12 +64,11 @@ def test_the_papers_spectrogram_has_4800_numbers():
   settings = importlib.import_module("configs.audioset").get_config("mel")
   found = sound.spectrogram(
       {"audio": tone(1000, samples=61_440, rate=48_000), "labels": 3},
-      np.random.default_rng(0),
       rate=48_000,
       **settings.spectrogram,
   )
   assert found["audio"].shape == (60, 80) and found["labels"] == 3
-  flat = sound.flattened(found, np.random.default_rng(0))["audio"]
+  flat = sound.flattened(found)["audio"]
   assert flat.shape == (4800, 1)
   np.testing.assert_array_equal(flat[80:160, 0], found["audio"][1])
 

@@ -15,6 +15,7 @@ from experiments.data.clips import index as clip_index
 from experiments.data.clips import reading as clips
 from experiments.data.clips import spoken_pictures
 from experiments.data.clips import video
+from experiments.data.errors import DataError
 from scripts import prepare_data
 from tests.conftest import ROOT
 
@@ -211,14 +212,14 @@ def test_what_is_there_is_left_and_what_is_missing_is_made_again(written):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"rate": 16000}, r"digits.zip, recordings/\d_ann_\d.wav .* 16000 Hz"),
+        ({"rate": 16000}, r"digits.zip/recordings/\d_ann_\d.wav .* 16000 Hz"),
         ({"classes": CLASSES[:7]}, "pictures.zip has pictures of 7 classes"),
         ({"takes": 5}, "digits.zip does not have recordings of all digits"),
     ],
 )
 def test_sources_that_are_something_else_are_named(tmp_path, changes, message):
   sources = write_sources(tmp_path, **changes)
-  with pytest.raises(spoken_pictures.SourceError, match=message):
+  with pytest.raises(DataError, match=message):
     found = spoken_pictures._sources(*sources)
     spoken_pictures.clip(found, "train", 0, 0)
 
@@ -232,7 +233,7 @@ def test_a_file_that_is_no_zip_ends_the_command_with_one_line(tmp_path, capsys):
   with pytest.raises(SystemExit) as ended:
     prepare_data.main(command)
   assert ended.value.code == 2
-  assert "digits.zip: File is not a zip file" in capsys.readouterr().err
+  assert "digits.zip is no zip file" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from experiments.data.errors import DataError
 from experiments.data.flow import files
-from experiments.data.flow.files import FlowFileError
 from experiments.data.images import image
 from tests.conftest import SHARED
 
@@ -34,7 +34,7 @@ def test_flo_files_are_read_as_they_were_written(flow, tmp_path):
 
 
 def test_a_flow_of_three_components_is_not_written(tmp_path):
-  with pytest.raises(FlowFileError, match="a.flo: a flow is .* not .*5, 7, 3"):
+  with pytest.raises(DataError, match="a.flo: a flow is .* not .*5, 7, 3"):
     files.write_flo(tmp_path / "a.flo", np.ones([5, 7, 3]))
 
 
@@ -70,7 +70,7 @@ def test_kittis_channels_are_those_of_its_development_kit(tmp_path):
 
 def test_a_flow_too_long_for_kitti_is_refused(flow, tmp_path):
   flow[0][0, 0, 1] = -600
-  with pytest.raises(FlowFileError, match=r"a.png: .*a flow is 600.00"):
+  with pytest.raises(DataError, match=r"a.png: .*a flow is 600.00"):
     files.write_kitti(tmp_path / "a.png", *flow)
   flow[1][0, 0] = False  # Not written.
   files.write_kitti(tmp_path / "a.png", *flow)
@@ -89,25 +89,23 @@ def test_a_flow_too_long_for_kitti_is_refused(flow, tmp_path):
 )
 def test_a_broken_flo_file_is_named(data, message, tmp_path):
   (tmp_path / "b.flo").write_bytes(data)
-  with pytest.raises(FlowFileError, match="b.flo .*" + message):
+  with pytest.raises(DataError, match="b.flo .*" + message):
     files.read_flo(tmp_path / "b.flo")
 
 
 def test_a_picture_that_is_no_flow_is_named(tmp_path):
   cv2.imwrite(str(tmp_path / "c.png"), np.zeros([Y, X, 3], np.uint8))
-  with pytest.raises(FlowFileError, match=r"c.png is uint8 of shape \[7, 11"):
+  with pytest.raises(DataError, match=r"c.png is uint8 of shape \[7, 11"):
     files.read_kitti(tmp_path / "c.png")
   cv2.imwrite(str(tmp_path / "c.png"), np.zeros([Y, X], np.uint16))
-  with pytest.raises(
-      FlowFileError, match=r"c.png is uint16 of shape \[7, 11\]"
-  ):
+  with pytest.raises(DataError, match=r"c.png is uint16 of shape \[7, 11\]"):
     files.read_kitti(tmp_path / "c.png")
 
 
 @pytest.mark.parametrize("data", [b"", b"text"])
 def test_what_is_no_picture_is_named(data, tmp_path):
   (tmp_path / "f.png").write_bytes(data)
-  with pytest.raises(FlowFileError, match="f.png is not a picture"):
+  with pytest.raises(DataError, match="f.png holds no image"):
     files.read_kitti(tmp_path / "f.png")
 
 

@@ -60,7 +60,7 @@ class TestRead:
       image.read(tmp_path / "missing.jpg")
 
 
-class ForClassificationTest(parameterized.TestCase):
+class CentreCropTest(parameterized.TestCase):
 
   def test_the_crop_is_the_official_one(self):
     crops = json.loads((GOLDEN / "comp_eval_crop.json").read_text())["crops"]
@@ -76,44 +76,6 @@ class ForClassificationTest(parameterized.TestCase):
     for begin, length in ((top, height), (left, width)):
       after = length - begin - side
       self.assertIn(begin - after, (0, 1))
-
-  def test_pixels_are_normalised_per_channel(self):
-    picture = np.full([37, 29, 3], (3, 103, 203), np.uint8)
-    result = image.for_classification(picture, 23)
-    self.assertEqual((result.shape, result.dtype), ((23, 23, 3), np.float32))
-    expected = [
-        (3 / 255 - 0.485) / 0.229,
-        (103 / 255 - 0.456) / 0.224,
-        (203 / 255 - 0.406) / 0.225,
-    ]
-    np.testing.assert_allclose(result[11, 5], expected, rtol=1e-5)
-    self.assertLess(np.ptp(result, axis=(0, 1)).max(), 1e-6)
-
-  def test_values_are_those_of_integers_that_overshoot_and_are_clipped(self):
-    # An edge between 40 and 200: cubic interpolation goes beyond both.
-    picture = np.full([31, 31, 3], 40, np.uint8)
-    picture[:, 16:] = 200
-    result = image.for_classification(picture, 97)
-    pixels = result * image.STD + image.MEAN
-    np.testing.assert_allclose(pixels, np.round(pixels), atol=1e-4)
-    self.assertLess(pixels.min(), 39.0)
-    self.assertGreater(pixels.max(), 201.0)
-    picture[picture == 40] = 0
-    pixels = image.for_classification(picture, 97) * image.STD + image.MEAN
-    self.assertGreater(pixels.min(), -1e-3)
-
-  def test_what_is_outside_of_the_crop_is_not_seen(self):
-    picture = np.full([31, 53, 3], 90, np.uint8)
-    top, left, side = image.centre_crop_box(31, 53, 23)
-    seen = image.for_classification(picture, 23)
-    outside = np.ones([31, 53], bool)
-    outside[top : top + side, left : left + side] = False
-    picture[outside] = 255
-    np.testing.assert_array_equal(image.for_classification(picture, 23), seen)
-    picture[top, left] = 0  # The first pixel that counts.
-    self.assertGreater(
-        np.abs(image.for_classification(picture, 23) - seen).max(), 1.0
-    )
 
 
 if __name__ == "__main__":

@@ -269,11 +269,11 @@ def test_records_are_searched_for_once(records, monkeypatch):
   first = contents(sets.open_images("photos/one", "train", str(records)))
   searched = []
 
-  def spy(path, starts=tfrecord.starts):
+  def spy(path, starts=tfrecord.starts_of):
     searched.append(path)
     return starts(path)
 
-  monkeypatch.setattr(tfrecord, "starts", spy)
+  monkeypatch.setattr(tfrecord, "starts_of", spy)
   open_again = lambda: sets.open_images("photos/one", "train", str(records))
   assert contents(open_again()) == first and not searched
   (file,) = records.glob("photos/one/2.0.0/*-00001-of-00003")

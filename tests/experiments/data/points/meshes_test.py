@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 
+from experiments.data.errors import DataError
 from experiments.data.points import meshes
 
 CORNERS = ["0 0 0", "2 0 0", "2 3 0", "0 3 0", "0 0 5"]
@@ -76,7 +77,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("message", DAMAGED)
 def test_what_is_damaged_is_named(message):
-  with pytest.raises(meshes.MeshError) as error:
+  with pytest.raises(DataError) as error:
     meshes.read_off(DAMAGED[message], "chair/train/chair_0007.off")
   assert str(error.value).startswith("chair/train/chair_0007.off: ")
   assert message in str(error.value)
@@ -98,7 +99,7 @@ FLAT = {
 @pytest.mark.parametrize("what", FLAT)
 def test_a_surface_without_area_is_named(what):
   mesh = meshes.read_off(off(FLAT[what]), "a.off")
-  with pytest.raises(meshes.MeshError, match="a.off: a surface without area"):
+  with pytest.raises(DataError, match="a.off: a surface without area"):
     meshes.sample(mesh, 7, np.random.default_rng(0), "a.off")
 
 
@@ -171,7 +172,7 @@ def test_real_meshes_are_read():
     mesh = None
     try:
       mesh = meshes.read_off(path.read_bytes(), path.name)
-    except meshes.MeshError as error:  # One of them is points alone.
+    except DataError as error:  # One of them is points alone.
       assert str(error) == "kitten.off: no faces"
     if mesh is not None:
       points = meshes.sample(mesh, 257, np.random.default_rng(0), path.name)

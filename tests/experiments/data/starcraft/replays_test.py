@@ -14,6 +14,7 @@ from experiments.data.starcraft import replays
 from experiments.data.starcraft.features import ENEMY
 from experiments.data.starcraft.features import REPLAY_UNITS
 from experiments.data.starcraft.features import SELF
+from experiments.data.starcraft.features import type_index
 from scripts import prepare_data
 from tests.conftest import ROOT
 
@@ -66,7 +67,7 @@ def test_a_real_game_is_read(name, races, moments):
 def test_buildings_that_are_selected_are_on_the_screen():
   game = replays.play(real(SHORT[0]))
   kinds = {
-      replay_game.unit_features.type_index(name)
+      type_index(name)
       for name in ("CommandCenter", "Barracks", "SupplyDepot", "Factory")
   }
   seen = [

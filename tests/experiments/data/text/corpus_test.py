@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from experiments.data.errors import DataError
 from experiments.data.text import corpus
 from experiments.data.text import documents
 from experiments.data.text import sources
@@ -143,7 +144,7 @@ class TestC4:
   def test_a_file_whose_name_tells_no_split_is_refused(self, tmp_path):
     file = tmp_path / "c4-test.json.gz"
     file.write_bytes(gzip.compress(b"{}"))
-    with pytest.raises(corpus.CorpusError, match="c4-train.00000-of-01024"):
+    with pytest.raises(DataError, match="c4-train.00000-of-01024"):
       sources.c4([str(file)])
 
 
@@ -333,7 +334,7 @@ class TestJobs:
     gone = [*shards[::5], *counts[1::5]]
     for file in [*gone, *(tmp_path / "d").glob("*/corpus.json")]:
       file.unlink()
-    shards[1].with_name("left.1.partial").write_bytes(b"of a killed process")
+    shards[1].with_name(".partial-1-x").write_bytes(b"of a killed process")
     kept = {f: t for f, t in kept.items() if f not in gone}
     for made_of in files:
       prepared(made_of, tmp_path / "d", processes=2)
@@ -351,15 +352,15 @@ class TestJobs:
     (tmp_path / "a.txt").write_text("A")
     made_of = lambda **how: sources.text("t", [str(tmp_path)], **how)
     prepared(made_of(), tmp_path)
-    with pytest.raises(corpus.CorpusError, match="held_out 200 instead of 7"):
+    with pytest.raises(DataError, match="held_out 200 instead of 7"):
       prepared(made_of(held_out=7), tmp_path)
     (tmp_path / "b.txt").write_text("B")
-    with pytest.raises(corpus.CorpusError, match="other files, without b.txt"):
+    with pytest.raises(DataError, match="other files, without b.txt"):
       prepared(made_of(), tmp_path)
     (tmp_path / "b.txt").rename(tmp_path / "a.txt")
     prepared(made_of(), tmp_path)
     (tmp_path / "a.txt").write_text("AA")
-    with pytest.raises(corpus.CorpusError, match="a.txt of 1 bytes instead of"):
+    with pytest.raises(DataError, match="a.txt of 1 bytes instead of"):
       prepared(made_of(), tmp_path)
 
   def test_progress_counts_jobs_bytes_and_documents(self, files, tmp_path):
@@ -408,11 +409,11 @@ class TestOpen:
       self, tmp_path
   ):
     prepared(sources.c4([str(write_c4(tmp_path, "train", 0, "a"))]), tmp_path)
-    with pytest.raises(corpus.CorpusError, match="train, not 'validation'"):
+    with pytest.raises(DataError, match="train, not 'validation'"):
       corpus.open_documents("c4", "validation", str(tmp_path))
     index = tmp_path / "c4" / "corpus.json"
     index.write_text(json.dumps({**json.loads(index.read_text()), "format": 2}))
-    with pytest.raises(corpus.CorpusError, match="format 2, not 1"):
+    with pytest.raises(DataError, match="format 2, not 1"):
       corpus.open_documents("c4", "train", str(tmp_path))
     index.unlink()
     with pytest.raises(FileNotFoundError, match="'c4' that is complete in"):

@@ -222,8 +222,7 @@ class TestRead:
     if is_prepared:
       prepare("rte", tmp_path, tmp_path)
 
-    def encoded(example, rng):
-      del rng
+    def encoded(example):
       texts = (
           np.frombuffer(example[key].encode(), np.uint8)
           for key in ("first", "second")

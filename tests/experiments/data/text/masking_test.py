@@ -192,7 +192,7 @@ def test_guesses_are_counted():
   frequency = (np.bincount([8, 6, 8, 6], minlength=11) + 1) / 15
   np.testing.assert_allclose(guesses.frequency, frequency)
   row = {name: array[0] for name, array in batch.items()}
-  found = guesses(row, None)
+  found = guesses(row)
   nats = -np.log(frequency[8]) - np.log(frequency[6])
   np.testing.assert_allclose(found["unigram_nats"], nats, rtol=1e-6)
   assert found["unigram_right"] == 1

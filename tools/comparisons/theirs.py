@@ -1,42 +1,17 @@
 """One measurement of Hugging Face's transformers, in a process of its own.
 
-    PYTHON theirs.py CONFIG_JSON forward|train CALLS [--compile] [--bfloat16]
-        [--cuda] [--batch=N]
+    PYTHON -m tools.comparisons.theirs CONFIG_JSON forward|train CALLS
+        [--compile] [--bfloat16] [--cuda] [--batch=N]
 
 Prints a JSON object as `ours.py` does. It runs where PyTorch and transformers
-are, and this project need not be.
+are, in the root of the repository; what this project imports need not be there.
 """
 
-from collections.abc import Callable
 import json
-import statistics
 import sys
-import time
 from typing import Any
 
-MATRIX = 2048  # Rows and columns of the product that sets the scale.
-
-
-def timed(call: Callable[[], object], calls: int) -> list[float]:
-  """Seconds of each call after a first one."""
-  seconds = []
-  for _ in range(calls + 1):
-    start = time.perf_counter()
-    call()
-    seconds.append(time.perf_counter() - start)
-  return seconds[1:]
-
-
-def product_rate(product: Callable[[], object]) -> float:
-  """FLOP/s of a matrix product of the size `MATRIX`."""
-  return 2 * MATRIX**3 / statistics.median(timed(product, 11)[1:])
-
-
-def peak_bytes() -> int:
-  """The most memory that this process has had so far."""
-  with open("/proc/self/status") as file:
-    lines = dict(line.split(":", 1) for line in file)
-  return int(lines["VmHWM"].split()[0]) * 1024
+from scripts.benchmarks import timing
 
 
 def inputs_of(config: Any, torch: Any, batch: int) -> dict[str, Any]:
@@ -127,9 +102,9 @@ def measure(file: str, what: str, calls: int, *options: str) -> dict[str, Any]:
       optimizer.step()
       wait()
 
-  seconds = timed(call, calls)
-  peak = torch.cuda.max_memory_allocated() if cuda else peak_bytes()
-  x = torch.ones(MATRIX, MATRIX, dtype=dtype, device=device)
+  seconds = timing.timed(call, calls)
+  peak = torch.cuda.max_memory_allocated() if cuda else timing.peak_bytes()
+  x = torch.ones(timing.MATRIX, timing.MATRIX, dtype=dtype, device=device)
 
   def product():
     torch.mm(x, x)
@@ -138,7 +113,7 @@ def measure(file: str, what: str, calls: int, *options: str) -> dict[str, Any]:
   return {
       "seconds": seconds,
       "peak_bytes": peak,
-      "product_flops_per_second": product_rate(product),
+      "product_flops_per_second": timing.product_rate(product),
       "versions": {
           "torch": torch.__version__,
           "transformers": transformers.__version__,

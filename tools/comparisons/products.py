@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from perceiver import attend_by
 from perceiver import flops
-from scripts.benchmarks import theirs
+from scripts.benchmarks import timing
 
 CALLS = 5
 
@@ -46,5 +46,5 @@ def _seconds(product: Product) -> float:
   x, y = (jnp.ones(shape, jnp.float32) for shape in product.shapes)
   run = jax.jit(lambda x, y: jax.lax.dot_general(x, y, product.dimensions))
   return statistics.median(
-      theirs.timed(lambda: run(x, y).block_until_ready(), CALLS)
+      timing.timed(lambda: run(x, y).block_until_ready(), CALLS)
   )

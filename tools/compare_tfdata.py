@@ -1,11 +1,11 @@
 """How many training images a core prepares, ours and tf.data's side by side.
 
-python -m scripts.benchmarks.images [--seconds=20] [--tfdata]
+    python -m tools.compare_tfdata [--seconds=20] [--ours]
 
 Images are 500 x 375 JPEG files of scikit-image's photographs, with all that
 ImageNet is trained with: random crops and flips, RandAugment, MixUp and CutMix.
-Both pipelines run on one core, in turns. `--tfdata` needs TensorFlow, which is
-best in an environment of its own.
+Both pipelines run on one core, in turns. tf.data needs TensorFlow, the extra
+`tensorflow`; `--ours` leaves it out.
 """
 
 import argparse
@@ -82,7 +82,7 @@ def ours(files: Sequence[bytes]) -> Iterator[Any]:
 
 def tfdata(files: Sequence[bytes]) -> Iterator[Any]:
   """Endless batches of tf.data."""
-  module = importlib.import_module("scripts.benchmarks.tfdata")
+  module = importlib.import_module("tools.comparisons.tfdata")
   return module.batches(files, BATCH, SIZE, threads=1)
 
 
@@ -109,7 +109,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument("--seconds", type=float, default=10)
   parser.add_argument("--rounds", type=int, default=3)
-  parser.add_argument("--tfdata", action="store_true")
+  parser.add_argument("--ours", action="store_true")
   parser.add_argument("--only", choices=PIPELINES)  # One round of it.
   flags = parser.parse_args()
 
@@ -118,8 +118,8 @@ def main() -> None:
     iterator = PIPELINES[flags.only](photographs())
     print(speed(iterator, flags.seconds), flush=True)
     os._exit(0)  # Threads that prepare more are not waited for.
-  speeds = {name: [] for name in PIPELINES if name == "ours" or flags.tfdata}
-  command = [sys.executable, "-m", "scripts.benchmarks.images"]
+  speeds = {name: [] for name in PIPELINES if name == "ours" or not flags.ours}
+  command = [sys.executable, "-m", "tools.compare_tfdata"]
   command += [f"--seconds={flags.seconds}"]
   for _ in range(flags.rounds):
     for name, every in speeds.items():

@@ -1,6 +1,6 @@
 """One measurement of this project's code, in a process of its own.
 
-    python -m scripts.benchmarks.ours MODEL forward|train CALLS
+    python -m tools.comparisons.ours MODEL forward|train CALLS
 
 Prints a JSON object: seconds of each call after the first, the highest memory
 of the process, the rate of a large matrix product, FLOPs, seconds of compiling
@@ -10,16 +10,17 @@ and of the matrix products alone.
 import json
 import sys
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from scripts.benchmarks import cases
-from scripts.benchmarks import products
-from scripts.benchmarks import theirs
+from scripts.benchmarks import timing
+from tools.comparisons import products
 
 
-def measure(name: str, what: str, calls: int) -> dict[str, object]:
+def measure(name: str, what: str, calls: int) -> dict[str, Any]:
   """What is printed."""
   case = cases.make(name)
   batch, flops = case.batch, case.flops()
@@ -43,11 +44,11 @@ def measure(name: str, what: str, calls: int) -> dict[str, object]:
       return scalars
 
   compile_seconds = time.perf_counter() - start
-  seconds = theirs.timed(lambda: jax.block_until_ready(call()), calls)
-  peak = theirs.peak_bytes()
-  x = jnp.ones([theirs.MATRIX, theirs.MATRIX])
+  seconds = timing.timed(lambda: jax.block_until_ready(call()), calls)
+  peak = timing.peak_bytes()
+  x = jnp.ones([timing.MATRIX, timing.MATRIX])
   product = jax.jit(jnp.dot)
-  rate = theirs.product_rate(lambda: product(x, x).block_until_ready())
+  rate = timing.product_rate(lambda: product(x, x).block_until_ready())
   return {
       "seconds": seconds,
       "peak_bytes": peak,

@@ -1,4 +1,16 @@
-"""This project beside Hugging Face's transformers, in turns on one machine."""
+"""The published models here and in Hugging Face's transformers, in turns.
+
+    python -m tools.compare_transformers [--models=mlm,flow] [--rounds=3]
+        [--options=--compile] [--json=FILE]
+    python -m tools.compare_transformers --accelerator [--models=mlm,flow]
+        [--most=4096] [--json=FILE]
+
+The first measures forward passes and training steps on this machine's CPU, each
+side in processes of its own. --accelerator measures training steps in bfloat16
+as `scripts.benchmark --published` does, and transformers' under `torch.compile`
+at the batch that is best for ours. Transformers runs in a virtual environment
+of its own, `--environment`, which is made if it is missing.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -13,14 +25,20 @@ import tempfile
 from typing import Any
 import venv
 
+from absl import flags
 import jax
+import rich.console
 import rich.table
 
+from experiments.engine import command
 from experiments.engine import export
 from experiments.engine.errors import UserError
+from scripts import benchmark
 from scripts.benchmarks import cases
+from scripts.benchmarks import published
 
-THEIRS = pathlib.Path(__file__).with_name("theirs.py")
+ROOT = pathlib.Path(__file__).parent.parent
+OURS, THEIRS = "tools.comparisons.ours", "tools.comparisons.theirs"
 # PyTorch for CPUs, a tenth of what it is with CUDA.
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
@@ -61,7 +79,7 @@ def measure(
     models: of `WORK`.
     rounds: how often both run.
     environment: a virtual environment for theirs, made if it is not there.
-    options: of theirs.py, such as "--compile".
+    options: of theirs, such as "--compile".
     say: told of each result.
 
   Returns:
@@ -70,7 +88,7 @@ def measure(
   Raises:
     UserError: if theirs cannot be installed, or a process fails.
   """
-  python = prepare(environment, say)
+  python = prepare(environment, jax.default_backend() == "cpu", say)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     for work in WORK:
@@ -79,8 +97,8 @@ def measure(
       file = pathlib.Path(folder) / f"{work.model}.json"
       file.write_text(json.dumps(their_config(work.model)))
       ask = [work.what, str(work.calls)]
-      ours = [sys.executable, "-m", "scripts.benchmarks.ours", work.model]
-      theirs = [str(python), str(THEIRS), str(file)]
+      ours = [sys.executable, "-m", OURS, work.model]
+      theirs = [str(python), "-m", THEIRS, str(file)]
       runs = []
       for _ in range(rounds):
         runs.append((run([*ours, *ask]), run([*theirs, *ask, *options])))
@@ -90,24 +108,69 @@ def measure(
   return rows
 
 
+def measure_on_accelerator(
+    models: list[str],
+    most: int,
+    environment: pathlib.Path,
+    say: Callable[[str], None],
+) -> list[dict[str, Any]]:
+  """Training steps in bfloat16 on an accelerator, ours and theirs.
+
+  Args:
+    models: of `cases.CONFIGS`.
+    most: the largest batch to try.
+    environment: a virtual environment for theirs, made if it is not there.
+    say: told of each result.
+
+  Returns:
+    a row for each model, at our best batch; what theirs took is in "theirs", or
+    why it failed.
+
+  Raises:
+    UserError: if theirs cannot be installed, a model of ours does not fit, or
+      its process fails.
+  """
+  # This process leaves the device's memory to the others.
+  python = prepare(environment, False, say)
+  rows = []
+  for model in models:
+    (row,) = published.measure([model], most, say)
+    row["theirs"] = beside(model, row["batch_size"], python)
+    rows.append(row)
+  return rows
+
+
+def beside(model: str, batch_size: int, python: pathlib.Path) -> dict[str, Any]:
+  """Transformers' step at a batch, compiled, in bfloat16."""
+  options = ["--compile", "--bfloat16", "--cuda", f"--batch={batch_size}"]
+  with tempfile.TemporaryDirectory() as folder:
+    file = pathlib.Path(folder) / "config.json"
+    file.write_text(json.dumps(their_config(model)))
+    asked = [str(file), "train", str(published.CALLS), *options]
+    try:
+      return run([str(python), "-m", THEIRS, *asked])
+    except UserError as error:  # It may not fit, or not compile.
+      return {"error": str(error)}
+
+
 def prepare(
-    environment: pathlib.Path, say: Callable[[str], None]
+    environment: pathlib.Path, for_cpu: bool, say: Callable[[str], None]
 ) -> pathlib.Path:
   """The Python of an environment with PyTorch and transformers."""
-  environment = environment.expanduser()
+  environment = environment.expanduser().absolute()
   python = environment / "bin" / "python"
   if not python.exists():
     wanted = requirements()
     say(f"installs {', '.join(wanted)} in {environment}")
     venv.create(environment, with_pip=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", *wanted]
-    if jax.default_backend() == "cpu":
-      command += ["--extra-index-url", CPU_WHEELS]
-    if subprocess.run(command).returncode:
+    install = [str(python), "-m", "pip", "install", "--quiet", *wanted]
+    if for_cpu:
+      install += ["--extra-index-url", CPU_WHEELS]
+    if subprocess.run(install).returncode:
       shutil.rmtree(environment)
       raise UserError(
           f"{' '.join(wanted)} cannot be installed in {environment};"
-          " --peers_environment=DIR names another that has them"
+          " --environment=DIR names another that has them"
       )
   return python
 
@@ -117,7 +180,9 @@ def requirements() -> list[str]:
   try:
     found = importlib.metadata.requires("perceiver-io-jax") or []
   except importlib.metadata.PackageNotFoundError as error:
-    raise UserError("install the project first: pip install -e .") from error
+    raise UserError(
+        "install the project first: pip install -e '.[train]'"
+    ) from error
   return [r.split(";")[0].strip() for r in found if '"bench"' in r]
 
 
@@ -207,10 +272,55 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   return shown
 
 
-def run(command: list[str]) -> dict[str, Any]:
+def their_rate(row: dict[str, Any]) -> str:
+  """Examples a second of transformers, if it ran."""
+  seconds = row["theirs"].get("seconds")
+  if not seconds:
+    return "–"
+  return f"{row['batch_size'] / statistics.median(seconds):.1f}"
+
+
+def run(args: list[str]) -> dict[str, Any]:
   """What a measurement prints; its last line is JSON."""
-  done = subprocess.run(command, capture_output=True, text=True)
+  done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
   if done.returncode:
     last = (done.stderr.strip() or "no message").splitlines()[-1]
-    raise UserError(f"{' '.join(command)} failed: {last}")
+    raise UserError(f"{' '.join(args)} failed: {last}")
   return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def main() -> None:
+  """Prints the comparison, and writes it where --json says."""
+  console = rich.console.Console()
+  environment = pathlib.Path(_ENVIRONMENT.value)
+  if _ACCELERATOR.value:
+    models = cases.chosen(_MODELS.value, cases.CONFIGS)
+    found = measure_on_accelerator(
+        models, _MOST.value, environment, console.print
+    )
+    more = {"transformers, examples/s": their_rate}
+    console.print(published.table(found, more))
+  else:
+    models = cases.chosen(
+        _MODELS.value, dict.fromkeys(work.model for work in WORK)
+    )
+    options = _OPTIONS.value.split()
+    found = measure(models, _ROUNDS.value, environment, options, console.print)
+    console.print(table(found))
+  if _JSON.value is not None:
+    benchmark.write(found, pathlib.Path(_JSON.value))
+
+
+if __name__ == "__main__":
+  _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
+  _ROUNDS = flags.DEFINE_integer("rounds", 3, "how often each side runs")
+  _OPTIONS = flags.DEFINE_string("options", "", "of transformers: '--compile'")
+  _ACCELERATOR = flags.DEFINE_bool("accelerator", False, "bfloat16 on a device")
+  _MOST = flags.DEFINE_integer("most", 4096, "of --accelerator: largest batch")
+  _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
+  _ENVIRONMENT = flags.DEFINE_string(
+      "environment",
+      "~/.cache/perceiver/peers",
+      "a virtual environment with PyTorch and transformers; made if missing",
+  )
+  command.run(main, needs_config=False)

@@ -1,0 +1,155 @@
+"""In which order the products of an attention are taken.
+
+An attention of a query array (N × D) over another array x (M × C) is a chain of
+matrix products with a softmax in it. Products may be bracketed in any order:
+
+    scores, "written"     (query W_q) (x W_k)ᵀ
+            "on_queries"  ((query W_q) W_kᵀ) xᵀ
+            "on_keys"     query ((x W_k) W_qᵀ)ᵀ
+
+    result, "written"     (A (x W_v)) W_o
+            "on_result"   ((A x) W_v) W_o
+            "on_values"   A ((x W_v) W_o)
+
+A is the softmax of the scores. On queries, or on the result, x is not projected
+at all. On keys, or on values, neither the queries nor the result are. Which one
+is cheapest depends on the sizes: `cheapest` counts.
+
+Of the biases, that of the keys adds the same to all scores of a query, and the
+softmax does not see it; that of the queries adds a constant to the scores of
+each key; that of the values comes through, since the weights of a query add up
+to 1, unless it may see no key.
+"""
+
+from collections.abc import Iterator
+import contextlib
+import contextvars
+import dataclasses
+from typing import Literal, NamedTuple
+
+import jax
+
+Scores = Literal["written", "on_queries", "on_keys"]
+Result = Literal["written", "on_result", "on_values"]
+ORDERS = ("cheapest", "written")
+
+# How often a product is taken in a training step: the forward pass, and what
+# the backward pass needs. It computes the scores again.
+_OF_SCORES, _OF_RESULT, _OF_PROJECTIONS = 4, 3, 3
+# The hardware computes features of heads in multiples of this.
+_LANES = {"cpu": 1, "gpu": 8, "tpu": 128}
+# No fused kernel of a GPU has wider heads; other code reads scores from memory.
+# The factor is an assumption.
+_FUSED_WIDTH, _UNFUSED = 256, 3
+
+
+class Order(NamedTuple):
+  """How scores and result are bracketed."""
+
+  scores: Scores = "written"
+  result: Result = "written"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+  """Of an attention."""
+
+  queries: int  # N
+  keys: int  # M
+  query_channels: int  # D
+  key_channels: int  # C
+  heads: int  # H
+  qk_features: int  # F, of each head's queries and keys.
+  v_features: int  # V, of each head's values.
+  output_channels: int  # E
+
+  def width(self, order: Scores | Result, is_scores: bool) -> int:
+    """Features of a head in the product of N × M."""
+    if order == "written":
+      return self.qk_features if is_scores else self.v_features
+    if order in ("on_queries", "on_result"):
+      return self.key_channels
+    return self.query_channels if is_scores else self.output_channels
+
+
+def cost_of_scores(order: Scores, s: Sizes, backend: str = "cpu") -> int:
+  """Multiply-accumulates of a training step for the scores of one example."""
+  heads = s.heads * s.qk_features
+  of_queries = s.queries * s.query_channels * heads
+  of_keys = s.keys * s.key_channels * heads
+  projections = {
+      "written": of_queries + of_keys,
+      "on_queries": of_queries + s.queries * heads * s.key_channels,
+      "on_keys": of_keys + s.keys * heads * s.query_channels,
+  }[order]
+  product = _product(s, s.width(order, True), backend)
+  return _OF_PROJECTIONS * projections + _OF_SCORES * product
+
+
+def cost_of_result(order: Result, s: Sizes, backend: str = "cpu") -> int:
+  """The same of what is read."""
+  heads = s.heads * s.v_features
+  of_values = s.keys * s.key_channels * heads
+  of_result = s.queries * heads * s.output_channels
+  projections = {
+      "written": of_values + of_result,
+      "on_result": s.queries * s.key_channels * heads + of_result,
+      "on_values": of_values + s.keys * heads * s.output_channels,
+  }[order]
+  product = _product(s, s.width(order, False), backend)
+  return _OF_PROJECTIONS * projections + _OF_RESULT * product
+
+
+def cheapest(sizes: Sizes, backend: str | None = None) -> Order:
+  """The order with the fewest products; as written if that is as good.
+
+  Args:
+    sizes: of the attention.
+    backend: "cpu", "gpu" or "tpu"; None: JAX's default.
+  """
+  backend = backend or jax.default_backend()
+  scores: tuple[Scores, ...] = ("written", "on_queries", "on_keys")
+  result: tuple[Result, ...] = ("written", "on_result", "on_values")
+  return Order(
+      min(scores, key=lambda order: cost_of_scores(order, sizes, backend)),
+      min(result, key=lambda order: cost_of_result(order, sizes, backend)),
+  )
+
+
+def _product(s: Sizes, width: int, backend: str) -> int:
+  lanes = _LANES.get(backend, 1)
+  width = -(-width // lanes) * lanes
+  slow = _UNFUSED if backend == "gpu" and width > _FUSED_WIDTH else 1
+  return slow * s.queries * s.keys * s.heads * width
+
+
+_order: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "order", default=None
+)
+
+
+@contextlib.contextmanager
+def products_in(order: str) -> Iterator[None]:
+  """Says how attention brackets its products inside; the outermost wins.
+
+  Args:
+    order: "cheapest", or "written": as in the papers, whatever that costs.
+
+  Yields:
+    nothing.
+
+  Raises:
+    ValueError: if it is another.
+  """
+  if order not in ORDERS:
+    raise ValueError(f"products {order!r} are not one of {list(ORDERS)}.")
+  token = _order.set(_order.get() or order)
+  try:
+    yield
+  finally:
+    _order.reset(token)
+
+
+def choose(sizes: Sizes) -> Order:
+  """The order of an attention here, by `products_in`; else the cheapest."""
+  return Order() if _order.get() == "written" else cheapest(sizes)
