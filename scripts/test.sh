@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the tests need into .venv and runs them; arguments go to pytest.
 #   bash scripts/test.sh              all but the slow ones
+#   bash scripts/test.sh -m fast      those of three minutes, while you work
 #   bash scripts/test.sh -m slow      the slow ones
 #   bash scripts/test.sh --newest     in .venv-newest, with the newest version
 #                                     of every package, beyond setup.py's bounds

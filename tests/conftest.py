@@ -41,9 +41,59 @@ flags.FLAGS.mark_as_parsed()
 LONG = ("survival_test", "devices_test", "docs_test", "evaluate_test")
 
 
+# Files, and folders, that start processes, or compile or build large models.
+# All tests outside of them, but slow ones, are marked `fast`.
+NOT_FAST = (
+    "configs",
+    "docs_test.py",
+    "experiments/audioset_test.py",
+    "experiments/data/clips",
+    "experiments/data/flow/augment_test.py",
+    "experiments/data/flow/scenes_test.py",
+    "experiments/data/images/pipeline_test.py",
+    "experiments/data/pipeline_test.py",
+    "experiments/data/starcraft/game_test.py",
+    "experiments/data/text/corpus_test.py",
+    "experiments/data/text/masking_test.py",
+    "experiments/engine/checkpoint_test.py",
+    "experiments/engine/command_test.py",
+    "experiments/engine/devices_test.py",
+    "experiments/engine/job_test.py",
+    "experiments/engine/mesh_test.py",
+    "experiments/engine/storage_test.py",
+    "experiments/engine/survival_test.py",
+    "experiments/engine/weights_test.py",
+    "experiments/evaluate_test.py",
+    "experiments/flow_test.py",
+    "experiments/glue_test.py",
+    "experiments/imagenet_test.py",
+    "experiments/inference/agreement_test.py",
+    "experiments/kinetics_test.py",
+    "experiments/mlm_test.py",
+    "experiments/modelnet40_test.py",
+    "experiments/starcraft_test.py",
+    "perceiver/golden_test.py",
+    "perceiver/kernels/softmax_test.py",
+    "perceiver/orders_test.py",
+    "perceiver/perceiver_io_test.py",
+    "perceiver/precision_test.py",
+    "perceiver/starcraft_test.py",
+    "scripts",
+    "tools",
+    "tutorials_test.py",
+)
+
+
 def pytest_collection_modifyitems(items):
-  """Moves the tests of long files to the front."""
+  """Moves the tests of long files to the front; marks fast ones."""
   items.sort(key=lambda item: item.path.stem not in LONG)
+  slower = [ROOT / "tests" / name for name in NOT_FAST]
+  assert all(path.exists() for path in slower), slower
+  for item in items:
+    path = item.path
+    among = any(path == other or other in path.parents for other in slower)
+    if not among and item.get_closest_marker("slow") is None:
+      item.add_marker("fast")
 
 
 def pytest_unconfigure():
@@ -107,6 +157,34 @@ class Command:
     return self.process.returncode, out, err
 
 
+@pytest.fixture(scope="session")
+def in_fork():
+  """Runs a command to its end, as `Command`, but imports nothing again.
+
+  It is `in_fork` of tests/forked.py: (exit code, standard output and error).
+  """
+  flag = "--xla_force_host_platform_device_count=1"  # As `Command` has it.
+  process = subprocess.Popen(
+      [sys.executable, "-m", "tests.forked"],
+      cwd=ROOT,
+      env={**ENVIRONMENT, "XLA_FLAGS": flag},
+      stdin=subprocess.PIPE,
+      stdout=subprocess.PIPE,
+      text=True,
+  )
+
+  def run(module: str, *args: str) -> tuple[int, str, str]:
+    process.stdin.write(json.dumps([module, *args]) + "\n")
+    process.stdin.flush()
+    answer = process.stdout.readline()
+    assert answer, f"the process that forks has ended: {process.poll()}"
+    return tuple(json.loads(answer))
+
+  yield run
+  process.stdin.close()
+  process.wait(60)
+
+
 @pytest.fixture
 def optimized():
   """Programs are compiled as in use."""
@@ -132,21 +210,30 @@ def wait_for_step(command, workdir: pathlib.Path, step: int) -> None:
     time.sleep(0.005)
 
 
-@pytest.fixture
-def train(data_dir):
-  """Starts the training command on the mini quickstart; changes as flags."""
+@pytest.fixture(scope="session")
+def training(data_dir):
+  """The training command on the mini quickstart, as a list; and changes."""
 
-  started = []
-
-  def start(workdir, *changes: str, **how) -> Command:
-    command = Command(
+  def words(workdir, *changes: str) -> list[str]:
+    return [
         "experiments.train",
         "--config=configs/quickstart.py:mini",
         f"--workdir={workdir}",
         f"--config.data_dir={data_dir}",
         *changes,
-        **how,
-    )
+    ]
+
+  return words
+
+
+@pytest.fixture
+def train(training):
+  """Starts the training command on the mini quickstart; changes as flags."""
+
+  started = []
+
+  def start(workdir, *changes: str, **how) -> Command:
+    command = Command(*training(workdir, *changes), **how)
     started.append(command)
     return command
 

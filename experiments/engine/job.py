@@ -13,7 +13,6 @@ import json
 import os
 import pathlib
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -21,8 +20,6 @@ import traceback
 from typing import Any, NoReturn, TextIO
 
 import jax
-
-from experiments.engine import last_words
 
 ALIVE = "perceiver/alive/"
 SEEN = "perceiver/seen/"
@@ -42,34 +39,37 @@ NO_LIMIT = 10**9  # Milliseconds, 11 days.
 _job: "_Job | None" = None
 
 
-def join(*how: Any, lost_after: float, **more: Any) -> None:
+def join(
+    *how: Any, lost_after: float, meet_within: float = 300.0, **more: Any
+) -> None:
   """Joins the other processes and watches them.
 
   Args:
     *how: process 0's HOST:PORT, how many they are, and which this is; nothing
       if JAX is to find out.
     lost_after: seconds without a sign of life after which a process is lost.
+    meet_within: seconds after which a process ends if not all have come.
     **more: for `jax.distributed.initialize`.
 
   Raises:
     RuntimeError, ValueError: if they cannot be joined.
   """
   global _job
-  words = _LastWords()
-  if how:
-    names = ("coordinator", "processes", "process")
-    words.tell(**dict(zip(names, how, strict=True)))
+  # JAX would abort in C++, with a page of its own.
+  alone = threading.Timer(meet_within, _end_alone, [how, meet_within])
+  alone.daemon = True
+  alone.start()
   try:
     jax.distributed.initialize(
         *how,
+        initialization_timeout=round(meet_within) + 30,
         # JAX's own watch ends a process without a name; it comes second.
         heartbeat_timeout_seconds=max(20, round(2 * lost_after)),
         **more,
     )
-  except (RuntimeError, ValueError):
-    words.farewell()
-    raise
-  _job = _Job(lost_after, words)
+  finally:
+    alone.cancel()
+  _job = _Job(lost_after)
 
 
 def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
@@ -119,10 +119,44 @@ def together() -> Iterator[None]:
   _job.leave()
 
 
+def last_checkpoint(place: str | None) -> str:
+  """What a message says of a run's newest finished checkpoint, if any.
+
+  Args:
+    place: where its checkpoints are, a folder or a URL.
+  """
+  if place is None:
+    return ""
+  if "://" in place:  # What could look there is large, and may hang.
+    newest = f"in {place}"
+  else:
+    folder, steps = pathlib.Path(place), []
+    with contextlib.suppress(OSError):
+      steps = [int(p.name) for p in folder.iterdir() if p.name.isdigit()]
+    if not steps:
+      return ""
+    newest = folder / str(max(steps))
+  return f"; the last checkpoint: {newest}; the same command goes on from it"
+
+
+def _end_alone(how: tuple[Any, ...], seconds: float) -> NoReturn:
+  who, where = "this process", "the coordinator"
+  if how:
+    where, count, index = how
+    who = f"process {index} of {count}"
+  print(
+      f"error: {who} has waited {seconds:g} seconds at {where}, and not all"
+      " others have come",
+      file=sys.stderr,
+      flush=True,
+  )
+  os._exit(1)
+
+
 class _Job:
   """This process's part in watching."""
 
-  def __init__(self, lost_after: float, words: "_LastWords"):
+  def __init__(self, lost_after: float):
     # Needed: the client of the coordinator's key-value store, and this
     # process's number. The client has no public name.
     from jax._src import distributed
@@ -133,14 +167,7 @@ class _Job:
     self._index, self._count = state.process_id, state.num_processes
     self._lost_after = lost_after
     self._pause = min(1.0, lost_after / TICKS)
-    self._words = words
     self._checkpoints: str | None = None
-    words.tell(
-        process=self._index,
-        processes=self._count,
-        coordinator=state.coordinator_address,
-        joined=True,
-    )
     watched = range(1, self._count) if self._index == 0 else [0]
     self._silent = {i: 0.0 for i in watched}  # Seconds.
     self._left = threading.Event()
@@ -164,7 +191,6 @@ class _Job:
         file=file,
     )
     sys.stderr = _Copied(sys.stderr, file)
-    self._words.tell(checkpoints=checkpoints, log=str(path))
 
   def failed(self, line: str, code: int) -> NoReturn:
     line = f"process {self._index} of {self._count} failed: {line}"
@@ -190,7 +216,6 @@ class _Job:
     for thread in self._threads:
       thread.join()
     jax.distributed.shutdown()
-    self._words.farewell()
 
   def _talk(self) -> None:
     """Shows that this process is alive; hears of the others."""
@@ -243,8 +268,7 @@ class _Job:
     if not self._ending.acquire(blocking=False):
       threading.Event().wait()  # Another thread is at it.
     if say:
-      words = last_words.last_checkpoint(self._checkpoints)
-      line = verdict["line"].rstrip(".") + words
+      line = verdict["line"].rstrip(".") + last_checkpoint(self._checkpoints)
       with contextlib.suppress(OSError):
         print(f"error: {line}", file=sys.stderr, flush=True)
     if not (lost and verdict["of"] == 0):  # The store is gone with process 0.
@@ -253,7 +277,6 @@ class _Job:
       with contextlib.suppress(RuntimeError):
         self._client.key_value_set(f"{SEEN}{self._index}", "yes")
       self._wait_for_the_others(verdict["of"])
-    self._words.farewell()
     with contextlib.suppress(OSError):
       sys.stdout.flush()
     os._exit(verdict["code"])  # Exit handlers would wait for the others.
@@ -269,29 +292,6 @@ class _Job:
       if all(f"{SEEN}{i}" in seen for i in others):
         return
       time.sleep(self._pause / 10)
-
-
-class _LastWords:
-  """The program beside this process that speaks if it ends suddenly."""
-
-  def __init__(self):
-    self._process = subprocess.Popen(
-        [sys.executable, "-I", "-S", last_words.__file__],
-        stdin=subprocess.PIPE,
-        text=True,
-        start_new_session=True,  # Signals to a group are not meant for it.
-    )
-
-  def tell(self, **about: Any) -> None:
-    pipe = self._process.stdin
-    assert pipe is not None
-    with contextlib.suppress(OSError):  # It may have been killed.
-      pipe.write(json.dumps(about) + "\n")
-      pipe.flush()
-
-  def farewell(self) -> None:
-    self.tell()
-    self._process.wait()
 
 
 class _Copied(io.TextIOBase):

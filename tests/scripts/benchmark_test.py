@@ -12,7 +12,6 @@ from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import published
 from scripts.benchmarks import timing
-from tests.conftest import Command
 
 MINI = {
     "mlm": ("mlm:tiny", None),
@@ -131,6 +130,6 @@ def test_unrolled_and_stacked_layers_compute_gradients_of_one_size():
         (["--published", "--models=gpt"], "--models=gpt: not in ["),
     ],
 )
-def test_one_line_says_what_is_wrong(args, message):
-  code, _, err = Command("scripts.benchmark", *args).wait()
+def test_one_line_says_what_is_wrong(in_fork, args, message):
+  code, _, err = in_fork("scripts.benchmark", *args)
   assert code == 2 and message in err and len(err.splitlines()) == 1

@@ -45,14 +45,13 @@ def test_an_official_file_becomes_ours(official, tmp_path):
     )
 
 
-def test_a_training_run_becomes_one_file(train, tmp_path):
-  run = train(tmp_path / "run", "--config.train_examples=48")
-  assert run.wait()[0] == 0
+def test_a_training_run_becomes_one_file(in_fork, training, tmp_path):
+  run = training(tmp_path / "run", "--config.train_examples=48")
+  assert in_fork(*run)[0] == 0
   output = tmp_path / "run.npz"
-  command = Command(
+  code, out, err = in_fork(
       CONVERT, f"--weights={tmp_path / 'run'}", f"--output={output}"
   )
-  code, out, err = command.wait()
   assert code == 0, err
   assert "9,111 parameters" in out
   assert weights.load(output).config.task == "digits"
@@ -77,14 +76,14 @@ def test_a_training_run_becomes_one_file(train, tmp_path):
     ],
 )
 def test_what_is_wrong_is_one_line_and_nothing_is_written(
-    official, tmp_path, args, message
+    in_fork, official, tmp_path, args, message
 ):
   output = tmp_path / "out"
   args = [
       a.replace("FILE", str(official[0])).replace("OUT", str(output))
       for a in args
   ]
-  code, _, err = Command(CONVERT, *args).wait()
+  code, _, err = in_fork(CONVERT, *args)
   assert code == 2
   (line,) = [x for x in err.splitlines() if "TPU" not in x]
   assert line.startswith("error: ") and message in line

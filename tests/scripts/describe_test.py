@@ -65,9 +65,9 @@ def test_the_command_describes_any_size_with_changes():
   assert "parameters: 7,102,078" in out and "345,4" in out
 
 
-def test_a_typo_is_one_line():
+def test_a_typo_is_one_line(in_fork):
   args = ["--config=configs/imagenet.py:tiny", "--config.model.encoder.num=3"]
-  code, out, err = Command("scripts.describe", *args).wait()
+  code, out, err = in_fork("scripts.describe", *args)
   assert (code, out) == (2, "")
   assert len(err.splitlines()) == 1 and "num" in err
 

@@ -383,13 +383,13 @@ class TestAutoencode:
 
 class TestCommand:
 
-  def test_a_file_of_ours_needs_no_config(self, tmp_path):
+  def test_a_file_of_ours_needs_no_config(self, in_fork, tmp_path):
     file = tmp_path / "model.npz"
     weights.save(file, made("mlm").config, made("mlm").model)
     text = "one[MASK:4]"
-    code, out, err = Command(
+    code, out, err = in_fork(
         "scripts.predict", "fill-mask", f"--weights={file}", text
-    ).wait()
+    )
     assert code == 0, err
     filled = mlm.fill_mask(made("mlm"), text)
     assert out.splitlines()[0] == filled.text
@@ -441,8 +441,8 @@ class TestCommand:
           ),
       ],
   )
-  def test_a_mistake_is_one_line(self, argv, message):
-    code, out, err = Command("scripts.predict", *argv).wait()
+  def test_a_mistake_is_one_line(self, in_fork, argv, message):
+    code, out, err = in_fork("scripts.predict", *argv)
     assert code == 2
     assert message in err
     assert len(err.splitlines()) == 1 and not out

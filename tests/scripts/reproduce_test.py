@@ -212,10 +212,10 @@ def test_the_command_prints_json():
   assert figures[0]["agrees"] and figures[-1]["paper"] is None
 
 
-def test_the_command_prints_a_table(tmp_path):
+def test_the_command_prints_a_table(in_fork, tmp_path):
   args = ["--table=10", "--markdown", "--columns=params,flops"]
   args.append(f"--json={tmp_path / 'figures.json'}")
-  code, out, err = Command("scripts.reproduce", *args).wait()
+  code, out, err = in_fork("scripts.reproduce", *args)
   assert code == 0, err
   assert "| 88.2M | 86.57M | -1.8 % [1] | 88.19M |" in out
   assert len(json.loads((tmp_path / "figures.json").read_text())) == 2 * len(
@@ -231,7 +231,7 @@ def test_the_command_prints_a_table(tmp_path):
         (["--colums=top1"], "Unknown command line flag 'colums'"),
     ],
 )
-def test_one_line_says_what_is_wrong(args, message):
-  code, out, err = Command("scripts.reproduce", *args).wait()
+def test_one_line_says_what_is_wrong(in_fork, args, message):
+  code, out, err = in_fork("scripts.reproduce", *args)
   assert (code, out) == (2, "")
   assert message in err and len(err.splitlines()) == 1

@@ -330,7 +330,7 @@ def test_what_is_heard_and_seen_in_a_clip_has_its_pictures(clip, tmp_path):
   assert subject.seconds == 4 / 12.5
 
 
-def test_the_command(picture, tmp_path):
+def test_the_command(in_fork, picture, tmp_path):
   where = ["--config=configs/imagenet.py:tiny", f"--output={tmp_path / 'out'}"]
   run = lambda *args: Command(
       "scripts.show_attention", "--weights=random", *where, *args
@@ -341,7 +341,7 @@ def test_the_command(picture, tmp_path):
   start = "picture_encoder-cross_attention_head0_image"
   names = sorted(path.name for path in (tmp_path / "out").iterdir())
   assert names == [f"{start}.png", f"{start}.tiff"]
-  code, out, err = run()
+  code, out, err = in_fork("scripts.show_attention", "--weights=random", *where)
   assert code == 2 and not out
   assert err.splitlines() == [
       "error: there is no input: name files, or write a text"

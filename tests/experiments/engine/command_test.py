@@ -11,9 +11,9 @@ from tests.conftest import ROOT
 MISTAKES = {
     "an unknown key": (
         ["--config.model.encoder.num_latent=3"],
-        'Did you mean "num_latents"',
+        "(did you mean 'num_latents'?)",
     ),
-    "a wrong type": (["--config.batch_size=many"], "invalid literal for int"),
+    "a wrong type": (["--config.batch_size=many"], "a whole number was"),
     "an unknown variant": (
         ["--config=configs/quickstart.py:mni"],
         "'mni' is not one of ['full', 'mini']",
@@ -22,15 +22,15 @@ MISTAKES = {
     "an unknown task": (["--config.task=digit"], "no experiments/digit.py"),
     "an unknown input": (
         ["--config.model.input.name=pixls"],
-        "'pixls' is not one of ['learned_positions', 'pixels']",
+        "'pixls' (did you mean 'pixels'?) is not one of learned_positions,",
     ),
     "an unknown optimizer": (
         ["--config.optimizer.name=lmb"],
-        "'lmb' is not one of ['adam', 'adamw', 'lamb', 'sgd']",
+        "(did you mean 'lamb'?) is not one of adam, adamw, lamb, sgd",
     ),
     "heads that do not fit": (
         ["--config.model.processor.num_heads=5"],
-        "16 channels of 'q' do not split into 5 heads",
+        "the 16 qk channels do not split into 5 heads",
     ),
     "an unknown dtype": (["--config.compute_dtype=float16"], "'float16'"),
     "an unknown flag": (["--speed=3"], "Unknown command line flag 'speed'"),
@@ -50,11 +50,19 @@ MISTAKES = {
 }
 
 
+def test_a_mistake_ends_a_process_of_its_own_with_the_same_line(
+    train, in_fork, training, tmp_path
+):
+  changes, _ = MISTAKES["an unknown key"]
+  own = train(tmp_path, *changes).wait()
+  assert own == in_fork(*training(tmp_path, *changes))
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_one_line_says_what_is_wrong(train, tmp_path, mistake):
+def test_one_line_says_what_is_wrong(in_fork, training, tmp_path, mistake):
   changes, message = MISTAKES[mistake]
   workdir = tmp_path / "run"
-  code, out, err = train(workdir, *changes).wait()
+  code, out, err = in_fork(*training(workdir, *changes))
   assert code == 2
   assert message in err
   assert len(err.splitlines()) == 1 and not out
@@ -71,17 +79,17 @@ def test_a_folder_that_cannot_be_written_stops_before_compiling(
   assert not out
 
 
-def test_a_folder_belongs_to_one_config(train, tmp_path):
-  shorter = "--config.train_examples=48"
-  code, _, err = train(tmp_path, shorter).wait()
+def test_a_folder_belongs_to_one_config(in_fork, training, tmp_path):
+  command = training(tmp_path, "--config.train_examples=48")
+  code, _, err = in_fork(*command)
   assert code == 0, err
   before = (tmp_path / "metrics.jsonl").read_bytes()
-  code, _, err = train(tmp_path, shorter, "--config.seed=3").wait()
+  code, _, err = in_fork(*command, "--config.seed=3")
   assert code == 2
   assert "seed is 0 there and 3 here" in err
   assert (tmp_path / "metrics.jsonl").read_bytes() == before
   # How often to look at a run is not part of what it is.
-  code, _, err = train(tmp_path, shorter, "--config.run.log_every=7").wait()
+  code, _, err = in_fork(*command, "--config.run.log_every=7")
   assert code == 0, err
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from experiments.engine import last_words
+from experiments.engine import job
 from tests.conftest import recorded
 from tests.conftest import ROOT
 from tests.experiments.engine.devices_test import curve
@@ -144,37 +144,32 @@ def test_a_process_that_fails_ends_the_others_with_its_line(start, tmp_path):
     assert log.splitlines()[1:] == said.splitlines()
 
 
-@pytest.mark.parametrize(
-    "told, said",
-    [
-        ([], "this process ended before all had met at the coordinator"),
-        ([{"joined": False}], "process 1 of 4 ended before all had met at"),
-        ([{"joined": True}], "process 0 of 4 is lost"),
-        ([{"joined": True, "process": 0}], "process 0 of 4 ended without a"),
-        ([{"joined": True}, {}], ""),
-    ],
-)
-def test_what_stands_beside_a_process_speaks_once_it_is_gone(told, said):
-  known = {"process": 1, "processes": 4}
-  known["coordinator"] = f"localhost:{free_port()}"
-  lines = [json.dumps(known | about if about else {}) for about in told]
-  program = [sys.executable, "-I", "-S", last_words.__file__]
-  done = subprocess.run(
-      program, input="\n".join(lines), stderr=subprocess.PIPE, text=True
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_process_to_which_the_others_do_not_come_says_so(index):
+  join = (
+      "from experiments.engine import job\n"
+      f"job.join('localhost:{free_port()}', 2, {index}, lost_after=10,"
+      " meet_within=3)"
   )
-  assert done.returncode == 0
-  assert done.stderr.startswith(f"error: {said}" if said else "")
-  assert len(done.stderr.splitlines()) == bool(said)
+  done = subprocess.run(
+      [sys.executable, "-c", join],
+      cwd=ROOT,
+      stderr=subprocess.PIPE,
+      text=True,
+  )
+  assert done.returncode == 1
+  assert done.stderr.startswith(f"error: process {index} of 2 has waited 3 sec")
+  assert len(done.stderr.splitlines()) == 1
 
 
 def test_the_last_checkpoint_is_named_wherever_it_is(tmp_path):
-  assert last_words.last_checkpoint(None) == ""
-  assert last_words.last_checkpoint(str(tmp_path)) == ""
+  assert job.last_checkpoint(None) == ""
+  assert job.last_checkpoint(str(tmp_path)) == ""
   for name in ("9", "12", "15.orbax-checkpoint-tmp"):
     (tmp_path / name).mkdir()
-  line = last_words.last_checkpoint(str(tmp_path))
+  line = job.last_checkpoint(str(tmp_path))
   assert f"the last checkpoint: {tmp_path / '12'};" in line
-  line = last_words.last_checkpoint("gs://bucket/run")
+  line = job.last_checkpoint("gs://bucket/run")
   assert "the last checkpoint: in gs://bucket/run;" in line
 
 
@@ -193,11 +188,9 @@ LOSSES = [
     *(
         pytest.param(*loss, marks=pytest.mark.slow)
         for loss in [
-            (2, 0, signal.SIGKILL),
             (2, 1, signal.SIGSTOP),
             (2, 0, signal.SIGSTOP),
             (4, 2, signal.SIGKILL),
-            (4, 0, signal.SIGKILL),
             (4, 3, signal.SIGSTOP),
             (4, 0, signal.SIGSTOP),
         ]
@@ -220,6 +213,16 @@ def test_a_lost_process_ends_the_others_with_a_line_that_names_it(
     assert f"the last checkpoint: {tmp_path}/checkpoints/" in lines[0]
   number = int(re.findall(r"checkpoints/(\d+)", lines[0])[0])
   assert number in checkpoints(tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_jax_aborts_the_others_as_soon_as_process_0_is_killed(
+    start, tmp_path, count
+):
+  for code, err in lose(start, tmp_path, count, 0, signal.SIGKILL):
+    assert code == -signal.SIGABRT
+    assert "the JAX distributed service detected fatal errors" in err
 
 
 @pytest.mark.slow

@@ -14,31 +14,13 @@ from experiments.engine.errors import UserError
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import Processor
+from tests.conftest import ROOT
 
-CONFIGS = (
-    "audioset:mel",
-    "audioset:perceiver_raw",
-    "flow:patches",
-    "flow:mini_conv_separate",
-    "glue:cola",
-    "glue:multitask_task_tokens",
-    "glue:bert_base_cola",
-    "imagenet:fourier",
-    "imagenet:learned",
-    "imagenet:conv",
-    "imagenet:perceiver_fourier",
-    "imagenet:pretrain_conv",
-    "imagenet:repeated",
-    "kinetics:published",
-    "kinetics:mini_32",
-    "mlm:bytes",
-    "mlm:sentencepiece",
-    "mlm:bert_base",
-    "modelnet40:perceiver",
-    "quickstart:full",
-    "starcraft:perceiver_io",
-    "starcraft:transformer",
-)
+CONFIGS = {
+    path.stem: importlib.import_module(f"configs.{path.stem}")
+    for path in sorted((ROOT / "configs").glob("*.py"))
+}
+CONFIGS = {n: m for n, m in CONFIGS.items() if hasattr(m, "VARIANTS")}
 
 
 def leaves(config, prefix=""):
@@ -80,27 +62,33 @@ def fits(value, kind):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_setting_of_a_config_can_be_set_as_text_and_as_a_value(name):
-  config = settings.load(name)
+def test_every_setting_of_every_config_can_be_set_as_text_and_as_a_value(name):
+  seen = set()
+  for variant in CONFIGS[name].VARIANTS:
+    config = settings.load(f"{name}:{variant}")
+    kinds = dict(settings.settable(config))
+    assert kinds.keys() == leaves(config).keys()
+    new = kinds.items() - seen  # Most variants have the same settings.
+    seen |= kinds.items()
+    for path, kind in new:
+      if path != "task":
+        check(config, path, kind)
+
+
+def check(config, path, kind):
+  """Sets one setting as a value and as a text, and to None if it may be."""
   before = leaves(config)
-  kinds = dict(settings.settable(config))
-  assert kinds.keys() == before.keys()
-  for path, kind in kinds.items():
-    # Without the other choice's settings, a choice cannot be changed alone.
-    is_choice = path.endswith(".name") and path not in (
-        "train.name",
-        *(f"sets.{key}.name" for key in config.get("sets", {})),
-    )
-    if path == "task":
-      continue
-    value = before[path] if is_choice else another(before[path], kind)
-    text = value if isinstance(value, str) else repr(value)
-    expected = before | {path: value}
-    assert leaves(settings.changed(config, {path: value})) == expected
-    assert leaves(settings.changed(config, {path: text}, True)) == expected
-    if type(None) in typing.get_args(kind):
-      none = settings.changed(config, {path: "None"}, True)
-      assert leaves(none) == before | {path: None}
+  sets = (f"sets.{key}" for key in config.get("sets", {}))
+  # Without the other choice's settings, a choice cannot be changed alone.
+  is_choice = path.endswith(".name") and path[:-5] not in ("train", *sets)
+  value = before[path] if is_choice else another(before[path], kind)
+  text = value if isinstance(value, str) else repr(value)
+  expected = before | {path: value}
+  assert leaves(settings.changed(config, {path: value})) == expected
+  assert leaves(settings.changed(config, {path: text}, True)) == expected
+  if type(None) in typing.get_args(kind):
+    none = settings.changed(config, {path: "None"}, True)
+    assert leaves(none) == before | {path: None}
 
 
 @pytest.mark.parametrize(

@@ -138,13 +138,20 @@ def test_in_a_store_damage_is_moved_aside_and_what_is_half_written_ignored(
   assert (folder / "damaged-3" / "model" / "d").is_dir()
 
 
+@pytest.fixture(scope="module")
+def whole(in_fork, training, tmp_path_factory):
+  """The folder of a run that nothing happens to."""
+  folder = tmp_path_factory.mktemp("whole")
+  code, _, err = in_fork(*training(folder, *RUN))
+  assert code == 0, err
+  return folder
+
+
 def test_a_run_goes_on_from_a_store_and_is_evaluated_there(
-    train, data_dir, bucket, tmp_path
+    train, data_dir, bucket, whole, tmp_path
 ):
   url = f"--config.run.checkpoints={bucket}/run"
-  whole, run = tmp_path / "whole", tmp_path / "run"
-  code, _, err = train(whole, *RUN).wait()
-  assert code == 0, err
+  run = tmp_path / "run"
   command = train(run, *RUN, url, "--config.run.checkpoint_every=9")
   wait_for_step(command, run, 11)
   command.process.send_signal(signal.SIGTERM)

@@ -32,19 +32,10 @@ def learned(workdir: pathlib.Path) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def uninterrupted(data_dir, tmp_path_factory):
+def uninterrupted(in_fork, training, tmp_path_factory):
   """What a run that nothing happens to has learned."""
-  from tests.conftest import Command
-
   workdir = tmp_path_factory.mktemp("uninterrupted")
-  command = Command(
-      "experiments.train",
-      "--config=configs/quickstart.py:mini",
-      f"--workdir={workdir}",
-      f"--config.data_dir={data_dir}",
-      *RUN,
-  )
-  code, _, err = command.wait()
+  code, _, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
   return learned(workdir)
 
@@ -142,10 +133,12 @@ def test_killed_again_and_again_at_random_it_learns_the_same(
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
-    train, tmp_path
+    in_fork, training, tmp_path
 ):
   workdir = tmp_path / "run"
-  code, _, err = train(workdir, *RUN, "--config.schedule.peak=1e30").wait()
+  code, _, err = in_fork(
+      *training(workdir, *RUN, "--config.schedule.peak=1e30")
+  )
   assert code == 2
   assert len(err.splitlines()) == 1
   assert "the loss is nan" in err
@@ -155,12 +148,11 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
 
 
 def test_an_update_that_is_not_finite_can_be_left_out_and_counted(
-    train, tmp_path
+    in_fork, training, tmp_path
 ):
   workdir = tmp_path / "run"
-  code, _, err = train(
-      workdir, "--config.schedule.peak=1e30", "--config.skip_nonfinite=True"
-  ).wait()
+  changes = ("--config.schedule.peak=1e30", "--config.skip_nonfinite=True")
+  code, _, err = in_fork(*training(workdir, *changes))
   assert code == 0, err
   lines = [line for line in learned(workdir) if "train/skipped" in line]
   assert lines[-1]["step"] == 12
