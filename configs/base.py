@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
           # "fresh", a regular expression, in it start anew.
           # "nearby" above 0: new cross-attends read what is near; how sharply.
           # With Fourier features, "grids" say where latents are: a name, and
-          # the fields of perceiver.Grid.
+          # the fields of locality.Grid.
           "start": {"weights": "", "fresh": "", "nearby": 0.0, "grids": {}},
           "mesh": {
               # Devices that share each example: its inputs, latents, queries.

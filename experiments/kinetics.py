@@ -40,9 +40,9 @@ from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import metrics
 from perceiver import multimodal
+from perceiver import no_recording
 from perceiver import position
 from perceiver import Processor
-from perceiver.attention import no_recording
 from perceiver.weights import deepmind
 from perceiver.weights import download
 from perceiver.weights import huggingface

@@ -14,20 +14,21 @@ prediction  ──metrics──────────▶ per example [B, ...]
 from perceiver.attention import Attention
 from perceiver.attention import CrossAttention
 from perceiver.attention import MLP
-from perceiver.attention import record_weights
 from perceiver.attention import SelfAttention
+from perceiver.context import attend_by
+from perceiver.context import attended_by
+from perceiver.context import compute_in
+from perceiver.context import laid_out_by
+from perceiver.context import no_recording
+from perceiver.context import products_in
+from perceiver.context import record_weights
 from perceiver.kernels.softmax import attend
-from perceiver.kernels.softmax import attend_by
-from perceiver.layout import laid_out_by
 from perceiver.learned import LearnedArray
-from perceiver.nearby import Grid
-from perceiver.nearby import start_nearby
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
-from perceiver.precision import compute_in
 
 __all__ = [
     "Attention",
@@ -35,7 +36,6 @@ __all__ = [
     "CrossAttention",
     "Decoder",
     "Encoder",
-    "Grid",
     "LearnedArray",
     "MLP",
     "Processor",
@@ -43,8 +43,10 @@ __all__ = [
     "SelfAttention",
     "attend",
     "attend_by",
+    "attended_by",
     "compute_in",
     "laid_out_by",
+    "no_recording",
+    "products_in",
     "record_weights",
-    "start_nearby",
 ]

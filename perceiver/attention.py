@@ -3,9 +3,6 @@
 Axes: B examples, N or O queries, M keys.
 """
 
-from collections.abc import Iterator
-import contextlib
-import contextvars
 import dataclasses
 import functools
 from typing import Any
@@ -18,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from perceiver import context
 from perceiver import layout
 from perceiver import orders
 from perceiver.kernels.softmax import attend
@@ -140,68 +138,6 @@ _gelu = jax.checkpoint(
 )
 
 
-_recorded: contextvars.ContextVar[dict[str, Array] | None] = (
-    contextvars.ContextVar("recorded", default=None)
-)
-_of_scores: contextvars.ContextVar[bool] = contextvars.ContextVar(
-    "of_scores", default=False
-)
-
-
-@contextlib.contextmanager
-def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
-  """Collects the attention weights of every module called inside.
-
-  Open it inside the function that JAX transforms, and return what it collects:
-  a compiled function does not run Python again.
-
-  Args:
-    scores: whether to collect what the softmax is taken of instead, -∞ where a
-      key is masked; None: as in the recording that this one is inside of.
-
-  Yields:
-    a dict, filled as modules are called: module path -> weights [B, H, N, M];
-    a processor's layers are stacked, [layers, B, H, N, N], and if its blocks
-    share weights, [blocks, layers, B, H, N, N]. Further calls of the same
-    module are PATH#2, PATH#3, ...
-  """
-  weights: dict[str, Array] = {}
-  token = _recorded.set(weights)
-  of_scores = _of_scores.set(_of_scores.get() if scores is None else scores)
-  try:
-    yield weights
-  finally:
-    _of_scores.reset(of_scores)
-    _recorded.reset(token)
-
-
-@contextlib.contextmanager
-def no_recording() -> Iterator[None]:
-  """Lets modules called inside record nothing, as a loop's body must."""
-  token = _recorded.set(None)
-  try:
-    yield
-  finally:
-    _recorded.reset(token)
-
-
-def is_recording() -> bool:
-  """Whether this runs inside `record_weights`."""
-  return _recorded.get() is not None
-
-
-def record(path: str, weights: Array) -> None:
-  """Leaves a module's weights with the innermost `record_weights`."""
-  collected = _recorded.get()
-  if collected is None:
-    return
-  name, calls = path, 1
-  while name in collected:
-    calls += 1
-    name = f"{path}#{calls}"
-  collected[name] = weights
-
-
 @dataclasses.dataclass
 class Attention(hk.Module):
   """Multi-head attention; heads are contiguous slices of the channels."""
@@ -268,7 +204,8 @@ class Attention(hk.Module):
 
     # Scores.
     scale, constants = sizes.qk_features**-0.5, None
-    if is_recording():
+    recording = context.recording()
+    if recording:
       order = order._replace(scores="written")
     if order.scores == "on_keys":
       k = split(project(x, w_k, b_k))
@@ -280,9 +217,9 @@ class Attention(hk.Module):
     else:
       q, k = split(project(query, w_q, b_q)), split(project(x, w_k, b_k))
     q = jnp.broadcast_to(q, (len(x), *q.shape[1:]))
-    if is_recording():
-      seen = attention_scores if _of_scores.get() else attention_weights
-      record(self.module_name, seen(q, k, mask))
+    if recording:
+      seen = attention_scores if recording.of_scores else attention_weights
+      context.record(self.module_name, seen(q, k, mask))
 
     # What is read.
     read = functools.partial(attend, scale=scale, constants=constants)

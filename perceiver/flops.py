@@ -9,7 +9,7 @@ from typing import Any
 import jax
 from jax.extend import core
 
-from perceiver import orders
+from perceiver import context
 
 
 def count_parameters(params: Any) -> int:
@@ -30,7 +30,7 @@ def count_flops(
     function: any function that JAX can trace.
     *args: its arguments, or their shapes (`jax.ShapeDtypeStruct`).
     products: of attention: "written", model FLOPs as papers count them; or
-      "cheapest", those that are really computed (`orders.products_in`).
+      "cheapest", those that are really computed (`products_in`).
 
   Returns:
     FLOPs, for all examples in `args`.
@@ -66,7 +66,7 @@ def flops_by_part(
 
 
 def _traced(function, args, products) -> core.Jaxpr:
-  with orders.products_in(products):
+  with context.products_in(products):
     return jax.make_jaxpr(function)(*args).jaxpr
 
 

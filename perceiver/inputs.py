@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import Int
 
+from perceiver import context
 from perceiver import position
-from perceiver import precision
 from perceiver.learned import LearnedArray
 
 
@@ -102,7 +102,7 @@ class ConvStem(hk.Module):
       self, image: Float[Array, "B Y X C"], is_training: bool
   ) -> Float[Array, "B _ _ {self.channels}"]:
     """Features, none below 0."""
-    image = precision.cast(image)
+    image = context.cast(image)
     x = hk.Conv2D(self.channels, 7, stride=2, with_bias=False, name="conv")(
         image
     )

@@ -21,17 +21,15 @@ each key; that of the values comes through, since the weights of a query add up
 to 1, unless it may see no key.
 """
 
-from collections.abc import Iterator
-import contextlib
-import contextvars
 import dataclasses
 from typing import Literal, NamedTuple
 
 import jax
 
+from perceiver import context
+
 Scores = Literal["written", "on_queries", "on_keys"]
 Result = Literal["written", "on_result", "on_values"]
-ORDERS = ("cheapest", "written")
 
 # How often a product is taken in a training step: the forward pass, and what
 # the backward pass needs. It computes the scores again.
@@ -123,33 +121,6 @@ def _product(s: Sizes, width: int, backend: str) -> int:
   return slow * s.queries * s.keys * s.heads * width
 
 
-_order: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "order", default=None
-)
-
-
-@contextlib.contextmanager
-def products_in(order: str) -> Iterator[None]:
-  """Says how attention brackets its products inside; the outermost wins.
-
-  Args:
-    order: "cheapest", or "written": as in the papers, whatever that costs.
-
-  Yields:
-    nothing.
-
-  Raises:
-    ValueError: if it is another.
-  """
-  if order not in ORDERS:
-    raise ValueError(f"products {order!r} are not one of {list(ORDERS)}.")
-  token = _order.set(_order.get() or order)
-  try:
-    yield
-  finally:
-    _order.reset(token)
-
-
 def choose(sizes: Sizes) -> Order:
   """The order of an attention here, by `products_in`; else the cheapest."""
-  return Order() if _order.get() == "written" else cheapest(sizes)
+  return Order() if context.asked_order() == "written" else cheapest(sizes)

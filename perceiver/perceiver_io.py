@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import attention
+from perceiver import context
 from perceiver import layout
 from perceiver.attention import CrossAttention
 from perceiver.attention import SelfAttention
@@ -127,19 +127,19 @@ def scan_layers(
   """
   pure = hk.transform(layer)
   initialise = jax.vmap(pure.init, in_axes=(0, None))
-  with attention.no_recording():  # What is drawn at first is no read.
+  with context.no_recording():  # What is drawn at first is no read.
     stacked = hk.lift(
         lambda z: initialise(hk.next_rng_keys(num_layers), z),
         allow_reuse=True,
         name=STACK,
     )(z)
 
-  is_recording = attention.is_recording()
+  is_recording = context.recording() is not None
 
   def apply_layer(z, params):
     if not is_recording:
       return pure.apply(params, None, z), {}
-    with attention.record_weights() as weights:
+    with context.record_weights() as weights:
       z = pure.apply(params, None, z)
     return z, weights
 
@@ -154,7 +154,7 @@ def scan_layers(
     z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
   module = hk.experimental.current_name()
   for path, value in weights.items():
-    attention.record(f"{module}/{STACK}/{path}", value)
+    context.record(f"{module}/{STACK}/{path}", value)
   return z
 
 
@@ -268,7 +268,7 @@ class Decoder(hk.Module):
     num_queries = query.shape[1]
     chunk = self.chunk or num_queries
     # A loop's body may neither make parameters nor hand out weights.
-    whole = hk.running_init() or attention.is_recording()
+    whole = hk.running_init() or context.recording() is not None
     if chunk >= num_queries or whole:
       return read(query, mask)
 

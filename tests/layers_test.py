@@ -23,8 +23,8 @@ RULES = {
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
         " experiments.data.errors experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax matplotlib ml_collections numpy"
-        " optax orbax rich tensorboardX"
+        " perceiver PIL absl etils haiku jax jaxtyping matplotlib"
+        " ml_collections numpy optax orbax rich tensorboardX"
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"

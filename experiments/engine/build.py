@@ -20,12 +20,12 @@ from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
+from experiments.engine.locality import Grid
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
+from perceiver import attended_by
 from perceiver import flops
-from perceiver import Grid
-from perceiver.kernels.softmax import attended_by
 
 
 def load(config: task_lib.Config) -> task_lib.Task:

@@ -41,8 +41,8 @@ from ml_collections import ConfigDict
 from experiments.engine import declared
 from experiments.engine import optim
 from experiments.engine.errors import UserError
+from experiments.engine.locality import Grid
 from experiments.task import Config
-from perceiver import Grid
 
 
 @dataclasses.dataclass(frozen=True)

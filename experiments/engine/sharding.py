@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from experiments.data.pipeline import Shard
-from perceiver.layout import Attend
+from perceiver.context import Attend
 
 DATA, ELEMENTS = "data", "elements"
 
@@ -111,7 +111,7 @@ def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a model is spread: a `perceiver.layout.Layout`.
+  """How a model is spread: a `perceiver.context.Layout`.
 
   Examples split along "data", and the rows of each, whether inputs, latents or
   output queries, along "elements". Attention runs on each device by itself, by

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 
 from experiments.engine.choose import without_is_training
+from experiments.engine.locality import Grid
+from experiments.engine.locality import start_nearby
 from perceiver import attend_by
 from perceiver import compute_in
-from perceiver import Grid
-from perceiver import start_nearby
 
 
 class Model(NamedTuple):
@@ -47,9 +47,12 @@ def make_net(
   forward = without_is_training(forward)
 
   def apply(batch, is_training):
-    with compute_in(compute_dtype), attend_by(attention):
-      with start_nearby(nearby, grids):
-        return forward(batch, is_training=is_training)
+    with (
+        compute_in(compute_dtype),
+        attend_by(attention),
+        start_nearby(nearby, grids),
+    ):
+      return forward(batch, is_training=is_training)
 
   return hk.transform_with_state(apply)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import layout
+from perceiver import context
 
 _LANES = 128  # Of a TPU: rows of a block, and features of a head.
 _MASK_ELEMENTS = 2**28  # cuDNN wants the whole mask, in the scores' dtype.
@@ -78,7 +78,7 @@ def why_not_tpu(q: Any, k: Any, v: Any, mask: Any) -> str:
   del v  # Features are padded to any width.
   if jax.default_backend() != "tpu":
     return "there is no TPU"
-  if jax.device_count() > 1 and layout.current() is None:
+  if jax.device_count() > 1 and context.current_layout() is None:
     return "the compiler cannot split it over devices"
   if mask is not None:
     return "it takes no mask"

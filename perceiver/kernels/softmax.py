@@ -4,24 +4,17 @@ Axes: B examples, N queries, M keys, H heads, F query and key features of a
 head, V value features of a head.
 """
 
-from collections.abc import Iterator
-import contextlib
-import contextvars
 import functools
 
-import haiku as hk
 import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
-from perceiver import layout
+from perceiver import context
 from perceiver.kernels import blocked
 from perceiver.kernels import fused
-
-AUTO = "auto"
-IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
 
 # Queries and keys of a block. On a CPU its scores shall stay in the caches; an
 # accelerator needs more of them to have enough to do.
@@ -31,13 +24,6 @@ _LARGE_BLOCKS = (2048, 2048)
 # backward pass keeps them, and their gradients beside them.
 _SHARE_FOR_SCORES = 1 / 32
 _UNKNOWN_MEMORY = 16 * 2**30  # bytes, where a device does not tell
-
-_asked: contextvars.ContextVar[str] = contextvars.ContextVar(
-    "asked", default=AUTO
-)
-_taken: contextvars.ContextVar[dict[str, str] | None] = contextvars.ContextVar(
-    "taken", default=None
-)
 
 
 def attend(
@@ -69,17 +55,17 @@ def attend(
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
-  decides = layout.current()
-  if decides is not None:
+  layout = context.current_layout()
+  if layout is not None:
     compute = functools.partial(_attend, scale=scale)
-    return decides.attend(compute, q, k, v, mask, constants)
+    return layout.attend(compute, q, k, v, mask, constants)
   return _attend(q, k, v, mask, constants, scale=scale)
 
 
 def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
   name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
-  _note(name, q, k)
+  context.note_taken(f"{name}, {q.shape[1]:,} × {k.shape[1]:,}")
   if name == "blocked":
     queries, keys = _BLOCKS.get(jax.default_backend(), _LARGE_BLOCKS)
     return blocked.attend(
@@ -95,49 +81,6 @@ def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
     )
   compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name]
   return compute(q, k, v, mask, constants, scale=scale)
-
-
-@contextlib.contextmanager
-def attend_by(implementation: str) -> Iterator[None]:
-  """Says what computes attention inside; the outermost wins that says so.
-
-  Args:
-    implementation: "plain" holds all scores; "blocked" never does, and computes
-      them again in the backward pass; "cudnn" and "tpu" are the accelerators'
-      own flash attention; "auto" picks by device, shapes, dtype and memory.
-
-  Yields:
-    nothing.
-
-  Raises:
-    ValueError: if it is another.
-  """
-  if implementation not in IMPLEMENTATIONS:
-    raise ValueError(
-        f"attention {implementation!r} is not one of {list(IMPLEMENTATIONS)}."
-    )
-  outer = _asked.get()
-  token = _asked.set(implementation if outer == AUTO else outer)
-  try:
-    yield
-  finally:
-    _asked.reset(token)
-
-
-@contextlib.contextmanager
-def attended_by() -> Iterator[dict[str, str]]:
-  """Collects what computes the attention of the modules called inside.
-
-  Yields:
-    a dict, filled as modules are called: module path -> implementation and
-    sizes, as in "blocked, 512 × 50,176".
-  """
-  taken: dict[str, str] = {}
-  token = _taken.set(taken)
-  try:
-    yield taken
-  finally:
-    _taken.reset(token)
 
 
 def attention_scores(
@@ -195,14 +138,14 @@ def plain(
 def _choose(q, k, v, mask, constants=None) -> str:
   """The implementation that is asked for, or the best one there is."""
   v = k if v is None else v
-  asked, device = _asked.get(), jax.default_backend()
+  asked, device = context.asked_implementation(), jax.default_backend()
   problems = {
       "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
       "tpu": lambda: fused.why_not_tpu(q, k, v, mask),
   }
   if asked in problems and (problem := problems[asked]()):
     raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")
-  if asked != AUTO:
+  if asked != context.AUTO:
     return asked
   if device == "cpu":  # Faster at every shape that was measured.
     return "blocked"
@@ -211,20 +154,8 @@ def _choose(q, k, v, mask, constants=None) -> str:
       return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
   # A layout shows each device its own part, the compiler shows the whole.
-  sharing = jax.device_count() if layout.current() is None else 1
+  sharing = jax.device_count() if context.current_layout() is None else 1
   size = 4 * batch * heads * queries * keys // sharing
   stats = jax.local_devices()[0].memory_stats() or {}
   memory = stats.get("bytes_limit", _UNKNOWN_MEMORY)
   return "blocked" if size > _SHARE_FOR_SCORES * memory else "plain"
-
-
-def _note(name: str, q: Array, k: Array) -> None:
-  """Leaves what is taken with the innermost `attended_by`."""
-  taken = _taken.get()
-  if taken is None:
-    return
-  try:
-    path = hk.experimental.current_name()
-  except ValueError:  # It is called by itself.
-    path = "attend"
-  taken[path] = f"{name}, {q.shape[1]:,} × {k.shape[1]:,}"

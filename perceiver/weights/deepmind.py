@@ -4,7 +4,6 @@ https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
 """
 
 from collections.abc import Mapping
-import functools
 import io
 import pathlib
 import pickle
@@ -12,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from perceiver.weights.tensors import Layout
+from perceiver.weights.tensors import Conversion
 from perceiver.weights.tensors import Place
 from perceiver.weights.tensors import Places
+from perceiver.weights.tensors import SAME
 from perceiver.weights.tensors import STATE
 from perceiver.weights.tensors import WeightsError
 
@@ -119,8 +119,7 @@ UNUSED = (
     "multimodal_preprocessor/image_mask_token|pos_embs",
 )
 # A convolution by one pixel is a linear map.
-_PIXEL = Layout(lambda x: x[0, 0], lambda x: x[None, None])
-_SAME = Layout(lambda x: x, lambda x: x)
+_PIXEL = Conversion(lambda x: x[0, 0], lambda x: x[None, None])
 
 
 def places(model: str) -> Places:
@@ -137,14 +136,14 @@ def places(model: str) -> Places:
     module, name = key.removeprefix(STATE).rsplit("/", 1)
     if module not in modules:
       return None
-    layout = _PIXEL if (module, name) == ("pixels", "w") else _SAME
+    conversion = _PIXEL if (module, name) == ("pixels", "w") else SAME
     if name == "array":
       name = "pos_embs"
     elif (model, module) == ("mlm", "logits"):
       name = "bias"
     prefix = "state:" if key.startswith(STATE) else ""
     number = lambda i: f"_{i}" if i else ""
-    return Place(f"{prefix}{modules[module]}|{name}", layout, number)
+    return Place(f"{prefix}{modules[module]}|{name}", conversion, number)
 
   return place
 
@@ -214,49 +213,46 @@ def _mapping(*args) -> dict[str, Any]:
   return dict(*args)
 
 
-@functools.cache
-def _allowed() -> dict[tuple[str, str], Any]:
-  """What a pickle may build: (module, name) -> by what."""
-  # Needed: the functions that pickles of arrays call. They have no public name.
-  from numpy._core import multiarray
-  from numpy._core import numeric
+def _rebuilds(example: Any, protocol: int = 2) -> Any:
+  """What a pickle of such an object calls; NumPy has no public name for it."""
+  return example.__reduce_ex__(protocol)[0]
 
-  made = {
-      "multiarray": (multiarray._reconstruct, multiarray.scalar),
-      # How protocol 5 writes arrays; type checkers do not know of it.
-      "numeric": (getattr(numeric, "_frombuffer"),),  # noqa: B009
-  }
-  return {
-      ("numpy", "ndarray"): np.ndarray,
-      ("numpy", "dtype"): np.dtype,
-      **{
-          (f"{package}.{module}", function.__name__): function
-          for package in ("numpy.core", "numpy._core")
-          for module, functions in made.items()
-          for function in functions
-      },
-      ("collections", "OrderedDict"): dict,
-      **{
-          (f"haiku._src.{module}", name): _mapping
-          for module in ("data_structures", "base")
-          for name in (
-              "FlatMapping",
-              "FlatMap",
-              "frozendict",
-              "to_immutable_dict",
-          )
-      },
-      # How protocol 2 writes bytes.
-      ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-  }
+
+# What a pickle may build: (module, name) -> by what.
+_ALLOWED: dict[tuple[str, str], Any] = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    **{
+        (f"{package}.{name}", function): rebuilds
+        for package in ("numpy.core", "numpy._core")
+        for name, function, rebuilds in (
+            ("multiarray", "_reconstruct", _rebuilds(np.zeros(1))),
+            ("multiarray", "scalar", _rebuilds(np.float32(0))),
+            ("numeric", "_frombuffer", _rebuilds(np.zeros(1), protocol=5)),
+        )
+    },
+    ("collections", "OrderedDict"): dict,
+    **{
+        (f"haiku._src.{module}", name): _mapping
+        for module in ("data_structures", "base")
+        for name in (
+            "FlatMapping",
+            "FlatMap",
+            "frozendict",
+            "to_immutable_dict",
+        )
+    },
+    # How protocol 2 writes bytes.
+    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
+}
 
 
 class _Unpickler(pickle.Unpickler):
 
   def find_class(self, module_name: str, global_name: str) -> Any:
-    if (module_name, global_name) not in _allowed():
+    if (module_name, global_name) not in _ALLOWED:
       raise WeightsError(
           f"refused: the pickle asks for {module_name}.{global_name}, which is"
           " neither an array nor a plain container"
       )
-    return _allowed()[module_name, global_name]
+    return _ALLOWED[module_name, global_name]

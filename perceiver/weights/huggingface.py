@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from perceiver.weights.tensors import Layout
+from perceiver.weights.tensors import Conversion
 from perceiver.weights.tensors import Place
 from perceiver.weights.tensors import Places
+from perceiver.weights.tensors import SAME
 from perceiver.weights.tensors import STATE
 from perceiver.weights.tensors import WeightsError
 
@@ -119,17 +120,16 @@ UNUSED = {
     for name in ("audio", "image")
 }
 
-_SAME = Layout(lambda x: x, lambda x: x)
-_LINEAR = Layout(lambda x: x.T, lambda x: x.T)
-_PIXEL = Layout(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
+_LINEAR = Conversion(lambda x: x.T, lambda x: x.T)
+_PIXEL = Conversion(lambda x: x[:, :, 0, 0].T, lambda x: x.T[:, :, None, None])
 # Height and width of a kernel stay in order: the same function, there and here.
-_KERNEL = Layout(
+_KERNEL = Conversion(
     lambda x: x.transpose(2, 3, 1, 0), lambda x: x.transpose(3, 2, 0, 1)
 )
 # The published convolutional checkpoint was made by reversing all axes, so that
 # transformers reads its kernel with height and width swapped.
-_REVERSED = Layout(lambda x: x.T, lambda x: x.T)
-_CHANNELS = Layout(lambda x: x[None, None, None], lambda x: x[0, 0, 0])
+_REVERSED = Conversion(lambda x: x.T, lambda x: x.T)
+_CHANNELS = Conversion(lambda x: x[None, None, None], lambda x: x[0, 0, 0])
 _NAMES = {"w": "weight", "b": "bias", "scale": "weight", "offset": "bias"}
 _DECAY = 0.9  # Of batch norm's averages.
 
@@ -154,14 +154,14 @@ def places(model: str) -> Places:
       is_text = model in ("mlm", "glue") and module in _TEXT
       suffix = ".weight" if is_text else ""
       return Place(modules[module] + suffix)
-    layout = _LINEAR if name == "w" else _SAME
+    conversion = _LINEAR if name == "w" else SAME
     if module == "pixels" and name == "w":
-      layout = _PIXEL
+      conversion = _PIXEL
     elif module == "conv_stem/conv":
-      layout = _KERNEL
+      conversion = _KERNEL
     elif module == "conv_stem/norm":
-      layout = _CHANNELS
-    return Place(f"{modules[module]}.{_NAMES[name]}", layout)
+      conversion = _CHANNELS
+    return Place(f"{modules[module]}.{_NAMES[name]}", conversion)
 
   return place
 
@@ -174,7 +174,7 @@ def kernel_swapped(places_of: Places) -> Places:
 
   def place(key):
     found = places_of(key)
-    if found is None or found.layout is not _KERNEL:
+    if found is None or found.conversion is not _KERNEL:
       return found
     return Place(found.name, _REVERSED)
 
@@ -189,8 +189,8 @@ def _place_of_average(module: str, name: str) -> Place | None:
   }
   if (module, name) not in names:
     return None
-  layout = _SAME if name == "counter" else _CHANNELS
-  return Place(f"{_INPUT}.convnet.batchnorm.{names[module, name]}", layout)
+  conversion = SAME if name == "counter" else _CHANNELS
+  return Place(f"{_INPUT}.convnet.batchnorm.{names[module, name]}", conversion)
 
 
 def is_derived(key: str) -> bool:

@@ -20,18 +20,21 @@ class WeightsError(ValueError):
   """Weights that do not fit; the message names them."""
 
 
-class Layout(NamedTuple):
-  """How the numbers of a tensor lie elsewhere."""
+class Conversion(NamedTuple):
+  """From a tensor elsewhere to ours, and back."""
 
-  read: Callable[[np.ndarray], np.ndarray]  # From there to ours.
+  read: Callable[[np.ndarray], np.ndarray]
   write: Callable[[np.ndarray], np.ndarray]
+
+
+SAME = Conversion(lambda x: x, lambda x: x)
 
 
 class Place(NamedTuple):
   """Where one of our arrays is elsewhere."""
 
   name: str  # With {} if there is one tensor for each of our array's rows.
-  layout: Layout = Layout(lambda x: x, lambda x: x)
+  conversion: Conversion = SAME
   number: Callable[[int], str] = str  # What {} becomes.
 
 
@@ -85,7 +88,7 @@ def to_ours(
     rows = []
     for name in names:
       try:
-        row = place.layout.read(np.asarray(tensors[name]))
+        row = place.conversion.read(np.asarray(tensors[name]))
       except (ValueError, IndexError):
         row = np.asarray(tensors[name])
       if row.shape != shape:
@@ -111,7 +114,9 @@ def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
     names, place = _names(key, places, array.shape)
     rows = array if "{}" in place.name else [array]
     for name, row in zip(names, rows, strict=True):
-      theirs[name] = np.array(place.layout.write(np.asarray(row)), order="C")
+      theirs[name] = np.array(
+          place.conversion.write(np.asarray(row)), order="C"
+      )
   return theirs
 
 

@@ -7,6 +7,7 @@ from jaxtyping import TypeCheckError
 import numpy as np
 
 from perceiver import attention
+from perceiver import context
 
 
 def normal(*shape):
@@ -55,8 +56,8 @@ class AttentionTest(parameterized.TestCase):
     )
 
   @parameterized.parameters(
-      ({"qk_channels": 8, "v_channels": 9}, "read: the 8 channels of 'q'"),
-      ({"qk_channels": 9, "v_channels": 10}, "read: the 10 channels of 'v'"),
+      ({"qk_channels": 8, "v_channels": 9}, "read: the 8 qk channels"),
+      ({"qk_channels": 9, "v_channels": 10}, "read: the 10 v channels"),
   )
   def test_channels_that_do_not_split_into_heads(self, settings, message):
     read = lambda *args: attention.Attention(3, **settings, name="read")(*args)
@@ -113,7 +114,7 @@ class RecordWeightsTest(parameterized.TestCase):
     self.apply, self.params = transform(module, *self.args)
 
   def record(self, *args):
-    with attention.record_weights() as weights:
+    with context.record_weights() as weights:
       y = self.apply(self.params, *args)
     return y, weights
 
@@ -125,18 +126,18 @@ class RecordWeightsTest(parameterized.TestCase):
     sums = np.broadcast_to([1.0, 1.0, 0.0], (2, 2, 3))
     np.testing.assert_allclose(weights.sum(-1), sums, atol=1e-6)
 
-  def test_changes_no_output(self):
+  def test_changes_no_output_but_for_rounding(self):
     y, _ = jax.jit(self.record)(*self.args)
     expected = jax.jit(self.apply)(self.params, *self.args)
-    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
   def test_is_of_its_own_block_alone(self):
-    with attention.record_weights() as outer:
+    with context.record_weights() as outer:
       _, inner = jax.eval_shape(self.record, *self.args)
     jax.eval_shape(self.apply, self.params, *self.args)
     self.assertEmpty(outer)
     self.assertLen(inner, 1)
-    self.assertFalse(attention.is_recording())
+    self.assertIsNone(context.recording())
 
 
 class LayerNormTest(parameterized.TestCase):

@@ -12,6 +12,7 @@ from perceiver import attend_by
 from perceiver import Attention
 from perceiver import CrossAttention
 from perceiver import orders
+from perceiver import products_in
 from perceiver import record_weights
 from perceiver.flops import count_flops
 from perceiver.orders import Order
@@ -191,9 +192,9 @@ def test_heads_that_a_fused_kernel_takes_are_worth_more_products_on_a_gpu():
 
 def test_the_outermost_says_in_what_order_products_are_taken():
   sizes = SIZES["an encoder"]
-  with orders.products_in("written"), orders.products_in("cheapest"):
+  with products_in("written"), products_in("cheapest"):
     assert orders.choose(sizes) == Order()
   assert orders.choose(sizes) == orders.cheapest(sizes) != Order()
   with pytest.raises(ValueError, match="is not one of|are not one of"):
-    with orders.products_in("fastest"):
+    with products_in("fastest"):
       pass

@@ -90,7 +90,7 @@ def test_published_sizes_have_the_published_tensors(model, release):
     row = np.broadcast_to(0.0, x.shape[1:] if is_stack else x.shape)
     for i in range(x.shape[0] if is_stack else 1):
       name = place.name.format(place.number(i)) if is_stack else place.name
-      found[name] = list(place.layout.write(row).shape)
+      found[name] = list(place.conversion.write(row).shape)
   expected = PUBLISHED[model][release]
   assert found == {k: s for k, s in expected.items() if k not in unused}
   assert len(expected) - len(found) == (2 if model == "multimodal" else 0)

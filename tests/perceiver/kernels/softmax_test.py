@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from perceiver import attend_by
+from perceiver import attended_by
 from perceiver import Encoder
 from perceiver import Processor
 from perceiver.kernels import blocked
@@ -43,7 +45,7 @@ def some_qkv(b, n, m, h, f, v):
 @contextlib.contextmanager
 def computed_by(implementation, blocks):
   with mock.patch.dict(softmax._BLOCKS, {"cpu": blocks}):
-    with softmax.attend_by(implementation):
+    with attend_by(implementation):
       yield
 
 
@@ -252,7 +254,7 @@ def test_only_the_plain_form_holds_all_scores(gradient):
       loss = lambda *qkv: softmax.attend(*qkv).sum()
       if gradient:
         loss = jax.grad(loss, argnums=(0, 1, 2))
-      with softmax.attend_by(name):
+      with attend_by(name):
         taken[name, keys] = temporary_bytes(loss, keys)
   assert taken["plain", 16384] >= scores
   assert taken["blocked", 16384] < scores / 4
@@ -364,7 +366,7 @@ def shapes(b=1, n=256, m=512, h=1, f=64, v=64, dtype="bfloat16", mask=None):
 
 def test_an_unknown_implementation_is_refused():
   with pytest.raises(ValueError, match="'flash' is not one of"):
-    with softmax.attend_by("flash"):
+    with attend_by("flash"):
       pytest.fail("It was accepted.")
 
 
@@ -382,7 +384,7 @@ def test_the_outermost_that_says_so_wins(nested, taken):
   assert softmax._choose(*shapes()) == "blocked"
   with contextlib.ExitStack() as stack:
     for name in nested:
-      stack.enter_context(softmax.attend_by(name))
+      stack.enter_context(attend_by(name))
     assert softmax._choose(*shapes()) == taken
   assert softmax._choose(*shapes()) == "blocked"
 
@@ -390,7 +392,7 @@ def test_the_outermost_that_says_so_wins(nested, taken):
 @pytest.mark.parametrize(("name", "why"), [("cudnn", "GPU"), ("tpu", "TPU")])
 def test_a_cpu_says_why_it_has_no_kernels(name, why):
   x = jnp.zeros([1, 128, 1, 64], jnp.bfloat16)
-  with softmax.attend_by(name):
+  with attend_by(name):
     with pytest.raises(ValueError, match=f"'{name}' .* there is no {why}"):
       softmax.attend(x, x, x)
 
@@ -464,7 +466,7 @@ def test_each_module_says_what_computes_its_attention():
   params = jax.eval_shape(net.init, jax.random.key(0), x)
   calls = []
   choose = lambda *args: calls.append(args) or "plain"
-  with softmax.attended_by() as taken:
+  with attended_by() as taken:
     with mock.patch.object(softmax, "_choose", choose):
       jax.eval_shape(net.apply, params, x)
   assert taken == {
@@ -476,8 +478,8 @@ def test_each_module_says_what_computes_its_attention():
 
 def test_attention_without_a_module_is_collected_by_the_innermost():
   x = jnp.zeros([1, 2, 3, 5])
-  with softmax.attend_by("plain"), softmax.attended_by() as outer:
-    with softmax.attended_by() as inner:
+  with attend_by("plain"), attended_by() as outer:
+    with attended_by() as inner:
       softmax.attend(x, x, x)
     assert not outer
     softmax.attend(x[:, :1], x, x)

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.engine.build import build_network
+from experiments.engine.locality import Grid
+from experiments.engine.locality import start_nearby
 from perceiver import Decoder
 from perceiver import Encoder
-from perceiver import Grid
 from perceiver import inputs
 from perceiver import LearnedArray
 from perceiver import record_weights
-from perceiver import start_nearby
 
 M, C, N, D, NUM_QUERIES = 211, 131, 37, 139, 53
 

@@ -1,4 +1,10 @@
-"""A start from which a model reads what is near, for training of minutes."""
+"""A start from which a model reads what is near, for training of minutes.
+
+It is no part of the library: the paper does not have it, and it changes what
+modules draw from the outside, by a Haiku creator that knows their names. As an
+argument, it would have to go through every module, since the initial map of an
+attention's keys depends on that of its queries.
+"""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -107,9 +113,9 @@ def _in_sequences(sharpness: float) -> Callable[..., Array]:
     module, kind = context.full_name.rsplit("/", 1)
     value = next_creator(shape, dtype, init)
     if kind == "array" and shape[0] > 1:
-      start = waves(len(value))[:, : shape[1]]
-      start *= _OF_LATENTS if module.endswith("latents") else _DEVIATION
-      return value.at[:, : start.shape[1]].set(start)
+      initial = waves(len(value))[:, : shape[1]]
+      initial *= _OF_LATENTS if module.endswith("latents") else _DEVIATION
+      return value.at[:, : initial.shape[1]].set(initial)
     read, _, which = module.rpartition("/")
     if kind != "w" or not read.endswith(_READS):
       return value
@@ -130,7 +136,7 @@ def _on_grids(
   """What creates parameters where the input array has Fourier features."""
   # Each grid has channels of its own in the latents and in what maps give.
   ends = list(itertools.accumulate(grid.channels for grid in grids.values()))
-  starts = [0, *ends[:-1]]
+  firsts = [0, *ends[:-1]]
   # So have several modalities together, to tell them apart.
   names = list(grids) if len(grids) > 1 else []
   codes = _OF_MODALITIES * (2 * jnp.eye(len(names)) - 1)
@@ -149,19 +155,19 @@ def _on_grids(
   def queries_or_keys(value, is_of_latents, is_encoder):
     """The map that takes each grid's features to its channels."""
     rows = []
-    for start, grid in zip(starts, grids.values(), strict=True):
+    for first, grid in zip(firsts, grids.values(), strict=True):
       if not is_of_latents:
-        start = grid.of_inputs if is_encoder else grid.of_queries
-        start = len(value) - grid.channels if start is None else start
-      rows.append((start, grid.channels))
+        first = grid.of_inputs if is_encoder else grid.of_queries
+        first = len(value) - grid.channels if first is None else first
+      rows.append((first, grid.channels))
     if names:
-      start = ends[-1] if is_of_latents else len(value) - len(names)
-      rows.append((start, len(names)))
-    for start, count in rows:
-      value = value.at[start : start + count].set(0.0)
-    for to, (start, count) in zip([*starts, ends[-1]], rows, strict=False):
+      first = ends[-1] if is_of_latents else len(value) - len(names)
+      rows.append((first, len(names)))
+    for first, count in rows:
+      value = value.at[first : first + count].set(0.0)
+    for to, (first, count) in zip([*firsts, ends[-1]], rows, strict=False):
       ones = jnp.eye(count, value.shape[1] - to)
-      value = value.at[start : start + count, to:].set(ones)
+      value = value.at[first : first + count, to:].set(ones)
     return value
 
   def create(next_creator, shape, dtype, init, context):

@@ -1,0 +1,280 @@
+"""What a caller says once, and every module called inside obeys.
+
+A setting that concerns all modules of a model alike is none of their settings:
+no signature and no config of a module grows with it. Each is a variable of a
+context (`contextvars`), which a `with` statement sets:
+
+| set by           | it says                     | read by                     |
+|------------------|-----------------------------|-----------------------------|
+| `record_weights` | where attention weights, or | `Attention`, `scan_layers`, |
+|                  | scores, are to be collected | `Decoder`                   |
+| `no_recording`   | that none are               | the same                    |
+| `attend_by`      | what computes attention     | `kernels.softmax.attend`    |
+| `attended_by`    | where to note what does     | `kernels.softmax.attend`    |
+| `products_in`    | how an attention's products | `orders.choose`             |
+|                  | are bracketed               |                             |
+| `laid_out_by`    | where large arrays live     | `layout.place`,             |
+|                  |                             | `kernels.softmax.attend`    |
+| `compute_in`     | the dtype to compute in     | Haiku, for all parameters;  |
+|                  |                             | `cast`                      |
+
+They act while JAX traces a function, so open them inside of what is compiled,
+or around its first call.
+"""
+
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+from contextvars import ContextVar
+import dataclasses
+from typing import Any, Protocol, runtime_checkable
+
+import haiku as hk
+from jax import Array
+import jax.numpy as jnp
+from jaxtyping import Float
+
+AUTO = "auto"
+IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
+ORDERS = ("cheapest", "written")
+
+# (q, k, v, mask, constants, axis=): with the name of an axis, of parts.
+Attend = Callable[..., Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recording:
+  """What `record_weights` collects."""
+
+  weights: dict[str, Array]
+  of_scores: bool  # Not of weights.
+
+
+@runtime_checkable
+class Layout(Protocol):
+  """Where large arrays live: what the caller decides.
+
+  Nothing in this package knows of devices. Whoever runs a model on several says
+  what happens to the arrays that are worth splitting: all that have a row for
+  each element of the input array (M), of the latent array (N) or of the output
+  queries (O), and attention itself.
+  """
+
+  @property
+  def parts(self) -> int:
+    """How many parts the rows of an array are split into."""
+    ...
+
+  def place(self, x: Array) -> Array:
+    """x [B, rows, C], placed; whole if its rows do not divide."""
+    ...
+
+  def attend(
+      self,
+      attend: Attend,
+      q: Array,
+      k: Array,
+      v: Array | None,
+      mask: Array | None,
+      constants: Array | None,
+  ) -> Array:
+    """attend(q, k, v, mask, constants), or the same of parts, joined."""
+    ...
+
+
+_recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
+_implementation: ContextVar[str] = ContextVar("implementation", default=AUTO)
+_taken: ContextVar[dict[str, str] | None] = ContextVar("taken", default=None)
+_order: ContextVar[str | None] = ContextVar("order", default=None)
+_layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
+_dtype: ContextVar[str | None] = ContextVar("dtype", default=None)
+
+
+@contextlib.contextmanager
+def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+  token = variable.set(value)
+  try:
+    yield
+  finally:
+    variable.reset(token)
+
+
+@contextlib.contextmanager
+def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
+  """Collects the attention weights of every module called inside.
+
+  Open it inside the function that JAX transforms, and return what it collects:
+  a compiled function does not run Python again.
+
+  Args:
+    scores: whether to collect what the softmax is taken of instead, -∞ where a
+      key is masked; None: as in the recording that this one is inside of.
+
+  Yields:
+    a dict, filled as modules are called: module path -> weights [B, H, N, M];
+    a processor's layers are stacked, [layers, B, H, N, N], and if its blocks
+    share weights, [blocks, layers, B, H, N, N]. Further calls of the same
+    module are PATH#2, PATH#3, ...
+  """
+  if scores is None:
+    outer = recording()
+    scores = outer is not None and outer.of_scores
+  weights: dict[str, Array] = {}
+  with _set(_recording, Recording(weights, scores)):
+    yield weights
+
+
+def no_recording() -> contextlib.AbstractContextManager[None]:
+  """Lets modules called inside record nothing, as a loop's body must."""
+  return _set(_recording, None)
+
+
+def recording() -> Recording | None:
+  """What the innermost `record_weights` collects; None: nothing is."""
+  return _recording.get()
+
+
+def record(path: str, weights: Array) -> None:
+  """Leaves a module's weights with the innermost `record_weights`."""
+  inner = recording()
+  if inner is None:
+    return
+  name, calls = path, 1
+  while name in inner.weights:
+    calls += 1
+    name = f"{path}#{calls}"
+  inner.weights[name] = weights
+
+
+def attend_by(
+    implementation: str,
+) -> contextlib.AbstractContextManager[None]:
+  """Says what computes attention inside; the outermost wins that says so.
+
+  Args:
+    implementation: "plain" holds all scores; "blocked" never does, and computes
+      them again in the backward pass; "cudnn" and "tpu" are the accelerators'
+      own flash attention; "auto" picks by device, shapes, dtype and memory.
+
+  Raises:
+    ValueError: if it is another.
+  """
+  if implementation not in IMPLEMENTATIONS:
+    raise ValueError(
+        f"attention {implementation!r} is not one of {list(IMPLEMENTATIONS)}."
+    )
+  outer = asked_implementation()
+  return _set(_implementation, implementation if outer == AUTO else outer)
+
+
+def asked_implementation() -> str:
+  """What is to compute attention: one of `IMPLEMENTATIONS`."""
+  return _implementation.get()
+
+
+@contextlib.contextmanager
+def attended_by() -> Iterator[dict[str, str]]:
+  """Collects what computes the attention of the modules called inside.
+
+  Yields:
+    a dict, filled as modules are called: module path -> implementation and
+    sizes, as in "blocked, 512 × 50,176".
+  """
+  taken: dict[str, str] = {}
+  with _set(_taken, taken):
+    yield taken
+
+
+def note_taken(text: str) -> None:
+  """Leaves what computes a module's attention with the innermost `attended_by`.
+
+  Args:
+    text: the implementation, and sizes.
+  """
+  taken = _taken.get()
+  if taken is None:
+    return
+  try:
+    path = hk.experimental.current_name()
+  except ValueError:  # It is called by itself.
+    path = "attend"
+  taken[path] = text
+
+
+def products_in(order: str) -> contextlib.AbstractContextManager[None]:
+  """Says how attention brackets its products inside; the outermost wins.
+
+  Args:
+    order: "cheapest", or "written": as in the papers, whatever that costs.
+
+  Raises:
+    ValueError: if it is another.
+  """
+  if order not in ORDERS:
+    raise ValueError(f"products {order!r} are not one of {list(ORDERS)}.")
+  return _set(_order, _order.get() or order)
+
+
+def asked_order() -> str:
+  """How attention is to bracket its products: one of `ORDERS`."""
+  return _order.get() or "cheapest"
+
+
+def laid_out_by(
+    layout: Layout | None,
+) -> contextlib.AbstractContextManager[None]:
+  """Lets `layout` decide for the modules called inside; None: no one does."""
+  return _set(_layout, layout)
+
+
+def current_layout() -> Layout | None:
+  """Who decides where arrays live."""
+  return _layout.get()
+
+
+@contextlib.contextmanager
+def compute_in(dtype: str) -> Iterator[None]:
+  """Makes Haiku modules called inside compute in `dtype`.
+
+  Parameters and state are created in float32 and read as `dtype`; the Encoder
+  casts the input array to what it reads, and the rest follows. Softmax, layer
+  norms and the sums of attention are taken in float32 in any case.
+
+  Args:
+    dtype: "float32" or "bfloat16".
+
+  Yields:
+    nothing.
+
+  Raises:
+    ValueError: if `dtype` is another.
+  """
+  if dtype not in ("float32", "bfloat16"):
+    raise ValueError(
+        f"compute dtype {dtype!r} is not one of ['bfloat16', 'float32']."
+    )
+
+  def create(next_creator, shape, original_dtype, init, context):
+    del context
+    if jnp.issubdtype(original_dtype, jnp.floating):
+      original_dtype = jnp.float32
+    return next_creator(shape, original_dtype, init)
+
+  def read(next_getter, value, context):
+    del context
+    value = next_getter(value)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+      value = value.astype(dtype)
+    return value
+
+  with (
+      _set(_dtype, dtype),
+      hk.custom_creator(create, params=True, state=True),
+      hk.custom_getter(read, params=True),
+  ):
+    yield
+
+
+def cast(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+  """x in the dtype that modules compute in, for those that do not cast it."""
+  return x.astype(_dtype.get() or x.dtype)
