@@ -30,6 +30,9 @@ def get_config() -> ConfigDict:
           "train_examples": 64,  # examples seen in all: epochs × examples
           "compute_dtype": "float32",  # or "bfloat16"; parameters stay float32
           "attention": "auto",  # or "plain", "blocked", "cudnn", "tpu"
+          # In which order attention multiplies, perceiver/orders.py; or
+          # "written": as in the papers, whatever that costs.
+          "products": "cheapest",
           # Weights to start from: a run's folder, or a file that
           # scripts/convert_weights.py has written. Parameters whose path has
           # "fresh", a regular expression, in it start anew.

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterator
+import contextlib
 import math
 import re
 from typing import Any
@@ -18,7 +19,7 @@ def count_parameters(params: Any) -> int:
 
 
 def count_flops(
-    function: Callable[..., Any], *args: Any, products: str = "written"
+    function: Callable[..., Any], *args: Any, products: str | None = "written"
 ) -> int:
   """FLOPs of one call: two for each multiply-accumulate.
 
@@ -30,7 +31,7 @@ def count_flops(
     function: any function that JAX can trace.
     *args: its arguments, or their shapes (`jax.ShapeDtypeStruct`).
     products: of attention: "written", model FLOPs as papers count them; or
-      "cheapest", those that are really computed (`products_in`).
+      None: those that are really computed (`products_in`).
 
   Returns:
     FLOPs, for all examples in `args`.
@@ -41,7 +42,7 @@ def count_flops(
 
 
 def flops_by_part(
-    function: Callable[..., Any], *args: Any, products: str = "written"
+    function: Callable[..., Any], *args: Any, products: str | None = "written"
 ) -> dict[str, int]:
   """Where the FLOPs of one call of a Haiku model go.
 
@@ -66,7 +67,10 @@ def flops_by_part(
 
 
 def _traced(function, args, products) -> core.Jaxpr:
-  with context.products_in(products):
+  said = contextlib.nullcontext()
+  if products is not None:
+    said = context.products_in(products)
+  with said:
     return jax.make_jaxpr(function)(*args).jaxpr
 
 

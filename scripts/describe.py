@@ -70,15 +70,26 @@ def parameter_tree(network: BuiltNetwork) -> rich.tree.Tree:
 
 
 def flops_table(network: BuiltNetwork) -> rich.table.Table:
-  """Where the FLOPs of one example's forward pass go."""
-  parts = network.flops_by_part()
+  """Where the FLOPs of one example's forward pass go.
+
+  Model FLOPs are of the products as the papers write them, and those by which
+  models and utilisation are compared. Attention computes fewer where another
+  order of them is cheaper.
+  """
+  parts, computed = network.flops_by_part(), network.flops_by_part(None)
   total = sum(parts.values())
-  table = rich.table.Table("part", "FLOPs", "", show_footer=True)
+  table = rich.table.Table(
+      "part", "model FLOPs", "", "computed", show_footer=True
+  )
   table.columns[0].footer = "forward pass of one example"
   table.columns[1].footer = f"{total:,}"
-  table.columns[1].justify = table.columns[2].justify = "right"
+  table.columns[3].footer = f"{sum(computed.values()):,}"
+  for column in table.columns[1:]:
+    column.justify = "right"
   for part, count in parts.items():
-    table.add_row(part, f"{count:,}", percentage(count, total))
+    table.add_row(
+        part, f"{count:,}", percentage(count, total), f"{computed[part]:,}"
+    )
   return table
 
 

@@ -76,7 +76,7 @@ NOT_FAST = (
     "perceiver/kernels/softmax_test.py",
     "perceiver/orders_test.py",
     "perceiver/perceiver_io_test.py",
-    "perceiver/precision_test.py",
+    "perceiver/context_test.py",
     "perceiver/starcraft_test.py",
     "scripts",
     "tools",

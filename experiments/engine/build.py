@@ -73,7 +73,9 @@ class BuiltNetwork:
     """Numbers that are learned."""
     return flops.count_parameters(self.like.params)
 
-  def flops_by_part(self, products: str = "written") -> Mapping[str, int]:
+  def flops_by_part(
+      self, products: str | None = "written"
+  ) -> Mapping[str, int]:
     """FLOPs of the forward pass of one example: part -> FLOPs.
 
     Args:
@@ -120,6 +122,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       network.forward,
       config.compute_dtype,
       config.attention,
+      config.products,
       config.start.nearby,
       {name: Grid(**grid) for name, grid in config.start.grids.items()},
   )

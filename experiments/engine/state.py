@@ -14,6 +14,7 @@ from experiments.engine.locality import Grid
 from experiments.engine.locality import start_nearby
 from perceiver import attend_by
 from perceiver import compute_in
+from perceiver import products_in
 
 
 class Model(NamedTuple):
@@ -36,6 +37,7 @@ def make_net(
     forward: Callable[..., Any],
     compute_dtype: str,
     attention: str = "auto",
+    products: str = "cheapest",
     nearby: float = 0.0,
     grids: Mapping[str, Grid] | None = None,
 ) -> hk.TransformedWithState:
@@ -50,6 +52,7 @@ def make_net(
     with (
         compute_in(compute_dtype),
         attend_by(attention),
+        products_in(products),
         start_nearby(nearby, grids),
     ):
       return forward(batch, is_training=is_training)
