@@ -41,10 +41,8 @@ class Linear(hk.Module):
     w, b = self.map_from(x.shape[-1], x.dtype)
     return layout.place(_product(x, w) + b)
 
-  def map_from(
-      self, channels: int, dtype: Any
-  ) -> tuple[Float[Array, "C D"], Float[Array, "D"]]:
-    """The map itself, of so many channels: its weights and its bias."""
+  def map_from(self, channels: int, dtype: Any) -> tuple[Any, Any]:
+    """The map itself: weights [channels, D] and bias [D]."""
     init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
     shape = [channels, self.channels]
     w = hk.get_parameter("w", shape, dtype, init=init)

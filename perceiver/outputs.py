@@ -14,10 +14,6 @@ from perceiver.learned import LearnedArray
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 
-# Names that callers of this module still use.
-from perceiver.starcraft import log_likelihood as log_likelihood
-from perceiver.starcraft import picked as picked
-
 
 def class_query(
     z: Float[Array, "B N D"],

@@ -114,9 +114,8 @@ def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
     names, place = _names(key, places, array.shape)
     rows = array if "{}" in place.name else [array]
     for name, row in zip(names, rows, strict=True):
-      theirs[name] = np.array(
-          place.conversion.write(np.asarray(row)), order="C"
-      )
+      written = place.conversion.write(np.asarray(row))
+      theirs[name] = np.array(written, order="C")
   return theirs
 
 

@@ -20,7 +20,7 @@ def transform(function, *args):
   """Haiku code without an rng, and parameters for it, none of which is zero."""
   net = hk.without_apply_rng(hk.transform(function))
   shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
-  params = jax.tree.map(lambda x: 0.5 * normal(*x.shape), shapes)
+  params = jax.tree.map(lambda x: jnp.asarray(0.5 * normal(*x.shape)), shapes)
   return net.apply, params
 
 

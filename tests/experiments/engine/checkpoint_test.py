@@ -22,7 +22,7 @@ EXAMPLE = {"x": jax.ShapeDtypeStruct((300,), jnp.float32)}
 def start(width=7):
   """A state and what restoring needs to know of it."""
   net = state_lib.make_net(
-      lambda batch, _: hk.Linear(width)(batch["x"]), "float32"
+      lambda batch: hk.Linear(width)(batch["x"]), "float32"
   )
   make = lambda: state_lib.initial_state(net, optax.adam(1e-3), EXAMPLE, 0)
   like = sharding.with_shardings(jax.eval_shape(make), sharding.make_mesh())
