@@ -141,7 +141,7 @@ def compare(recording: Recorded) -> Iterator[Deviation]:
       if case.gradients and case.cotangents:
         like = tensors.flatten(network.like.params, {})
         expected = tensors.to_ours(
-            case.gradients, release.places(config.task), like, release.unused
+            case.gradients, release.places(config), like, release.unused
         )
         value = compare_gradients(
             network, model, case.batch, case.cotangents, expected
@@ -312,7 +312,9 @@ def _part(packed: Any, name: str, shape: tuple[int, ...]) -> Any:
     first = packed.shape[1] - 1
   elif packed.shape[1] != length and ("image" in name or "video" in name):
     first = packed.shape[1] - 1 - length
-  return packed[:, first : first + length, :channels]
+  part = packed[:, first : first + length, :channels]
+  # One for all examples, where it does not depend on them.
+  return np.broadcast_to(part, (shape[0], *part.shape[1:]))
 
 
 def compare_batch_norm(file: pathlib.Path) -> Iterator[Deviation]:
