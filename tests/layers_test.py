@@ -6,6 +6,7 @@ import sys
 from absl.testing import absltest
 from absl.testing import parameterized
 
+from tests.conftest import NOT_FAST
 from tests.conftest import ROOT
 
 # A folder, and what may be imported below it besides the standard library.
@@ -88,6 +89,11 @@ def is_any_of(name, packages):
 
 def files_below(folder):
   return sorted((ROOT / folder).rglob("*.py"))
+
+
+def test_every_path_that_is_left_out_of_the_fast_tests_exists():
+  for name in NOT_FAST:
+    assert (ROOT / "tests" / name).exists(), name
 
 
 class LayersTest(parameterized.TestCase):

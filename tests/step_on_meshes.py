@@ -1,6 +1,6 @@
 """One step of training on several meshes: the same numbers, where they live.
 
-    python tests/step_on_meshes.py --reference=FOLDER FILE:VARIANT... MESH...
+    python -m tests.step_on_meshes --reference=FOLDER FILE:VARIANT... MESH...
 
 A mesh is DATA×ELEMENTS, as in 4x2. Prints a line of JSON for each: the loss,
 how far it and the update are from the reference's, what the compiled step sends

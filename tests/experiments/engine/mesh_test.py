@@ -35,12 +35,13 @@ def start(folder: pathlib.Path, *arguments: str, devices: int):
   return subprocess.Popen(
       [
           sys.executable,
-          "tests/step_on_meshes.py",
+          "-m",
+          "tests.step_on_meshes",
           f"--reference={folder}",
           *arguments,
       ],
       cwd=ROOT,
-      env={**ENVIRONMENT, "XLA_FLAGS": flag, "PYTHONPATH": str(ROOT)},
+      env={**ENVIRONMENT, "XLA_FLAGS": flag},
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
       text=True,
