@@ -24,6 +24,7 @@ TRAIN = [
     "absl-py>=2.1",
     "array_record>=0.8",
     "av>=15",
+    "etils>=1.12",
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
     "importlib_resources>=6",
