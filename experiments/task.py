@@ -100,7 +100,7 @@ class Task(Network):
 
 
 # Parts of an array in their order -> their grids.
-Layout = Mapping[str, tuple[int, ...]]
+Grids = Mapping[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,8 +109,8 @@ class Subject:
 
   name: str
   batch: Mapping[str, Any]  # One example, without the batch's axis.
-  inputs: Layout
-  outputs: Layout
+  inputs: Grids
+  outputs: Grids
   frames: np.ndarray | None = None  # RGB in [0, 1], [T, Y, X, 3].
   wave: np.ndarray | None = None  # [S]
   seconds: float = 0.0  # How long that is.

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> None:
   args = parser().parse_args(argv)
   from experiments.engine import command
 
-  with command.plain_errors(), _stops():
+  with command.one_line_errors(), _stops():
     args.run(args)
 
 

@@ -430,14 +430,14 @@ def main(argv: list[str]) -> None:
   keys = list(TABLES) if _ALL.value else list(dict.fromkeys(named))
   if not keys:
     command.fail(f"--table=... or --all; the tables are {', '.join(TABLES)}")
-  with command.plain_errors():
+  with command.one_line_errors():
     found = chosen(keys, _COLUMNS.value, _RUNS.value)
   if _JSON.value:
     text = json.dumps([as_json(f) for f in found], indent=2) + "\n"
     if _JSON.value == "-":
       sys.stdout.write(text)
     else:
-      with command.plain_errors():
+      with command.one_line_errors():
         pathlib.Path(_JSON.value).write_text(text)
   if _JSON.value != "-":
     pages = pages_of(found)

@@ -21,7 +21,7 @@ LOST_AFTER = 30  # Seconds, as the training command has it.
 FEW_SECONDS = 90.0  # That the others have when one process has ended.
 
 
-class Layout(NamedTuple):
+class Machines(NamedTuple):
   """What a start runs on."""
 
   processes: int
@@ -35,7 +35,7 @@ class Attempt:
   """One start of the training command; ends when it is left."""
 
   def __init__(
-      self, workdir: pathlib.Path, arguments: Sequence[str], layout: Layout
+      self, workdir: pathlib.Path, arguments: Sequence[str], layout: Machines
   ):
     self.workdir = workdir
     self.processes = layout.processes

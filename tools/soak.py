@@ -47,7 +47,7 @@ from tools.attempts import Attempt
 from tools.attempts import checkpoints
 from tools.attempts import curve
 from tools.attempts import last_step
-from tools.attempts import Layout
+from tools.attempts import Machines
 from tools.attempts import starts
 
 CONFIG = "configs/quickstart.py:mini"
@@ -83,7 +83,7 @@ class Disturbed:
       self,
       workdir: pathlib.Path,
       arguments: Sequence[str],
-      layouts: Sequence[Layout],
+      layouts: Sequence[Machines],
       checkpoint_every: int,
       seed: int,
   ):
@@ -134,7 +134,7 @@ class Disturbed:
     self._check(event, attempt, starts(self.workdir)[started:])
     return not is_over
 
-  def finish(self, layout: Layout) -> Attempt:
+  def finish(self, layout: Machines) -> Attempt:
     """Runs to the end, with nothing in the way."""
     with Attempt(self.workdir, self._arguments, layout) as attempt:
       attempt.watch(float("inf"))
@@ -279,7 +279,7 @@ def speed(
       f"--config.run.eval_every={TRIAL_STEPS}",
       f"--config.run.checkpoint_every={TRIAL_STEPS}",
   ]
-  with Attempt(workdir, arguments, Layout(1, 1)) as attempt:
+  with Attempt(workdir, arguments, Machines(1, 1)) as attempt:
     codes = attempt.codes(float("inf"))
   if any(codes):
     raise UserError(f"the trial has exit codes {codes}: {attempt.log}")
@@ -292,7 +292,7 @@ def speed(
 def soak(
     root: pathlib.Path,
     arguments: Sequence[str],
-    layouts: Sequence[Layout],
+    layouts: Sequence[Machines],
     minutes: float,
     seed: int,
     **fixed: int,
@@ -378,7 +378,7 @@ def main() -> None:
     raise UserError(f"{root} is not empty")
   root.mkdir(parents=True, exist_ok=True)
   layouts = [
-      Layout(int(processes), int(devices))
+      Machines(int(processes), int(devices))
       for processes in _PROCESSES.value
       for devices in _DEVICES.value
   ]

@@ -70,12 +70,12 @@ def run_with_arguments(
   """Runs a command that takes words besides flags."""
 
   def guarded(argv):
-    with plain_errors():
+    with one_line_errors():
       if needs_config and CONFIG.value is None:
         raise UserError("--config=configs/FILE.py[:variant] is missing")
       _keep_compiled()
       join_processes()
-    with job.together(), plain_errors():
+    with job.together(), one_line_errors():
       return main(argv[1:])
 
   logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
@@ -91,7 +91,7 @@ def fail(message: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def plain_errors():
+def one_line_errors():
   """Turns errors that a person can do something about into one line."""
   try:
     yield

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.data.text import tokenizers
 from experiments.engine.errors import UserError
 from experiments.inference import attention_texts
-from experiments.task import Layout
+from experiments.task import Grids
 from experiments.task import Subject
 
 NUM_SHOWN = 8  # Latents or outputs, if nobody says which.
@@ -131,13 +131,13 @@ def parse_outputs(
   return chosen
 
 
-def _start(layout: Layout, part: str) -> int:
+def _start(layout: Grids, part: str) -> int:
   """The index of a part's first element."""
   before = list(layout).index(part)
   return sum(math.prod(dims) for dims in list(layout.values())[:before])
 
 
-def _place(layout: Layout, i: int) -> tuple[str, tuple[int, ...]]:
+def _place(layout: Grids, i: int) -> tuple[str, tuple[int, ...]]:
   """The part an element belongs to, and where in it."""
   for part, dims in layout.items():
     if i < math.prod(dims):
@@ -158,7 +158,7 @@ def points_of(subject: Subject, options: Options) -> dict[str, list[int]]:
   return points
 
 
-def flat_of(points, outputs: Layout) -> Iterator[list[int]]:
+def flat_of(points, outputs: Grids) -> Iterator[list[int]]:
   """Chosen elements of each part as indices of all outputs."""
   for part, chosen in points.items():
     yield [_start(outputs, part) + i for i in chosen]

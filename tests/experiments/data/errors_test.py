@@ -45,7 +45,7 @@ def test_an_error_in_a_pipeline_ends_a_command_with_one_line(
   if not flags.FLAGS.is_parsed():
     flags.FLAGS(["test"])
   error = ReplayError("a.SC2Replay", "damaged", "EOFError")
-  with pytest.raises(SystemExit) as ended, command.plain_errors():
+  with pytest.raises(SystemExit) as ended, command.one_line_errors():
     batches = pipeline.train(
         [{"i": 0}, {"i": 1}],
         [functools.partial(fail, error=error)],

@@ -90,6 +90,7 @@ def test_two_processes_learn_what_one_does(train, one_device, tmp_path):
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_ever_other_devices_processes_and_workers(
     in_fork, training, train, tmp_path
 ):
