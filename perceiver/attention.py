@@ -172,10 +172,8 @@ class Attention(hk.Module):
             f" into {heads} heads."
         )
     output_channels = self.output_channels or v_channels
-    (*_, queries, query_channels), (*_, keys, key_channels) = (
-        query.shape,
-        x.shape,
-    )
+    _, queries, query_channels = query.shape
+    _, keys, key_channels = x.shape
     of = lambda width, channels, name: Linear(width, name).map_from(
         channels, x.dtype
     )
