@@ -27,11 +27,6 @@ def blocks(path: pathlib.Path, language: str) -> list[str]:
   return re.findall(rf"```{language}\n(.*?)```", path.read_text(), re.DOTALL)
 
 
-def readme_commands() -> list[str]:
-  lines = "".join(blocks(ROOT / "README.md", "bash")).splitlines()
-  return [line for line in lines if line.startswith("python -m ")]
-
-
 def in_order(args: list[str], extra: dict[str, str]) -> list[str]:
   """The command, smaller: what it says itself counts more."""
   given = {arg.split("=")[0] for arg in args}
@@ -59,16 +54,28 @@ def run(args: list[str], folder: pathlib.Path) -> None:
   assert done.returncode == 0, done.stderr
 
 
-def test_every_command_of_the_readme_runs(copy):
-  commands = readme_commands()
-  assert len(commands) >= 11
-  (copy / "runs").mkdir()
-  for command in commands:
-    args = shlex.split(command)[1:]
+def commands_of(block: str) -> list[list[str]]:
+  lines = [line for line in block.splitlines() if line.startswith("python -m ")]
+  return [shlex.split(line)[1:] for line in lines]
+
+
+README = [b for b in blocks(ROOT / "README.md", "bash") if commands_of(b)]
+
+
+@pytest.mark.parametrize(
+    "block",
+    # The first is the quickstart.
+    [README[0], *(pytest.param(b, marks=pytest.mark.slow) for b in README[1:])],
+    ids=lambda block: block.splitlines()[0],
+)
+def test_the_commands_of_the_readme_run(copy, block):
+  (copy / "runs").mkdir(exist_ok=True)
+  if block is not README[0]:  # It prepares its data.
+    run(["-m", "scripts.prepare_data", "digits"], copy)
+  for args in commands_of(block):
     extra = {}
     if any(arg.startswith("--config=configs/quickstart") for arg in args):
-      channels = {"--config.model.query_channels": "16"}
-      extra = MINI | channels
+      extra = MINI | {"--config.model.query_channels": "16"}
     run(in_order(args, extra), copy)
 
 

@@ -1,18 +1,23 @@
 """The published models here and in Hugging Face's transformers, in turns.
 
-    python -m tools.compare_transformers [--models=mlm,flow] [--rounds=3]
-        [--options=--compile] [--json=FILE]
+    python -m tools.compare_transformers [--models=mlm,flow] [--calls=9]
+        [--work=train] [--theirs=eager --theirs=compiled] [--json=FILE]
     python -m tools.compare_transformers --accelerator [--models=mlm,flow]
         [--most=4096] [--json=FILE]
 
-The first measures forward passes and training steps on this machine's CPU, each
-side in processes of its own. --accelerator measures training steps in bfloat16
-as `scripts.benchmark --published` does, and transformers' under `torch.compile`
-at the batch that is best for ours. Transformers runs in a virtual environment
-of its own, `--environment`, which is made if it is missing.
+The first measures forward passes and training steps on this machine's CPU. Each
+side is a process that waits while another one computes, and single calls take
+turns: ours, theirs, ours, theirs. So a machine whose speed changes changes both
+calls of a pair, and their ratio is what is reported. --accelerator measures
+training steps in bfloat16 as `scripts.benchmark --published` does, and
+transformers' under `torch.compile` at the batch that is best for ours.
+Transformers runs in a virtual environment of its own, `--environment`, which is
+made if it is missing.
 """
 
 from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -49,41 +54,41 @@ class Work:
 
   model: str
   what: str  # "forward" or "train"
-  calls: int  # timed, in each process
+  calls: int  # of each side
   ratio: float | None = None  # their time / ours, at least
-  of_products: float | None = None  # of the rate of large products, at least
   memory: float | None = None  # our highest memory / theirs, at most
 
 
 WORK = (
-    Work("mlm", "forward", 7, 1.25, 0.8),
-    Work("mlm", "train", 4, 1.15, 0.65),
-    Work("imagenet", "forward", 3, 1.25, 0.8),
-    Work("imagenet", "train", 2, 1.15, 0.65),
-    Work("kinetics", "forward", 4, 1.6),
-    Work("flow", "forward", 1, 2.2, memory=0.5),
-    Work("flow", "train", 1, memory=0.5),
+    Work("mlm", "forward", 21, 1.1),
+    Work("mlm", "train", 9, 1.0),
+    Work("imagenet", "forward", 9, 1.2),
+    Work("imagenet", "train", 7, 1.0),
+    Work("kinetics", "forward", 11, 1.7),
+    Work("kinetics", "train", 9, 1.6),
+    Work("flow", "forward", 5, 1.85, 1 / 3),
+    Work("flow", "train", 3, 1.5, 1 / 4),
 )
+# How transformers runs, and the options that ask for it.
+MODES = {"eager": [], "compiled": ["--compile"]}
 
 
 def measure(
-    models: list[str],
-    rounds: int,
+    works: list[Work],
+    modes: list[str],
     environment: pathlib.Path,
-    options: list[str],
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
-  """Runs ours and theirs after each other, each in a process of its own.
+  """Calls ours and theirs in turns, each in a process of its own.
 
   Args:
-    models: of `WORK`.
-    rounds: how often both run.
+    works: of `WORK`.
+    modes: of `MODES`; all of them take turns with ours.
     environment: a virtual environment for theirs, made if it is not there.
-    options: of theirs, such as "--compile".
     say: told of each result.
 
   Returns:
-    a row for each kind of work: all times, memory and rates of both.
+    a row for each work and mode: all times, ratios, memory and rates of both.
 
   Raises:
     UserError: if theirs cannot be installed, or a process fails.
@@ -91,21 +96,81 @@ def measure(
   python = prepare(environment, jax.default_backend() == "cpu", say)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
-    for work in WORK:
-      if work.model not in models:
-        continue
+    for work in works:
       file = pathlib.Path(folder) / f"{work.model}.json"
       file.write_text(json.dumps(their_config(work.model)))
-      ask = [work.what, str(work.calls)]
-      ours = [sys.executable, "-m", OURS, work.model]
-      theirs = [str(python), "-m", THEIRS, str(file)]
-      runs = []
-      for _ in range(rounds):
-        runs.append((run([*ours, *ask]), run([*theirs, *ask, *options])))
-        a, b = (statistics.median(run["seconds"]) for run in runs[-1])
-        say(f"{work.model} {work.what}: ours {a:.3f} s, theirs {b:.3f} s")
-      rows.append(summary(work, runs))
+      theirs = [str(python), "-m", THEIRS, str(file), work.what]
+      sides = [[sys.executable, "-m", OURS, work.model, work.what]]
+      sides += [[*theirs, *MODES[mode]] for mode in modes]
+      ours, *others = in_turns(sides, work.calls)
+      for mode, run in zip(modes, others, strict=True):
+        row = summary(work, mode, ours, run)
+        low, high = row["ratio_range"]
+        say(
+            f"{work.model} {work.what}, {mode}: {row['ratio']:.2f} times as"
+            f" fast ({low:.2f} to {high:.2f})"
+        )
+        rows.append(row)
   return rows
+
+
+def in_turns(commands: list[list[str]], calls: int) -> list[dict[str, Any]]:
+  """The results of commands that serve calls; each has its "seconds".
+
+  All processes live at the same time, and one of them computes.
+
+  Raises:
+    UserError: if a process fails.
+  """
+  with contextlib.ExitStack() as stack:
+    sides = [stack.enter_context(_served(command)) for command in commands]
+    for side in sides:  # One after the other: compiling takes all cores.
+      side()
+    seconds = [[side("call") for side in sides] for _ in range(calls)]
+    results = [side(None) for side in sides]
+  each = zip(*seconds, strict=True)
+  return [
+      {**result, "seconds": list(its)}
+      for result, its in zip(results, each, strict=True)
+  ]
+
+
+@contextlib.contextmanager
+def _served(args: list[str]) -> Iterator[Callable[..., Any]]:
+  """A process of `timing.serve`; what is called sends a line and waits."""
+  with tempfile.TemporaryFile("w+") as errors:
+    process = subprocess.Popen(
+        args,
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    say, hear = process.stdin, process.stdout
+
+    def ask(line: str | None = "") -> Any:
+      """Sends a line, or the end; the next answer."""
+      with contextlib.suppress(BrokenPipeError):  # Then no answer comes.
+        if line is None:
+          say.close()
+        elif line:
+          say.write(line + "\n")
+          say.flush()
+      for answer in hear:
+        with contextlib.suppress(ValueError):  # Libraries print, too.
+          return json.loads(answer)
+      errors.seek(0)
+      last = (errors.read().strip() or "no message").splitlines()[-1]
+      raise UserError(f"{' '.join(args)} failed: {last}")
+
+    try:
+      yield ask
+    finally:
+      process.kill()
+      process.wait()
+      hear.close()
 
 
 def measure_on_accelerator(
@@ -146,9 +211,9 @@ def beside(model: str, batch_size: int, python: pathlib.Path) -> dict[str, Any]:
   with tempfile.TemporaryDirectory() as folder:
     file = pathlib.Path(folder) / "config.json"
     file.write_text(json.dumps(their_config(model)))
-    asked = [str(file), "train", str(published.CALLS), *options]
+    command = [str(python), "-m", THEIRS, str(file), "train", *options]
     try:
-      return run([str(python), "-m", THEIRS, *asked])
+      return in_turns([command], published.CALLS)[0]
     except UserError as error:  # It may not fit, or not compile.
       return {"error": str(error)}
 
@@ -193,39 +258,29 @@ def their_config(model: str) -> dict[str, Any]:
   return {**export.config_json(config, like), "hidden_act": "gelu"}
 
 
-def summary(work: Work, runs: list[tuple[dict, dict]]) -> dict[str, Any]:
-  """A row: medians over the rounds, ratios of each round."""
-  ours, theirs = (list(each) for each in zip(*runs, strict=True))
-  medians = lambda runs: [statistics.median(run["seconds"]) for run in runs]
-  rates = lambda runs: [run["product_flops_per_second"] for run in runs]
-  peak = lambda runs: max(run["peak_bytes"] for run in runs)
-  pairs = zip(medians(ours), medians(theirs), strict=True)
+def summary(
+    work: Work, mode: str, ours: dict[str, Any], theirs: dict[str, Any]
+) -> dict[str, Any]:
+  """A row: the ratio of each pair of calls, medians, targets."""
+  pairs = zip(ours["seconds"], theirs["seconds"], strict=True)
   ratios = [theirs / ours for ours, theirs in pairs]
-  reached = [ours[0]["flops"] / seconds for seconds in medians(ours)]
-  alone = statistics.median(run["products_seconds"] for run in ours)
-  shares = [x / y for x, y in zip(reached, rates(ours), strict=True)]
+  median = statistics.median(ours["seconds"])
   row = {
       "model": work.model,
       "what": work.what,
+      "mode": mode,
       "ratio": statistics.median(ratios),
       "ratio_range": [min(ratios), max(ratios)],
-      "ratio_of_products_alone": statistics.median(medians(theirs)) / alone,
-      "of_products": statistics.median(shares),
-      "memory": peak(ours) / peak(theirs),
-      "target": {
-          "ratio": work.ratio,
-          "of_products": work.of_products,
-          "memory": work.memory,
-      },
-      "compile_seconds": max(run["compile_seconds"] for run in ours),
-      "versions": theirs[0]["versions"],
+      "ratios": ratios,
+      "ratio_of_products_alone": (
+          statistics.median(theirs["seconds"]) / ours["products_seconds"]
+      ),
+      "share_of_products": ours["products_seconds"] / median,
+      "memory": ours["peak_bytes"] / theirs["peak_bytes"],
+      "target": {"ratio": work.ratio, "memory": work.memory},
+      "ours": ours,
+      "theirs": theirs,
   }
-  for side, its in (("ours", ours), ("theirs", theirs)):
-    row[side] = {
-        "seconds": medians(its),
-        "peak_bytes": peak(its),
-        "product_flops_per_second": statistics.median(rates(its)),
-    }
   row["below_target"] = [
       name
       for name, wanted in row["target"].items()
@@ -240,31 +295,31 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   shown = rich.table.Table(
       "model",
       "what",
-      "ours",
       "transformers",
+      "ours, s",
+      "theirs, s",
       "times faster",
       "target",
       "were it products alone",
-      "of products' rate",
+      "memory, ours / theirs, GiB",
       "target",
-      "memory, ours / theirs",
       "",
   )
   number = lambda x: "–" if x is None else f"{x:.2f}"
   for row in rows:
     sides = row["ours"], row["theirs"]
     low, high = row["ratio_range"]
-    memory = " / ".join(f"{x['peak_bytes'] / 2**30:.2f} GiB" for x in sides)
+    memory = " / ".join(f"{x['peak_bytes'] / 2**30:.2f}" for x in sides)
     shown.add_row(
         row["model"],
         row["what"],
-        *(f"{statistics.median(x['seconds']):.3f} s" for x in sides),
+        row["mode"],
+        *(f"{statistics.median(x['seconds']):.3f}" for x in sides),
         f"{row['ratio']:.2f} ({low:.2f} to {high:.2f})",
         number(row["target"]["ratio"]),
         number(row["ratio_of_products_alone"]),
-        f"{row['of_products']:.0%}",
-        number(row["target"]["of_products"]),
-        memory,
+        f"{memory} = {row['memory']:.2f}",
+        number(row["target"]["memory"]),
         "below target: " + ", ".join(row["below_target"])
         if row["below_target"]
         else "",
@@ -278,15 +333,6 @@ def their_rate(row: dict[str, Any]) -> str:
   if not seconds:
     return "–"
   return f"{row['batch_size'] / statistics.median(seconds):.1f}"
-
-
-def run(args: list[str]) -> dict[str, Any]:
-  """What a measurement prints; its last line is JSON."""
-  done = subprocess.run(args, cwd=ROOT, capture_output=True, text=True)
-  if done.returncode:
-    last = (done.stderr.strip() or "no message").splitlines()[-1]
-    raise UserError(f"{' '.join(args)} failed: {last}")
-  return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def main() -> None:
@@ -304,8 +350,12 @@ def main() -> None:
     models = cases.chosen(
         _MODELS.value, dict.fromkeys(work.model for work in WORK)
     )
-    options = _OPTIONS.value.split()
-    found = measure(models, _ROUNDS.value, environment, options, console.print)
+    works = [
+        dataclasses.replace(work, calls=_CALLS.value or work.calls)
+        for work in WORK
+        if work.model in models and work.what in _WORK.value
+    ]
+    found = measure(works, _THEIRS.value, environment, console.print)
     console.print(table(found))
   if _JSON.value is not None:
     benchmark.write(found, pathlib.Path(_JSON.value))
@@ -313,8 +363,15 @@ def main() -> None:
 
 if __name__ == "__main__":
   _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
-  _ROUNDS = flags.DEFINE_integer("rounds", 3, "how often each side runs")
-  _OPTIONS = flags.DEFINE_string("options", "", "of transformers: '--compile'")
+  _CALLS = flags.DEFINE_integer(
+      "calls", None, "of each side; default: 3 to 21, by the model", 1
+  )
+  _WORK = flags.DEFINE_multi_enum(
+      "work", ["forward", "train"], ["forward", "train"], "what to measure"
+  )
+  _THEIRS = flags.DEFINE_multi_enum(
+      "theirs", ["eager"], list(MODES), "how transformers runs"
+  )
   _ACCELERATOR = flags.DEFINE_bool("accelerator", False, "bfloat16 on a device")
   _MOST = flags.DEFINE_integer("most", 4096, "of --accelerator: largest batch")
   _JSON = flags.DEFINE_string("json", None, "a file for what is measured")

@@ -4,8 +4,11 @@ Other software is measured by it too, where this project is not installed.
 """
 
 from collections.abc import Callable
+import json
 import statistics
+import sys
 import time
+from typing import Any
 
 MATRIX = 2048  # Rows and columns of the product that sets the scale.
 
@@ -18,6 +21,22 @@ def timed(call: Callable[[], object], calls: int) -> list[float]:
     call()
     seconds.append(time.perf_counter() - start)
   return seconds[1:]
+
+
+def serve(call: Callable[[], object], result: Callable[[], Any]) -> None:
+  """Calls when it is told to, so that programs can be measured in turns.
+
+  After a first call it makes one for each line of the standard input, and
+  prints its seconds; at the input's end it prints `result()`. Each is a line of
+  JSON.
+  """
+  call()
+  print(json.dumps("ready"), flush=True)
+  for _ in sys.stdin:
+    start = time.perf_counter()
+    call()
+    print(json.dumps(time.perf_counter() - start), flush=True)
+  print(json.dumps(result()), flush=True)
 
 
 def product_rate(product: Callable[[], object]) -> float:

@@ -17,7 +17,6 @@ from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from scripts import sweep
-from tests.conftest import Command
 
 TASKS = {"cola": 2, "mrpc": 2, "stsb": 1}
 
@@ -210,7 +209,7 @@ def test_a_folder_of_a_sweep_says_what_was_changed():
   assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
 
 
-def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):
+def test_a_sweep_runs_each_combination_once(data_dir, in_fork, tmp_path):
   args = (
       "--config=configs/glue.py:tiny_cola",
       f"--config.data_dir={data_dir}",
@@ -221,7 +220,7 @@ def test_a_sweep_runs_each_combination_once(data_dir, tmp_path):
       f"--workdir={tmp_path}",
   )
   for _ in range(2):
-    code, out, err = Command("scripts.sweep", *args).wait()
+    code, out, err = in_fork("scripts.sweep", *args)
     assert code == 0, err
   assert out.count("dev/average") == 2 and out.count("best") == 1
   rows = json.loads((tmp_path / "sweep.json").read_text())["tiny_cola"]

@@ -17,7 +17,6 @@ from experiments.engine import build
 from experiments.engine.build import load
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
-from tests.conftest import Command
 
 UTF8 = tokenizers.utf8()
 
@@ -148,15 +147,14 @@ def test_the_data_goes_on_where_it_was_stopped(data_dir):
       np.testing.assert_array_equal(array, other[name])
 
 
-def test_it_trains_and_fills_in(data_dir, tmp_path):
-  command = Command(
+def test_it_trains_and_fills_in(data_dir, in_fork, tmp_path):
+  code, _, err = in_fork(
       "experiments.train",
       "--config=configs/mlm.py:tiny",
       f"--config.data_dir={data_dir}",
       "--config.run.eval_every=2",
       f"--workdir={tmp_path}",
   )
-  code, _, err = command.wait()
   assert code == 0, err
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   _, last = [r for r in map(json.loads, lines) if "c4/accuracy" in r]

@@ -1,13 +1,15 @@
-"""One measurement of Hugging Face's transformers, in a process of its own.
+"""A model of Hugging Face's transformers at work, in a process of its own.
 
-    PYTHON -m tools.comparisons.theirs CONFIG_JSON forward|train CALLS
+    PYTHON -m tools.comparisons.theirs CONFIG_JSON forward|train
         [--compile] [--bfloat16] [--cuda] [--batch=N]
 
-Prints a JSON object as `ours.py` does. It runs where PyTorch and transformers
-are, in the root of the repository; what this project imports need not be there.
+It calls when it is told to (`timing.serve`). Its result is an object: the
+highest memory, the rate of a large matrix product, the versions. It runs where
+PyTorch and transformers are, in the root of the repository; what this project
+imports need not be there.
 """
 
-import json
+from collections.abc import Callable
 import sys
 from typing import Any
 
@@ -55,8 +57,10 @@ def loss_of(logits: Any, torch: Any) -> Any:
   return torch.nn.functional.cross_entropy(logits, labels)
 
 
-def measure(file: str, what: str, calls: int, *options: str) -> dict[str, Any]:
-  """What is printed."""
+def prepare(
+    file: str, what: str, *options: str
+) -> tuple[Callable[[], object], Callable[[], dict[str, Any]]]:
+  """The call that is measured, and what gives the result after all calls."""
   import torch  # pyright: ignore[reportMissingImports]
   import transformers  # pyright: ignore[reportMissingImports]
 
@@ -102,25 +106,25 @@ def measure(file: str, what: str, calls: int, *options: str) -> dict[str, Any]:
       optimizer.step()
       wait()
 
-  seconds = timing.timed(call, calls)
-  peak = torch.cuda.max_memory_allocated() if cuda else timing.peak_bytes()
-  x = torch.ones(timing.MATRIX, timing.MATRIX, dtype=dtype, device=device)
+  def result():
+    peak = torch.cuda.max_memory_allocated() if cuda else timing.peak_bytes()
+    x = torch.ones(timing.MATRIX, timing.MATRIX, dtype=dtype, device=device)
 
-  def product():
-    torch.mm(x, x)
-    wait()
+    def product():
+      torch.mm(x, x)
+      wait()
 
-  return {
-      "seconds": seconds,
-      "peak_bytes": peak,
-      "product_flops_per_second": timing.product_rate(product),
-      "versions": {
-          "torch": torch.__version__,
-          "transformers": transformers.__version__,
-      },
-  }
+    return {
+        "peak_bytes": peak,
+        "product_flops_per_second": timing.product_rate(product),
+        "versions": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+    }
+
+  return call, result
 
 
 if __name__ == "__main__":
-  result = measure(sys.argv[1], sys.argv[2], int(sys.argv[3]), *sys.argv[4:])
-  print(json.dumps(result))
+  timing.serve(*prepare(*sys.argv[1:]))

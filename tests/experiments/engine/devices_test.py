@@ -54,6 +54,7 @@ def test_several_devices_learn_what_one_does(
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 
+@pytest.mark.slow  # A step is compared in mesh_test.py.
 def test_accumulated_parts_learn_what_the_whole_batch_does(
     train, one_device, tmp_path
 ):

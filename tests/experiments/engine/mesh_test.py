@@ -105,6 +105,7 @@ def test_a_step_is_the_same_in_processes(tmp_path, config, count, meshes):
     check(found, len(meshes))
 
 
+@pytest.mark.slow
 def test_the_published_model_sends_what_it_must(tmp_path):
   """Parameters are gathered for both passes, gradients summed once."""
   found = {}

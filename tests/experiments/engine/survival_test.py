@@ -40,54 +40,39 @@ def uninterrupted(in_fork, training, tmp_path_factory):
   return learned(workdir)
 
 
-def test_killed_twice_it_learns_the_same_bit_for_bit(
-    train, uninterrupted, tmp_path
-):
-  workdir = tmp_path / "run"
-  for step in (10, 35):
-    command = train(workdir, *RUN)
-    wait_for_step(command, workdir, step)
-    command.process.send_signal(signal.SIGKILL)
-    command.wait()
-  resumed_at = checkpoints(workdir)[-1]
-  assert last_step(workdir) - resumed_at <= 2 * 3  # checkpoint_every is 3.
-  code, out, err = train(workdir, *RUN).wait()
-  assert code == 0, err
-  assert "continues after step" in out
-  assert learned(workdir) == uninterrupted
-
-
-def test_sigterm_saves_and_the_same_command_goes_on(
-    train, uninterrupted, tmp_path
+def test_killed_it_learns_the_same_bit_for_bit(
+    train, in_fork, training, uninterrupted, tmp_path
 ):
   workdir = tmp_path / "run"
   command = train(workdir, *RUN)
-  wait_for_step(command, workdir, 10)
-  command.process.send_signal(signal.SIGTERM)
-  code, out, err = command.wait()
+  wait_for_step(command, workdir, 35)
+  command.process.send_signal(signal.SIGKILL)
+  command.wait()
+  resumed_at = checkpoints(workdir)[-1]
+  assert last_step(workdir) - resumed_at <= 2 * 3  # checkpoint_every is 3.
+  code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
-  stopped_at = last_step(workdir)
-  assert f"stopped by SIGTERM after step {stopped_at}" in out
-  assert checkpoints(workdir)[-1] == stopped_at < STEPS
-  code, out, err = train(workdir, *RUN).wait()
-  assert code == 0, err
-  assert f"continues after step {stopped_at}" in out
+  assert f"continues after step {resumed_at}" in out
   assert learned(workdir) == uninterrupted
 
 
-def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
-    train, uninterrupted, tmp_path
+def test_sigterm_saves_and_a_damaged_checkpoint_is_passed_over(
+    train, in_fork, training, uninterrupted, tmp_path
 ):
   workdir = tmp_path / "run"
   command = train(workdir, *RUN)
   wait_for_step(command, workdir, 20)
   command.process.send_signal(signal.SIGTERM)
-  command.wait()
+  code, out, err = command.wait()
+  assert code == 0, err
+  stopped_at = last_step(workdir)
+  assert f"stopped by SIGTERM after step {stopped_at}" in out
   before, newest = checkpoints(workdir)[-2:]
+  assert newest == stopped_at < STEPS
   data = workdir / "checkpoints" / str(newest) / "model" / "d"
   largest = max(data.iterdir(), key=lambda path: path.stat().st_size)
   os.truncate(largest, largest.stat().st_size // 2)
-  code, out, err = train(workdir, *RUN).wait()
+  code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
   assert f"{newest} is damaged" in out
   assert f"continues after step {before}" in out
@@ -95,8 +80,9 @@ def test_a_damaged_newest_checkpoint_is_reported_and_the_one_before_used(
   assert learned(workdir) == uninterrupted
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_stops_the_run_and_spares_earlier_checkpoints(
-    train, uninterrupted, tmp_path
+    train, in_fork, training, uninterrupted, tmp_path
 ):
   workdir = tmp_path / "run"
   command = train(workdir, *RUN)
@@ -109,7 +95,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_spares_earlier_checkpoints(
   assert code == 1
   # Threads of the libraries may complain as well, even on the same line.
   assert err.count("error: stopped, a file may not grow further") == 1, err
-  code, out, err = train(workdir, *RUN).wait()
+  code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
   assert "continues after step" in out
   assert "damaged" not in out
