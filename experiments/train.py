@@ -126,7 +126,9 @@ class _Run:
     )
     for note in built.task.notes():
       self.recorder.note(note)
-    taken = built.network.attention(config.batch_size // config.accumulate)
+    taken = built.network.attention(
+        config.batch_size // config.accumulate, built.layout
+    )
     for module, how in taken.items():
       self.recorder.note(f"{module}: {how}")
     peak = record.peak_flops(device, config.compute_dtype)

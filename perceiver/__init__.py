@@ -17,6 +17,7 @@ from perceiver.attention import MLP
 from perceiver.attention import SelfAttention
 from perceiver.context import attend_by
 from perceiver.context import attended_by
+from perceiver.context import compiled_for
 from perceiver.context import compute_in
 from perceiver.context import laid_out_by
 from perceiver.context import no_recording
@@ -44,6 +45,7 @@ __all__ = [
     "attend",
     "attend_by",
     "attended_by",
+    "compiled_for",
     "compute_in",
     "laid_out_by",
     "no_recording",

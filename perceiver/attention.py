@@ -54,8 +54,9 @@ def _product(x, w):
   """x w, over the last axis of x."""
   # Only so does a CPU use its instructions for products of bfloat16: a forward
   # pass takes a third of the time.
-  is_slow = x.dtype == jnp.bfloat16 and jax.default_backend() == "cpu"
-  return (_summed_in_float32 if is_slow else jnp.matmul)(x, w)
+  if x.dtype == jnp.bfloat16 and context.current_target().platform == "cpu":
+    return _summed_in_float32(x, w)
+  return jnp.matmul(x, w)
 
 
 _matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)

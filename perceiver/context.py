@@ -15,6 +15,8 @@ context (`contextvars`), which a `with` statement sets:
 |                  | are bracketed               |                             |
 | `laid_out_by`    | where large arrays live     | `layout.place`,             |
 |                  |                             | `kernels.softmax.attend`    |
+| `compiled_for`   | what is compiled for        | `kernels`, `Linear`,        |
+|                  |                             | `orders`                    |
 | `compute_in`     | the dtype to compute in     | Haiku, for all parameters;  |
 |                  |                             | `cast`                      |
 
@@ -30,9 +32,13 @@ import dataclasses
 from typing import Any, Protocol, runtime_checkable
 
 import haiku as hk
+import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
+
+from perceiver import target as targets
+from perceiver.target import Target
 
 AUTO = "auto"
 IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
@@ -87,6 +93,7 @@ _implementation: ContextVar[str] = ContextVar("implementation", default=AUTO)
 _taken: ContextVar[dict[str, str] | None] = ContextVar("taken", default=None)
 _order: ContextVar[str | None] = ContextVar("order", default=None)
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
+_target: ContextVar[Target | None] = ContextVar("target", default=None)
 _dtype: ContextVar[str | None] = ContextVar("dtype", default=None)
 
 
@@ -230,6 +237,16 @@ def laid_out_by(
 def current_layout() -> Layout | None:
   """Who decides where arrays live."""
   return _layout.get()
+
+
+def compiled_for(target: Target) -> contextlib.AbstractContextManager[None]:
+  """Says what the modules called inside are compiled for."""
+  return _set(_target, target)
+
+
+def current_target() -> Target:
+  """What is compiled for: as `compiled_for` says, or all of JAX's devices."""
+  return _target.get() or targets.of(jax.devices())
 
 
 @contextlib.contextmanager

@@ -24,8 +24,6 @@ to 1, unless it may see no key.
 import dataclasses
 from typing import Literal, NamedTuple
 
-import jax
-
 from perceiver import context
 
 Scores = Literal["written", "on_queries", "on_keys"]
@@ -70,7 +68,7 @@ class Sizes:
     return self.query_channels if is_scores else self.output_channels
 
 
-def cost_of_scores(order: Scores, s: Sizes, backend: str = "cpu") -> int:
+def cost_of_scores(order: Scores, s: Sizes, platform: str = "cpu") -> int:
   """Multiply-accumulates of a training step for the scores of one example."""
   heads = s.heads * s.qk_features
   of_queries = s.queries * s.query_channels * heads
@@ -80,11 +78,11 @@ def cost_of_scores(order: Scores, s: Sizes, backend: str = "cpu") -> int:
       "on_queries": of_queries + s.queries * heads * s.key_channels,
       "on_keys": of_keys + s.keys * heads * s.query_channels,
   }[order]
-  product = _product(s, s.width(order, True), backend)
+  product = _product(s, s.width(order, True), platform)
   return _OF_PROJECTIONS * projections + _OF_SCORES * product
 
 
-def cost_of_result(order: Result, s: Sizes, backend: str = "cpu") -> int:
+def cost_of_result(order: Result, s: Sizes, platform: str = "cpu") -> int:
   """The same of what is read."""
   heads = s.heads * s.v_features
   of_values = s.keys * s.key_channels * heads
@@ -94,30 +92,30 @@ def cost_of_result(order: Result, s: Sizes, backend: str = "cpu") -> int:
       "on_result": s.queries * s.key_channels * heads + of_result,
       "on_values": of_values + s.keys * heads * s.output_channels,
   }[order]
-  product = _product(s, s.width(order, False), backend)
+  product = _product(s, s.width(order, False), platform)
   return _OF_PROJECTIONS * projections + _OF_RESULT * product
 
 
-def cheapest(sizes: Sizes, backend: str | None = None) -> Order:
+def cheapest(sizes: Sizes, platform: str | None = None) -> Order:
   """The order with the fewest products; as written if that is as good.
 
   Args:
     sizes: of the attention.
-    backend: "cpu", "gpu" or "tpu"; None: JAX's default.
+    platform: "cpu", "gpu" or "tpu"; None: what is compiled for.
   """
-  backend = backend or jax.default_backend()
+  platform = platform or context.current_target().platform
   scores: tuple[Scores, ...] = ("written", "on_queries", "on_keys")
   result: tuple[Result, ...] = ("written", "on_result", "on_values")
   return Order(
-      min(scores, key=lambda order: cost_of_scores(order, sizes, backend)),
-      min(result, key=lambda order: cost_of_result(order, sizes, backend)),
+      min(scores, key=lambda order: cost_of_scores(order, sizes, platform)),
+      min(result, key=lambda order: cost_of_result(order, sizes, platform)),
   )
 
 
-def _product(s: Sizes, width: int, backend: str) -> int:
-  lanes = _LANES.get(backend, 1)
+def _product(s: Sizes, width: int, platform: str) -> int:
+  lanes = _LANES.get(platform, 1)
   width = -(-width // lanes) * lanes
-  slow = _UNFUSED if backend == "gpu" and width > _FUSED_WIDTH else 1
+  slow = _UNFUSED if platform == "gpu" and width > _FUSED_WIDTH else 1
   return slow * s.queries * s.keys * s.heads * width
 
 

@@ -31,13 +31,13 @@ from typing import Any
 import venv
 
 from absl import flags
-import jax
 import rich.console
 import rich.table
 
 from experiments.engine import command
 from experiments.engine import export
 from experiments.engine.errors import UserError
+from perceiver.context import current_target
 from scripts import benchmark
 from scripts.benchmarks import cases
 from scripts.benchmarks import published
@@ -93,7 +93,7 @@ def measure(
   Raises:
     UserError: if theirs cannot be installed, or a process fails.
   """
-  python = prepare(environment, jax.default_backend() == "cpu", say)
+  python = prepare(environment, current_target().platform == "cpu", say)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     for work in works:

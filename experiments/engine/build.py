@@ -90,10 +90,20 @@ class BuiltNetwork:
     """FLOPs of the forward pass of one example."""
     return sum(self.flops_by_part().values())
 
-  def attention(self, batch_size: int) -> Mapping[str, str]:
-    """What computes attention here: module -> implementation, N × M."""
+  def attention(
+      self, batch_size: int, layout: sharding.Layout | None = None
+  ) -> Mapping[str, str]:
+    """What computes attention: module -> implementation, N × M of a device.
+
+    Args:
+      batch_size: of all devices.
+      layout: of the devices; None: those that JAX has, not laid out.
+    """
+    forward = self._forward
+    if layout is not None:
+      forward = step_lib.laid_out(forward, layout)
     with attended_by() as taken:
-      jax.eval_shape(self._forward, self.like, self.batch_like(batch_size))
+      jax.eval_shape(forward, self.like, self.batch_like(batch_size))
     return taken
 
   def batch_like(self, batch_size: int) -> Mapping[str, jax.ShapeDtypeStruct]:
@@ -179,10 +189,14 @@ class Built:
     return jax.tree.map(lambda x: x.sharding, self.like)
 
 
-def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
-  """Builds what the config describes, on the first so many devices or on all.
+def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
+  """Builds what the config describes, for these devices.
 
   Nothing is computed: whatever is wrong with the config shows here.
+
+  Args:
+    config: of a task.
+    devices: as of `sharding.make_mesh`.
 
   Raises:
     UserError: if the config does not fit the task, the model or the devices.
@@ -191,7 +205,7 @@ def build(config: task_lib.Config, num_devices: int | None = None) -> Built:
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)
-    mesh = sharding.make_mesh(num_devices, splits.pop("elements"))
+    mesh = sharding.make_mesh(devices, splits.pop("elements"))
     split_from = splits.pop("split_from")
     layout = sharding.Layout(mesh, **splits)
   steps = number_of_steps(config, *mesh.devices.shape)

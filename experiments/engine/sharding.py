@@ -7,6 +7,7 @@ along one of its own.
 """
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import math
@@ -20,22 +21,28 @@ from jax.sharding import PartitionSpec
 import numpy as np
 
 from experiments.data.pipeline import Shard
+from perceiver import target as targets
 from perceiver.context import Attend
+from perceiver.target import Target
 
 DATA, ELEMENTS = "data", "elements"
 
+Devices = Sequence[Any] | int | None  # JAX's, or how many of them.
 
-def make_mesh(num_devices: int | None = None, elements: int = 1) -> Mesh:
-  """The first so many devices of all processes, or all of them.
+
+def make_mesh(devices: Devices = None, elements: int = 1) -> Mesh:
+  """A mesh of devices.
 
   Args:
-    num_devices: how many.
+    devices: which, attached or of a topology (`jax.experimental.topologies`);
+      or the first so many of all processes'; None: all of these.
     elements: devices that share each example.
 
   Raises:
     ValueError: if these do not divide the devices.
   """
-  devices = jax.devices()[:num_devices]
+  if devices is None or isinstance(devices, int):
+    devices = jax.devices()[:devices]
   if elements < 1 or len(devices) % elements:
     raise ValueError(
         f"{len(devices)} devices do not divide into groups of mesh.elements ="
@@ -122,6 +129,11 @@ class Layout:
 
   mesh: Mesh
   heads: bool = False  # Attention splits along its heads where they divide.
+
+  @property
+  def target(self) -> Target:
+    """What is compiled for."""
+    return targets.of(list(self.mesh.devices.flat))
 
   @property
   def parts(self) -> int:

@@ -12,6 +12,7 @@ import optax
 from experiments.engine import sharding
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
+from perceiver import compiled_for
 from perceiver import laid_out_by
 
 Loss = Callable[[Any, Mapping[str, Any]], tuple[jax.Array, Mapping[str, Any]]]
@@ -110,7 +111,7 @@ def compile_train_step(
 ):
   """The step under jit; it overwrites the state that it is given."""
   return jax.jit(
-      _laid_out(train_step, layout),
+      laid_out(train_step, layout),
       donate_argnums=0,
       out_shardings=(shardings, sharding.copied(layout.mesh)),
   )
@@ -129,13 +130,18 @@ def compile_eval_step(
     return measure(outputs, batch)
 
   return jax.jit(
-      _laid_out(eval_step, layout), out_shardings=sharding.copied(layout.mesh)
+      laid_out(eval_step, layout), out_shardings=sharding.copied(layout.mesh)
   )
 
 
-def _laid_out(function: Callable[..., Any], layout: sharding.Layout):
-  def laid_out(*args):
-    with laid_out_by(layout if layout.mesh.size > 1 else None):
+def laid_out(function: Callable[..., Any], layout: sharding.Layout):
+  """The function as it is on the layout's devices."""
+
+  def on_devices(*args):
+    with (
+        compiled_for(layout.target),
+        laid_out_by(layout if layout.mesh.size > 1 else None),
+    ):
       return function(*args)
 
-  return laid_out
+  return on_devices

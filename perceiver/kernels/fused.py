@@ -24,14 +24,14 @@ def why_not_cudnn(
     q: Any, k: Any, v: Any, mask: Any, constants: Any = None
 ) -> str:
   """What keeps cuDNN from computing these shapes on this machine."""
-  if jax.default_backend() != "gpu":
+  target = context.current_target()
+  if target.platform != "gpu":
     return "there is no GPU"
   if q.dtype != jnp.bfloat16:
     return f"it computes in bfloat16, not in {q.dtype}"
   extra = 0 if constants is None else 1  # See `_with_constants`.
   width = _padded(q.shape[-1] + extra, v, 8)
-  capability = jax.devices()[0].compute_capability
-  most = 256 if float(capability) >= 9 else 128
+  most = 256 if target.capability >= 9 else 128
   if width > most:
     return f"its heads are {most} wide at most, these {width}"
   if mask is not None:
@@ -76,9 +76,10 @@ def cudnn(
 def why_not_tpu(q: Any, k: Any, v: Any, mask: Any) -> str:
   """What keeps the TPU's kernel from computing these shapes here."""
   del v  # Features are padded to any width.
-  if jax.default_backend() != "tpu":
+  target = context.current_target()
+  if target.platform != "tpu":
     return "there is no TPU"
-  if jax.device_count() > 1 and context.current_layout() is None:
+  if target.devices > 1 and context.current_layout() is None:
     return "the compiler cannot split it over devices"
   if mask is not None:
     return "it takes no mask"

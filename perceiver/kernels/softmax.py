@@ -23,7 +23,6 @@ _LARGE_BLOCKS = (2048, 2048)
 # The plain form may fill this part of an accelerator's memory with scores: the
 # backward pass keeps them, and their gradients beside them.
 _SHARE_FOR_SCORES = 1 / 32
-_UNKNOWN_MEMORY = 16 * 2**30  # bytes, where a device does not tell
 
 
 def attend(
@@ -67,7 +66,9 @@ def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
   context.note_taken(f"{name}, {q.shape[1]:,} × {k.shape[1]:,}")
   if name == "blocked":
-    queries, keys = _BLOCKS.get(jax.default_backend(), _LARGE_BLOCKS)
+    queries, keys = _BLOCKS.get(
+        context.current_target().platform, _LARGE_BLOCKS
+    )
     return blocked.attend(
         q,
         k,
@@ -138,7 +139,7 @@ def plain(
 def _choose(q, k, v, mask, constants=None) -> str:
   """The implementation that is asked for, or the best one there is."""
   v = k if v is None else v
-  asked, device = context.asked_implementation(), jax.default_backend()
+  asked, target = context.asked_implementation(), context.current_target()
   problems = {
       "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
       "tpu": lambda: fused.why_not_tpu(q, k, v, mask),
@@ -147,15 +148,14 @@ def _choose(q, k, v, mask, constants=None) -> str:
     raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")
   if asked != context.AUTO:
     return asked
-  if device == "cpu":  # Faster at every shape that was measured.
+  if target.platform == "cpu":  # Faster at every shape that was measured.
     return "blocked"
   for name, problem in problems.items():
     if not problem():
       return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
   # A layout shows each device its own part, the compiler shows the whole.
-  sharing = jax.device_count() if context.current_layout() is None else 1
+  sharing = target.devices if context.current_layout() is None else 1
   size = 4 * batch * heads * queries * keys // sharing
-  stats = jax.local_devices()[0].memory_stats() or {}
-  memory = stats.get("bytes_limit", _UNKNOWN_MEMORY)
-  return "blocked" if size > _SHARE_FOR_SCORES * memory else "plain"
+  too_large = size > _SHARE_FOR_SCORES * target.memory
+  return "blocked" if too_large else "plain"

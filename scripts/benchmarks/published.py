@@ -93,7 +93,7 @@ def step(model: str, batch_size: int) -> dict[str, Any]:
     return scalars
 
   seconds = median(call)
-  device = jax.devices()[0]
+  device = next(iter(jax.tree.leaves(held[0])[0].devices()))
   stats = device.memory_stats() or {}
   peak = record.peak_flops(device, case.config.compute_dtype)
   if not peak:

@@ -8,7 +8,6 @@ import contextlib
 import functools
 import subprocess
 import sys
-import types
 from unittest import mock
 
 import haiku as hk
@@ -20,11 +19,13 @@ import pytest
 
 from perceiver import attend_by
 from perceiver import attended_by
+from perceiver import compiled_for
 from perceiver import Encoder
 from perceiver import Processor
 from perceiver.kernels import blocked
 from perceiver.kernels import fused
 from perceiver.kernels import softmax
+from perceiver.target import Target
 from tests.conftest import ENVIRONMENT
 
 # Of 3 queries and 11 keys: a rest of both, blocks of one, one block of all.
@@ -308,6 +309,7 @@ import numpy as np
 from experiments.engine import sharding
 from perceiver import laid_out_by
 from perceiver.kernels import softmax
+from perceiver.target import Target
 
 rng = np.random.default_rng(0)
 q, k, v, weights = (
@@ -397,21 +399,8 @@ def test_a_cpu_says_why_it_has_no_kernels(name, why):
       softmax.attend(x, x, x)
 
 
-@pytest.fixture
-def machine(monkeypatch):
-  """Pretends that JAX runs elsewhere."""
-
-  def pretend(backend, count=1, capability="9.0", gibibytes=16):
-    device = types.SimpleNamespace(
-        compute_capability=capability,
-        memory_stats=lambda: gibibytes and {"bytes_limit": gibibytes * 2**30},
-    )
-    monkeypatch.setattr(jax, "default_backend", lambda: backend)
-    monkeypatch.setattr(jax, "device_count", lambda: count)
-    monkeypatch.setattr(jax, "devices", lambda: [device] * count)
-    monkeypatch.setattr(jax, "local_devices", lambda: [device] * count)
-
-  return pretend
+def target(platform, devices=1, capability=9.0, gibibytes=16):
+  return Target(platform, devices, capability, gibibytes * 2**30)
 
 
 HUGE = {"n": 2048, "m": 182528}  # Its scores take 1.4 GiB, an even number.
@@ -426,9 +415,9 @@ HUGE = {"n": 2048, "m": 182528}  # Its scores take 1.4 GiB, an even number.
         ({}, {"f": 256}, "cudnn"),
         ({}, {"f": 261}, "plain"),
         ({}, {"f": 261, **HUGE}, "blocked"),
-        ({"capability": "8.0"}, {"f": 128}, "cudnn"),
-        ({"capability": "8.0"}, {"f": 160, "v": 32}, "plain"),
-        ({"capability": "8.0"}, {"f": 32, "v": 160}, "plain"),
+        ({"capability": 8.0}, {"f": 128}, "cudnn"),
+        ({"capability": 8.0}, {"f": 160, "v": 32}, "plain"),
+        ({"capability": 8.0}, {"f": 32, "v": 160}, "plain"),
         ({}, {"dtype": "float32"}, "plain"),
         ({}, {"dtype": "float32", **HUGE}, "blocked"),
         ({}, {"mask": (1, 1, 512)}, "cudnn"),
@@ -437,23 +426,22 @@ HUGE = {"n": 2048, "m": 182528}  # Its scores take 1.4 GiB, an even number.
         ({}, {"mask": (1, 1, 182528), **HUGE}, "blocked"),
         # What is huge depends on the memory and on how many share it.
         ({"gibibytes": 80}, {"dtype": "float32", **HUGE}, "plain"),
-        ({"gibibytes": None}, {"dtype": "float32", **HUGE}, "blocked"),
-        ({"count": 4}, {"dtype": "float32", **HUGE}, "plain"),
-        ({"count": 4}, {"dtype": "float32", "b": 4, **HUGE}, "blocked"),
-        ({"count": 4}, {"dtype": "float32", "h": 4, **HUGE}, "blocked"),
-        ({"backend": "tpu"}, {"dtype": "float32", "f": 261}, "tpu"),
-        ({"backend": "tpu"}, HUGE, "tpu"),
-        ({"backend": "tpu"}, {"n": 255}, "plain"),
-        ({"backend": "tpu"}, {"mask": (1, 1, 512)}, "plain"),
-        ({"backend": "tpu", "count": 4}, {}, "plain"),
-        ({"backend": "tpu"}, {"n": 2047, "m": 182528}, "blocked"),
-        ({"backend": "cpu"}, {}, "blocked"),
+        ({"devices": 4}, {"dtype": "float32", **HUGE}, "plain"),
+        ({"devices": 4}, {"dtype": "float32", "b": 4, **HUGE}, "blocked"),
+        ({"devices": 4}, {"dtype": "float32", "h": 4, **HUGE}, "blocked"),
+        ({"platform": "tpu"}, {"dtype": "float32", "f": 261}, "tpu"),
+        ({"platform": "tpu"}, HUGE, "tpu"),
+        ({"platform": "tpu"}, {"n": 255}, "plain"),
+        ({"platform": "tpu"}, {"mask": (1, 1, 512)}, "plain"),
+        ({"platform": "tpu", "devices": 4}, {}, "plain"),
+        ({"platform": "tpu"}, {"n": 2047, "m": 182528}, "blocked"),
+        ({"platform": "cpu"}, {}, "blocked"),
     ],
     ids=str,
 )
-def test_what_is_taken_where_nothing_is_asked_for(machine, where, what, taken):
-  machine(**{"backend": "gpu", **where})
-  assert softmax._choose(*shapes(**what)) == taken
+def test_what_is_taken_where_nothing_is_asked_for(where, what, taken):
+  with compiled_for(target(**{"platform": "gpu", **where})):
+    assert softmax._choose(*shapes(**what)) == taken
 
 
 def test_each_module_says_what_computes_its_attention():
