@@ -21,6 +21,7 @@ from perceiver.context import compiled_for
 from perceiver.context import compute_in
 from perceiver.context import laid_out_by
 from perceiver.context import no_recording
+from perceiver.context import ordered_by
 from perceiver.context import products_in
 from perceiver.context import record_weights
 from perceiver.kernels.softmax import attend
@@ -49,6 +50,7 @@ __all__ = [
     "compute_in",
     "laid_out_by",
     "no_recording",
+    "ordered_by",
     "products_in",
     "record_weights",
 ]

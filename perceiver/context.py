@@ -13,6 +13,7 @@ context (`contextvars`), which a `with` statement sets:
 | `attended_by`    | where to note what does     | `kernels.softmax.attend`    |
 | `products_in`    | how an attention's products | `orders.choose`             |
 |                  | are bracketed               |                             |
+| `ordered_by`     | where to note how they are  | `orders.choose`             |
 | `laid_out_by`    | where large arrays live     | `layout.place`,             |
 |                  |                             | `kernels.softmax.attend`    |
 | `compiled_for`   | what is compiled for        | `kernels`, `Linear`,        |
@@ -92,6 +93,7 @@ _recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
 _implementation: ContextVar[str] = ContextVar("implementation", default=AUTO)
 _taken: ContextVar[dict[str, str] | None] = ContextVar("taken", default=None)
 _order: ContextVar[str | None] = ContextVar("order", default=None)
+_orders: ContextVar[dict[str, Any] | None] = ContextVar("orders", default=None)
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
 _target: ContextVar[Target | None] = ContextVar("target", default=None)
 _dtype: ContextVar[str | None] = ContextVar("dtype", default=None)
@@ -198,14 +200,18 @@ def note_taken(text: str) -> None:
   Args:
     text: the implementation, and sizes.
   """
-  taken = _taken.get()
-  if taken is None:
+  _note(_taken, text)
+
+
+def _note(variable: ContextVar[dict[str, Any] | None], what: Any) -> None:
+  notes = variable.get()
+  if notes is None:
     return
   try:
     path = hk.experimental.current_name()
   except ValueError:  # It is called by itself.
     path = "attend"
-  taken[path] = text
+  notes[path] = what
 
 
 def products_in(order: str) -> contextlib.AbstractContextManager[None]:
@@ -225,6 +231,24 @@ def products_in(order: str) -> contextlib.AbstractContextManager[None]:
 def asked_order() -> str:
   """How attention is to bracket its products: one of `ORDERS`."""
   return _order.get() or "cheapest"
+
+
+@contextlib.contextmanager
+def ordered_by() -> Iterator[dict[str, Any]]:
+  """Collects how the modules called inside bracket their products.
+
+  Yields:
+    a dict, filled as modules are called: module path -> (`orders.Sizes`,
+    `orders.Order`).
+  """
+  notes: dict[str, Any] = {}
+  with _set(_orders, notes):
+    yield notes
+
+
+def note_order(sizes: Any, order: Any) -> None:
+  """Leaves a module's sizes and order with the innermost `ordered_by`."""
+  _note(_orders, (sizes, order))
 
 
 def laid_out_by(

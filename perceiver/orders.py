@@ -69,31 +69,52 @@ class Sizes:
 
 
 def cost_of_scores(order: Scores, s: Sizes, platform: str = "cpu") -> int:
-  """Multiply-accumulates of a training step for the scores of one example."""
-  heads = s.heads * s.qk_features
-  of_queries = s.queries * s.query_channels * heads
-  of_keys = s.keys * s.key_channels * heads
-  projections = {
-      "written": of_queries + of_keys,
-      "on_queries": of_queries + s.queries * heads * s.key_channels,
-      "on_keys": of_keys + s.keys * heads * s.query_channels,
-  }[order]
+  """Multiply-accumulates of a training step for the scores of one example.
+
+  In what the hardware computes: heads are padded, and wide ones count more.
+  """
   product = _product(s, s.width(order, True), platform)
-  return _OF_PROJECTIONS * projections + _OF_SCORES * product
+  return _OF_PROJECTIONS * _projections_of_scores(order, s) + (
+      _OF_SCORES * product
+  )
 
 
 def cost_of_result(order: Result, s: Sizes, platform: str = "cpu") -> int:
   """The same of what is read."""
+  product = _product(s, s.width(order, False), platform)
+  return _OF_PROJECTIONS * _projections_of_result(order, s) + (
+      _OF_RESULT * product
+  )
+
+
+def multiply_accumulates(order: Order, s: Sizes) -> int:
+  """Of the forward pass of one example, all products of an attention."""
+  width = s.width(order.scores, True) + s.width(order.result, False)
+  projections = _projections_of_scores(order.scores, s)
+  projections += _projections_of_result(order.result, s)
+  return projections + s.queries * s.keys * s.heads * width
+
+
+def _projections_of_scores(order: Scores, s: Sizes) -> int:
+  heads = s.heads * s.qk_features
+  of_queries = s.queries * s.query_channels * heads
+  of_keys = s.keys * s.key_channels * heads
+  return {
+      "written": of_queries + of_keys,
+      "on_queries": of_queries + s.queries * heads * s.key_channels,
+      "on_keys": of_keys + s.keys * heads * s.query_channels,
+  }[order]
+
+
+def _projections_of_result(order: Result, s: Sizes) -> int:
   heads = s.heads * s.v_features
   of_values = s.keys * s.key_channels * heads
   of_result = s.queries * heads * s.output_channels
-  projections = {
+  return {
       "written": of_values + of_result,
       "on_result": s.queries * s.key_channels * heads + of_result,
       "on_values": of_values + s.keys * heads * s.output_channels,
   }[order]
-  product = _product(s, s.width(order, False), platform)
-  return _OF_PROJECTIONS * projections + _OF_RESULT * product
 
 
 def cheapest(sizes: Sizes, platform: str | None = None) -> Order:
@@ -121,4 +142,6 @@ def _product(s: Sizes, width: int, platform: str) -> int:
 
 def choose(sizes: Sizes) -> Order:
   """The order of an attention here, by `products_in`; else the cheapest."""
-  return Order() if context.asked_order() == "written" else cheapest(sizes)
+  order = Order() if context.asked_order() == "written" else cheapest(sizes)
+  context.note_order(sizes, order)
+  return order

@@ -26,6 +26,7 @@ from experiments.engine.build import build_network
 from experiments.engine.build import BuiltNetwork
 from experiments.engine.errors import UserError
 from perceiver import flops
+from perceiver import orders
 from scripts.benchmark import measure_memory
 from scripts.benchmarks import scaling
 
@@ -93,6 +94,31 @@ def flops_table(network: BuiltNetwork) -> rich.table.Table:
   return table
 
 
+def orders_table(network: BuiltNetwork) -> rich.table.Table:
+  """In which order each attention takes its products (`perceiver.orders`).
+
+  GFLOPs are those of one call for one example, as written and as computed; a
+  module in a loop is called many times.
+  """
+  table = rich.table.Table(
+      "attention", "N × M", "heads", "scores", "result", "GFLOPs"
+  )
+  table.columns[-1].no_wrap = True
+  for name, (sizes, order) in network.orders().items():
+    written, computed = (
+        2e-9 * orders.multiply_accumulates(each, sizes)
+        for each in (orders.Order(), order)
+    )
+    table.add_row(
+        name.removesuffix("/attention").removesuffix("/cross_attention"),
+        f"{sizes.queries:,} × {sizes.keys:,}",
+        str(sizes.heads),
+        *order,
+        f"{written:.4g} → {computed:.4g}",
+    )
+  return table
+
+
 def shape_of(x: Any) -> str:
   """Sizes of the axes; "1" if there are none."""
   return " × ".join(map(str, x.shape)) or str(math.prod(x.shape))
@@ -144,6 +170,7 @@ def main() -> None:
   console.print(example_table(network))
   console.print(parameter_tree(network))
   console.print(flops_table(network))
+  console.print(orders_table(network))
 
 
 if __name__ == "__main__":

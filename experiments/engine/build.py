@@ -26,6 +26,8 @@ from experiments.engine.state import TrainState
 from perceiver import attend_by
 from perceiver import attended_by
 from perceiver import flops
+from perceiver import ordered_by
+from perceiver import orders
 
 
 def load(config: task_lib.Config) -> task_lib.Task:
@@ -105,6 +107,12 @@ class BuiltNetwork:
     with attended_by() as taken:
       jax.eval_shape(forward, self.like, self.batch_like(batch_size))
     return taken
+
+  def orders(self) -> Mapping[str, tuple[orders.Sizes, orders.Order]]:
+    """How attention brackets its products here: module -> sizes, order."""
+    with ordered_by() as found:
+      jax.eval_shape(self._forward, self.like, self.batch_like(1))
+    return found
 
   def batch_like(self, batch_size: int) -> Mapping[str, jax.ShapeDtypeStruct]:
     """The shapes of a batch."""

@@ -161,15 +161,11 @@ SIZES = {
 def test_what_is_counted_is_what_is_computed(name, monkeypatch):
   sizes = SIZES[name]
   mlp = 2 * sizes.queries * sizes.query_channels**2
-  monkeypatch.setattr(orders, "_OF_SCORES", 1)
-  monkeypatch.setattr(orders, "_OF_RESULT", 1)
-  monkeypatch.setattr(orders, "_OF_PROJECTIONS", 1)
   for order in ORDERS:
     monkeypatch.setattr(orders, "choose", lambda sizes, order=order: order)
     with attend_by("plain"):
       computed = macs(sizes) - mlp
-    counted = orders.cost_of_scores(order.scores, sizes)
-    counted += orders.cost_of_result(order.result, sizes)
+    counted = orders.multiply_accumulates(order, sizes)
     # Constants of keys, and the values' bias through the output map.
     assert 0 <= computed - counted <= 2 * sizes.keys * 31 + 31 * 31
 

@@ -57,6 +57,15 @@ def test_flops_of_the_parts_sum_to_the_whole(network):
   assert f"{network.flops_per_example():,}" in text
 
 
+def test_the_order_of_products_of_each_attention_is_said():
+  config = importlib.import_module("configs.imagenet").get_config("fourier")
+  text = printed(describe.orders_table(build_network(config)))
+  (encoder,) = [x for x in text.splitlines() if "50,176" in x]
+  cells = [cell.strip() for cell in encoder.split("│")[1:-1]]
+  assert cells[0] == "encoder" and cells[3:5] == ["on_queries", "on_result"]
+  assert cells[5] == "41.04 → 27.51"
+
+
 def test_the_command_describes_any_size_with_changes():
   args = ["--config=configs/imagenet.py:repeated"]
   changes = ["--config.model.processor.num_blocks=0"]
