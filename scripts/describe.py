@@ -103,7 +103,8 @@ def orders_table(network: BuiltNetwork) -> rich.table.Table:
   table = rich.table.Table(
       "attention", "N × M", "heads", "scores", "result", "GFLOPs"
   )
-  table.columns[-1].no_wrap = True
+  for column in table.columns[1:]:
+    column.no_wrap = True
   for name, (sizes, order) in network.orders().items():
     written, computed = (
         2e-9 * orders.multiply_accumulates(each, sizes)
