@@ -75,21 +75,30 @@ def flops_table(network: BuiltNetwork) -> rich.table.Table:
 
   Model FLOPs are of the products as the papers write them, and those by which
   models and utilisation are compared. Attention computes fewer where another
-  order of them is cheaper.
+  order of them is cheaper, and what does not depend on the example (latents,
+  learned queries) is projected once for a batch: each further example takes
+  fewer again.
   """
-  parts, computed = network.flops_by_part(), network.flops_by_part(None)
+  parts, first = network.flops_by_part(), network.flops_by_part(None)
+  both = network.flops_by_part(None, 2)
+  columns = [
+      parts,
+      first,
+      {part: both[part] - count for part, count in first.items()},
+  ]
   total = sum(parts.values())
   table = rich.table.Table(
-      "part", "model FLOPs", "", "computed", show_footer=True
+      "GFLOPs", "model", "", "computed", "further example", show_footer=True
   )
-  table.columns[0].footer = "forward pass of one example"
-  table.columns[1].footer = f"{total:,}"
-  table.columns[3].footer = f"{sum(computed.values()):,}"
+  table.columns[0].footer = "one example, forward"
   for column in table.columns[1:]:
     column.justify = "right"
+  for column, counts in zip((1, 3, 4), columns, strict=True):
+    table.columns[column].footer = giga(sum(counts.values()))
   for part, count in parts.items():
+    computed, further = (giga(counts[part]) for counts in columns[1:])
     table.add_row(
-        part, f"{count:,}", percentage(count, total), f"{computed[part]:,}"
+        part, giga(count), percentage(count, total), computed, further
     )
   return table
 
@@ -118,6 +127,11 @@ def orders_table(network: BuiltNetwork) -> rich.table.Table:
         f"{written:.4g} → {computed:.4g}",
     )
   return table
+
+
+def giga(count: int) -> str:
+  """Billions, to a million."""
+  return f"{count / 1e9:,.3f}"
 
 
 def shape_of(x: Any) -> str:

@@ -76,16 +76,20 @@ class BuiltNetwork:
     return flops.count_parameters(self.like.params)
 
   def flops_by_part(
-      self, products: str | None = "written"
+      self, products: str | None = "written", batch_size: int = 1
   ) -> Mapping[str, int]:
-    """FLOPs of the forward pass of one example: part -> FLOPs.
+    """FLOPs of the forward pass of a batch: part -> FLOPs.
 
     Args:
       products: as of `perceiver.flops.count_flops`.
+      batch_size: examples.
     """
     with attend_by("plain"):  # What an accelerator's kernel does, none sees.
       return flops.flops_by_part(
-          self._forward, self.like, self.batch_like(1), products=products
+          self._forward,
+          self.like,
+          self.batch_like(batch_size),
+          products=products,
       )
 
   def flops_per_example(self) -> int:
