@@ -1,14 +1,18 @@
 """The published models here and in Hugging Face's transformers, in turns.
 
     python -m tools.compare_transformers [--models=mlm,flow] [--calls=9]
-        [--work=train] [--theirs=eager --theirs=compiled] [--json=FILE]
+        [--work=train] [--beside=eager --beside=written]
+        [--set=PATH=VALUE ...] [--json=FILE]
     python -m tools.compare_transformers --accelerator [--models=mlm,flow]
         [--most=4096] [--json=FILE]
 
 The first measures forward passes and training steps on this machine's CPU. Each
 side is a process that waits while another one computes, and single calls take
 turns: ours, theirs, ours, theirs. So a machine whose speed changes changes both
-calls of a pair, and their ratio is what is reported. --accelerator measures
+calls of a pair, and their ratio is what is reported. --beside says what takes
+turns with ours: transformers in eager mode or under `torch.compile`, or ours
+with `products=written` (`perceiver.orders`). --set changes ours on both sides,
+such as `num_points=0`: all outputs of Kinetics. --accelerator measures
 training steps in bfloat16 as `scripts.benchmark --published` does, and
 transformers' under `torch.compile` at the batch that is best for ours.
 Transformers runs in a virtual environment of its own, `--environment`, which is
@@ -69,13 +73,14 @@ WORK = (
     Work("flow", "forward", 5, 1.85, 1 / 3),
     Work("flow", "train", 3, 1.5, 1 / 4),
 )
-# How transformers runs, and the options that ask for it.
-MODES = {"eager": [], "compiled": ["--compile"]}
+# What ours is compared with: transformers, and its options, or ours changed.
+MODES = {"eager": [], "compiled": ["--compile"], "written": None}
 
 
 def measure(
     works: list[Work],
     modes: list[str],
+    changes: list[str],
     environment: pathlib.Path,
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
@@ -84,6 +89,7 @@ def measure(
   Args:
     works: of `WORK`.
     modes: of `MODES`; all of them take turns with ours.
+    changes: of ours, PATH=VALUE.
     environment: a virtual environment for theirs, made if it is not there.
     say: told of each result.
 
@@ -93,15 +99,21 @@ def measure(
   Raises:
     UserError: if theirs cannot be installed, or a process fails.
   """
-  python = prepare(environment, current_target().platform == "cpu", say)
+  python = pathlib.Path(sys.executable)
+  if set(modes) != {"written"}:
+    python = prepare(environment, current_target().platform == "cpu", say)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
     for work in works:
       file = pathlib.Path(folder) / f"{work.model}.json"
       file.write_text(json.dumps(their_config(work.model)))
       theirs = [str(python), "-m", THEIRS, str(file), work.what]
-      sides = [[sys.executable, "-m", OURS, work.model, work.what]]
-      sides += [[*theirs, *MODES[mode]] for mode in modes]
+      own = [sys.executable, "-m", OURS, work.model, work.what, *changes]
+      sides = [own]
+      for mode in modes:
+        options = MODES[mode]
+        written = [*own, "products=written"]
+        sides.append(written if options is None else [*theirs, *options])
       ours, *others = in_turns(sides, work.calls)
       for mode, run in zip(modes, others, strict=True):
         row = summary(work, mode, ours, run)
@@ -123,9 +135,10 @@ def in_turns(commands: list[list[str]], calls: int) -> list[dict[str, Any]]:
     UserError: if a process fails.
   """
   with contextlib.ExitStack() as stack:
-    sides = [stack.enter_context(_served(command)) for command in commands]
-    for side in sides:  # One after the other: compiling takes all cores.
-      side()
+    sides = []
+    for command in commands:
+      sides.append(stack.enter_context(_served(command)))
+      sides[-1]()  # One after the other: compiling takes all cores.
     seconds = [[side("call") for side in sides] for _ in range(calls)]
     results = [side(None) for side in sides]
   each = zip(*seconds, strict=True)
@@ -295,7 +308,7 @@ def table(rows: list[dict[str, Any]]) -> rich.table.Table:
   shown = rich.table.Table(
       "model",
       "what",
-      "transformers",
+      "beside",
       "ours, s",
       "theirs, s",
       "times faster",
@@ -355,7 +368,9 @@ def main() -> None:
         for work in WORK
         if work.model in models and work.what in _WORK.value
     ]
-    found = measure(works, _THEIRS.value, environment, console.print)
+    found = measure(
+        works, _BESIDE.value, _SET.value, environment, console.print
+    )
     console.print(table(found))
   if _JSON.value is not None:
     benchmark.write(found, pathlib.Path(_JSON.value))
@@ -369,9 +384,10 @@ if __name__ == "__main__":
   _WORK = flags.DEFINE_multi_enum(
       "work", ["forward", "train"], ["forward", "train"], "what to measure"
   )
-  _THEIRS = flags.DEFINE_multi_enum(
-      "theirs", ["eager"], list(MODES), "how transformers runs"
+  _BESIDE = flags.DEFINE_multi_enum(
+      "beside", ["eager"], list(MODES), "what takes turns with ours"
   )
+  _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE of ours")
   _ACCELERATOR = flags.DEFINE_bool("accelerator", False, "bfloat16 on a device")
   _MOST = flags.DEFINE_integer("most", 4096, "of --accelerator: largest batch")
   _JSON = flags.DEFINE_string("json", None, "a file for what is measured")

@@ -103,12 +103,20 @@ def config_of(name: str) -> Any:
 
 
 def make(
-    name: str, batch_size: int = 1, changes: Mapping[str, Any] | None = None
+    name: str, batch_size: int = 1, changes: Mapping[str, str] | None = None
 ) -> Case:
-  """A published model of random numbers, and a batch."""
-  config = settings.load(
-      CONFIGS[name][0], {**CHANGES.get(name, {}), **(changes or {})}
-  )
+  """A published model of random numbers, and a batch.
+
+  Args:
+    name: of `CONFIGS`.
+    batch_size: examples.
+    changes: of settings, path -> text.
+
+  Raises:
+    UserError: if a change is none.
+  """
+  config = settings.load(CONFIGS[name][0], CHANGES.get(name, {}))
+  config = settings.changed(config, changes or {}, are_texts=True)
   network = build_network(config)
   rng = np.random.default_rng(0)
 

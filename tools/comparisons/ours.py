@@ -1,6 +1,6 @@
 """A published model of this project at work, in a process of its own.
 
-    python -m tools.comparisons.ours MODEL forward|train
+    python -m tools.comparisons.ours MODEL forward|train [PATH=VALUE ...]
 
 It calls when it is told to (`timing.serve`). Its result is an object: the
 highest memory of the process, the rate of a large matrix product, FLOPs,
@@ -21,10 +21,10 @@ from tools.comparisons import products
 
 
 def prepare(
-    name: str, what: str
+    name: str, what: str, *changes: str
 ) -> tuple[Callable[[], object], Callable[[], dict[str, Any]]]:
   """The call that is measured, and what gives the result after all calls."""
-  case = cases.make(name)
+  case = cases.make(name, changes=dict(c.split("=", 1) for c in changes))
   batch, flops = case.batch, case.flops()
   start = time.perf_counter()
   if what == "forward":
