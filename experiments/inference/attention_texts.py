@@ -21,8 +21,6 @@ from experiments.inference.attention_colors import Look
 from experiments.inference.attention_colors import MARK
 from experiments.inference.attention_colors import number
 
-SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]")
-
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
@@ -46,7 +44,7 @@ def pieces(ids: np.ndarray) -> list[Piece]:
 def _character(ids) -> tuple[str, int]:
   """The first character of some ids, and how many it takes."""
   if ids[0] < tokenizers.NUM_SPECIAL:
-    return SPECIAL[ids[0]], 1
+    return tokenizers.SPECIAL[ids[0]], 1
   for length in range(1, len(ids) + 1):
     values = ids[:length] - tokenizers.NUM_SPECIAL
     try:

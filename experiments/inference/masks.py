@@ -12,7 +12,6 @@ from experiments.data.text import tokenizers as text_lib
 from experiments.engine.errors import UserError
 
 _MASK = r"\[MASK(?::(\d{1,6}))?\]"
-_SPECIAL = ("PAD", "BOS", "EOS", "MASK", "CLS", "SEP")
 
 
 class Bytes(NamedTuple):
@@ -96,7 +95,7 @@ def shown(ids: Iterable[int]) -> str:
       values = bytes(i - text_lib.NUM_SPECIAL for i in run)
       letters = values.decode("utf-8", errors="backslashreplace")
     else:
-      letters = "".join(f"[{_SPECIAL[i]}]" for i in run)
+      letters = "".join(text_lib.SPECIAL[i] for i in run)
     for x in letters:
       text += x if x.isprintable() else x.encode("unicode_escape").decode()
   return text

@@ -15,7 +15,8 @@ import sentencepiece as spm
 from experiments.data.errors import DataError
 
 PAD, BOS, EOS, MASK, CLS, SEP = range(6)
-NUM_SPECIAL = 6
+SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]")
+NUM_SPECIAL = len(SPECIAL)
 BYTES_VOCABULARY = NUM_SPECIAL + 256
 
 
