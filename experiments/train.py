@@ -65,6 +65,7 @@ def _train(
     config: task_lib.Config, workdir: pathlib.Path
 ) -> tuple[dict[str, float], bool]:
   """(the last metrics, whether SIGTERM came before the end)."""
+  workdir_lib.check_kinds(workdir)
   job.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
   run = _Run(config, workdir)
   try:

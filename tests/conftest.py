@@ -57,6 +57,7 @@ NOT_FAST = (
     "experiments/data/text/masking_test.py",
     "experiments/engine/checkpoint_test.py",
     "experiments/engine/command_test.py",
+    "experiments/engine/damage_test.py",
     "experiments/engine/devices_test.py",
     "experiments/engine/job_test.py",
     "experiments/engine/mesh_test.py",
