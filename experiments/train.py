@@ -67,17 +67,21 @@ def _train(
   """(the last metrics, whether SIGTERM came before the end)."""
   workdir_lib.check_kinds(workdir)
   job.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
-  run = _Run(config, workdir)
-  try:
+  with contextlib.ExitStack() as opened:
+    run = _Run(config, workdir, opened)
     return run.loop(), run.stopped
-  finally:
-    run.close()
 
 
 class _Run:
   """A run, from its checks to its end."""
 
-  def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
+  def __init__(
+      self,
+      config: task_lib.Config,
+      workdir: pathlib.Path,
+      opened: contextlib.ExitStack,
+  ):
+    """Prepares the run; what it opens is closed with `opened`."""
     self.built = built = build(config)
     self.config = config = built.config
     shard = sharding.part_of_batches(built.mesh)
@@ -85,8 +89,9 @@ class _Run:
       self.data = iter(built.task.train_data(shard))
       for e in built.task.evals.values():
         e.data(shard)
-    workdir_lib.claim(workdir, config)
+    opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
+    opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
         workdir_lib.checkpoints(workdir, config),
         config=json.loads(config.to_json()),
@@ -95,6 +100,8 @@ class _Run:
         best_is_largest=config.best_is_largest,
         note=self.recorder.note,
     )
+    opened.enter_context(contextlib.closing(self.checkpoints))
+    opened.callback(lambda: self.data.close())  # Others may take its place.
     self.profile = workdir / "profile"
     self._introduce()
     state = self.checkpoints.restore(built.like)
@@ -246,15 +253,6 @@ class _Run:
       jax.block_until_ready(self.state)
       jax.profiler.stop_trace()
       self.recorder.note(f"profile of steps {begin} to {step}: {self.profile}")
-
-  def close(self) -> None:
-    """Ends what the run has opened."""
-    # A full disk stops the one, and must not keep the other from ending.
-    with (
-        contextlib.closing(self.checkpoints),
-        contextlib.closing(self.recorder),
-    ):
-      self.data.close()
 
 
 def main() -> int:

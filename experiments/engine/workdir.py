@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
 import os
 import pathlib
@@ -11,6 +12,7 @@ import jax
 from ml_collections import ConfigDict
 
 from experiments.data import atomic
+from experiments.engine import lock
 from experiments.engine import settings
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -19,7 +21,13 @@ from experiments.task import Config
 # What of a config may differ when its run is continued.
 MAY_DIFFER = ("run", "data_dir", "mesh", "num_workers", "sweep")
 # What a run's folder may hold under these names.
-FILES = ("config.json", "metrics.jsonl", "starts.jsonl")
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "starts.jsonl",
+    lock.LOCK,
+    lock.OWNER,
+)
 FOLDERS = ("checkpoints", "logs", "pictures", "profile", "tensorboard")
 
 
@@ -38,14 +46,22 @@ def check_kinds(workdir: pathlib.Path) -> None:
         raise UserError(f"{path} should be a {kind}, and is none; move it away")
 
 
-def claim(workdir: pathlib.Path, config: Config) -> None:
-  """Makes the folder and writes config.json, or checks the one that is there.
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: Config) -> Iterator[None]:
+  """Holds the folder for a run; makes it and config.json, or checks these.
 
   Raises:
-    UserError: if the folder holds the run of another config, or its config.json
-      is damaged.
+    UserError: if another run holds the folder, it is of another config, or its
+      config.json is damaged.
     OSError: if it cannot be written.
   """
+  is_first = jax.process_index() == 0  # It holds it for all of a job.
+  with lock.locked(workdir) if is_first else contextlib.nullcontext():
+    _check(workdir, config)
+    yield
+
+
+def _check(workdir: pathlib.Path, config: Config) -> None:
   path = workdir / "config.json"
   mine, theirs = json.loads(config.to_json()), None
   if path.exists():

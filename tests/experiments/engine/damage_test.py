@@ -6,6 +6,7 @@ import shutil
 
 import pytest
 
+from experiments.engine import lock
 from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.engine.workdir import FOLDERS
@@ -50,6 +51,11 @@ def learned(workdir):
       {k: v for k, v in record.items() if not k.startswith("speed/")}
       for record in recorded(workdir)
   ]
+
+
+def times(folder):
+  """When each file was written."""
+  return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -144,3 +150,14 @@ def test_all_checkpoints_with_damaged_metrics_are_named_and_none_is_moved(
   assert "2/metrics/metrics" in str(raised.value)
   assert "4/metrics/metrics" in str(raised.value)
   assert (workdir / "checkpoints" / "4").is_dir()
+
+
+def test_a_second_run_in_the_folder_is_refused_and_the_first_goes_on(
+    config, workdir
+):
+  with lock.locked(workdir):
+    before = times(workdir)
+    with pytest.raises(UserError, match=f"{workdir} is in use by process"):
+      train(config, workdir)
+    assert times(workdir) == before
+  train(config, workdir)
