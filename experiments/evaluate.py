@@ -116,7 +116,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
 
 def main() -> None:
   """Prints the metrics as a line of JSON."""
-  if _WORKDIR.value is None:
+  if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
   metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from experiments import task as task_lib
+from experiments.data import pipeline
 from experiments.engine import command
 from experiments.engine import job
 from experiments.engine import record
@@ -32,14 +33,15 @@ from experiments.evaluate import make_evaluate
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
-  """Trains to the end, or until SIGTERM; returns the last metrics.
+  """Trains to the end or until a signal, as SIGTERM; returns the last metrics.
 
   Raises:
     UserError: if the config, the data or the folder do not allow it, or the
       loss is not finite.
     FileNotFoundError: if the data set is not there.
   """
-  return _train(config, workdir)[0]
+  with Preemption() as preemption:
+    return _train(config, workdir, preemption)[0]
 
 
 def check_batch(
@@ -62,14 +64,14 @@ def check_batch(
 
 
 def _train(
-    config: task_lib.Config, workdir: pathlib.Path
+    config: task_lib.Config, workdir: pathlib.Path, preemption: Preemption
 ) -> tuple[dict[str, float], bool]:
-  """(the last metrics, whether SIGTERM came before the end)."""
+  """(the last metrics, whether a signal came before the end)."""
   workdir_lib.check_kinds(workdir)
   job.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
   with contextlib.ExitStack() as opened:
     run = _Run(config, workdir, opened)
-    return run.loop(), run.stopped
+    return run.loop(preemption), run.stopped
 
 
 class _Run:
@@ -140,24 +142,27 @@ class _Run:
     peak = record.peak_flops(device, config.compute_dtype)
     self.peak = peak and peak * built.mesh.size
 
-  def loop(self) -> dict[str, float]:
+  def loop(self, preemption: Preemption) -> dict[str, float]:
     """Steps, with what is due after each."""
-    done = int(self.state.step)
+    done, last = int(self.state.step), self.built.steps
     self.first = done + 1
     self.recorder.start(done)
     self.timer.restart(done)
     metrics: dict[str, float] = {}
     pending = None
-    with Preemption() as preemption:
-      for step in range(self.first, self.built.steps + 1):
-        self._profile(step)
+    if done < last and preemption.reached(done):
+      self._stop(preemption, done)
+      return metrics
+    with self._trace() as trace:
+      for step in range(self.first, last + 1):
+        trace.before(step)
         batch = self._next_batch(step)
         self.state, scalars = self.train_step(self.state, batch)
         # Numbers are read one step late, so that the devices never wait.
         if pending is not None:
           self._record(*pending)
         pending = (step, scalars)
-        stop = preemption.reached(step)
+        stop = preemption.reached(step) and step < last
         evaluate = self._is_due(step, "eval_every")
         if evaluate or stop or self._is_due(step, "checkpoint_every"):
           # A state is saved only once it is known to be good.
@@ -167,21 +172,35 @@ class _Run:
           self.checkpoints.save(self.state, metrics or None)
           self.timer.restart(step)
         if stop:
-          self.stopped = True
-          self.checkpoints.wait()
-          self.recorder.note(
-              f"stopped by SIGTERM after step {step}; the same command goes on"
-          )
+          self._stop(preemption, step)
           break
       self.checkpoints.wait()
     return metrics
+
+  def _stop(self, preemption: Preemption, step: int) -> None:
+    self.stopped = True
+    self.checkpoints.wait()
+    # Of several processes, the signal may have come to another one.
+    name = preemption.noticed or "SIGTERM"
+    self.recorder.note(
+        f"stopped by {name} after step {step}; the same command goes on"
+    )
 
   def _is_due(self, step: int, every: str) -> bool:
     return step % self.config.run[every] == 0 or step == self.built.steps
 
   def _next_batch(self, step: int) -> dict[str, jax.Array]:
-    with self.timer.waiting():
-      batch = next(self.data, None)
+    try:
+      with self.timer.waiting():
+        batch = next(self.data, None)
+    except RuntimeError as error:
+      if not pipeline.is_lost_worker(error):
+        raise
+      raise UserError(
+          f"stopped before step {step}: a process that prepares input was"
+          " killed, perhaps for want of memory; the last checkpoint:"
+          f" {self.checkpoints.last_good()}; the same command goes on"
+      ) from error
     if batch is None:
       raise UserError(f"the training data ended before step {step}")
     if step == self.first:
@@ -241,31 +260,30 @@ class _Run:
     self.recorder.note(f"step {step}: {shown}")
     return metrics
 
-  def _profile(self, step: int) -> None:
-    """Starts or ends the trace before a step."""
+  def _trace(self) -> record.Trace:
     run = self.config.run
-    begin = max(run.profile_from, self.first)
-    if not run.profile_steps:
-      return
-    if step == begin:
-      jax.profiler.start_trace(str(self.profile))
-    if step == min(begin + run.profile_steps, self.built.steps):
-      jax.block_until_ready(self.state)
-      jax.profiler.stop_trace()
-      self.recorder.note(f"profile of steps {begin} to {step}: {self.profile}")
+    return record.Trace(
+        self.profile,
+        max(run.profile_from, self.first),
+        run.profile_steps,
+        wait=lambda: jax.block_until_ready(self.state),
+        note=self.recorder.note,
+    )
 
 
 def main() -> int:
   """Trains what the flags say; returns the exit code."""
-  if _WORKDIR.value is None:
+  if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
-  _, stopped = _train(command.config(), pathlib.Path(_WORKDIR.value))
+  workdir = pathlib.Path(_WORKDIR.value)
+  _, stopped = _train(command.config(), workdir, _PREEMPTION)
   return _STOPPED_CODE.value if stopped else 0
 
 
 if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
   _STOPPED_CODE = flags.DEFINE_integer(
-      "stopped_code", 0, "exit code where SIGTERM came before the end"
+      "stopped_code", 0, "exit code where a signal came before the end"
   )
-  command.run(main)
+  with Preemption() as _PREEMPTION:
+    command.run(main)

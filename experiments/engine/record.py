@@ -245,6 +245,54 @@ class _Events:
     self._file.write_event(event)
 
 
+class Trace:
+  """What `jax.profiler` traces of a run: some steps, or those that come."""
+
+  def __init__(
+      self,
+      folder: pathlib.Path,
+      first: int,
+      steps: int,
+      wait: Callable[[], Any],
+      note: Callable[[str], None],
+  ):
+    """Prepares it.
+
+    Args:
+      folder: where it goes.
+      first: the step that it begins with.
+      steps: how many are traced; 0: none.
+      wait: returns when all steps are done.
+      note: called with a line for people.
+    """
+    self._folder, self._wait, self._note = folder, wait, note
+    self._first, self._end = first, first + steps
+    self._step: int | None = None  # The last one that is traced, or None.
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._stop()  # The run may end before the steps that were asked for.
+
+  def before(self, step: int) -> None:
+    """Begins or ends before a step where that is due."""
+    if step == self._end:
+      self._stop()
+    elif step == self._first:
+      jax.profiler.start_trace(str(self._folder))
+    if self._first <= step < self._end:
+      self._step = step
+
+  def _stop(self) -> None:
+    if self._step is None:
+      return
+    last, self._step = self._step, None
+    self._wait()
+    jax.profiler.stop_trace()
+    self._note(f"profile of steps {self._first} to {last}: {self._folder}")
+
+
 class Timer:
   """Steps per second, and the share of the time spent waiting for input."""
 
