@@ -10,6 +10,7 @@ import functools
 import json
 import pathlib
 from typing import Any
+import warnings
 
 from absl import flags
 import haiku as hk
@@ -91,6 +92,41 @@ def measured_and_drawn(e: task_lib.Eval, outputs, batch):
   if e.draw is not None:
     rows = jax.tree.map(lambda x: x[e.draw_rows], (outputs, batch))
   return e.measure(outputs, batch), batch["real"], rows
+
+
+def metric_names(
+    e: task_lib.Eval, net: hk.TransformedWithState, like: Model
+) -> list[str] | None:
+  """The names of what an eval measures, from one batch and without computing.
+
+  Args:
+    e: the eval.
+    net: the network.
+    like: the shapes of its model.
+
+  Returns:
+    the names; None if they depend on what is measured.
+
+  Raises:
+    UserError: if it has no examples.
+  """
+  batches = iter(e.data(task_lib.Shard()))
+  batch = next(batches, None)
+  if batch is None:
+    raise UserError("the eval has no examples")
+
+  def measured(model, batch):
+    outputs, _ = net.apply(*model, jax.random.key(0), batch, False)
+    return e.measure(outputs, batch)
+
+  shapes = jax.eval_shape(measured, like, dict(batch))
+  nothing = {key: np.zeros(x.shape, x.dtype) for key, x in shapes.items()}
+  try:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+      warnings.simplefilter("ignore")  # Means of nothing.
+      return list(e.summarize(nothing))
+  except Exception:  # Whatever a task's code raises at zeros.
+    return None
 
 
 def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:

@@ -21,6 +21,7 @@ from experiments.data import pipeline
 from experiments.engine import command
 from experiments.engine import job
 from experiments.engine import record
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import start
 from experiments.engine import workdir as workdir_lib
@@ -30,6 +31,8 @@ from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
 from experiments.evaluate import make_evaluate
+from experiments.evaluate import metric_names
+from perceiver import bounds
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
@@ -74,6 +77,18 @@ def _train(
     return run.loop(preemption), run.stopped
 
 
+def _check_settings(config: task_lib.Config, steps: int) -> None:
+  """Looks at what the loop reads of `config.run`."""
+  run = config.run
+  with user_errors("the config"):
+    for name in ("log_every", "eval_every", "checkpoint_every"):
+      bounds.check(f"run.{name}", run[name], 1)
+    bounds.check("run.keep_checkpoints", run.keep_checkpoints, 1)
+    bounds.check("run.profile_steps", run.profile_steps, 0)
+    if run.profile_steps:
+      bounds.check("run.profile_from", run.profile_from, 0, steps)
+
+
 class _Run:
   """A run, from its checks to its end."""
 
@@ -86,11 +101,13 @@ class _Run:
     """Prepares the run; what it opens is closed with `opened`."""
     self.built = built = build(config)
     self.config = config = built.config
+    _check_settings(config, built.steps)
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
       for e in built.task.evals.values():
         e.data(shard)
+    self._check_best()
     opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
     opened.enter_context(contextlib.closing(self.recorder))
@@ -119,6 +136,23 @@ class _Run:
     self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
     self.stopped = False
+
+  def _check_best(self) -> None:
+    """Looks whether there is the metric that chooses the best checkpoint."""
+    best, evals = self.config.best, self.built.task.evals
+    if not best:
+      return
+    name, _, metric = best.partition("/")
+    names = [f"{name}/..." for name in evals]
+    if name in evals:
+      found = metric_names(evals[name], self.built.net, self.built.network.like)
+      if found is None or metric in found:
+        return
+      names = [f"{name}/{metric}" for metric in found]
+    raise UserError(
+        f"config.best = {best!r}{settings.hint(best, names)} is not one of"
+        f" {', '.join(names) or 'no evals'}"
+    )
 
   def _introduce(self) -> None:
     """Says what runs where."""

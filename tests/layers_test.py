@@ -24,7 +24,7 @@ RULES = {
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
         " experiments.data.errors experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax jaxtyping matplotlib"
+        " experiments.data.atomic perceiver PIL absl etils filelock haiku jax jaxtyping matplotlib"
         " ml_collections numpy optax orbax rich tensorboardX"
     ),
     "experiments/inference": (

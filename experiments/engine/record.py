@@ -72,23 +72,38 @@ def peak_flops(device: Any, compute_dtype: str) -> float | None:
 
 
 def environment() -> dict[str, Any]:
-  """What a result depends on beside the config: versions, commit, machine."""
-  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-  commit, changes = (
-      subprocess.run(git + command, capture_output=True, text=True).stdout
-      for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-  )
+  """What a result depends on beside the config: versions, commit, machine.
+
+  The commit is None where it is unknown: without git, or outside of a clone.
+  """
+  commit = _git("rev-parse", "HEAD").strip()
+  changes = _git("status", "--porcelain") if commit else ""
   return {
       "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
       "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
-      "commit": commit.strip() or None,
-      "uncommitted_changes": bool(changes.strip()),
+      "commit": commit or None,
+      "uncommitted_changes": bool(changes.strip()) if commit else None,
       "python": platform.python_version(),
       "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
       "devices": [device.device_kind for device in jax.devices()],
       "processes": jax.process_count(),
       "cores": os.cpu_count(),
   }
+
+
+def _git(*command: str) -> str:
+  """What git says of this code; "" if it cannot say."""
+  folder = str(pathlib.Path(__file__).parent)
+  try:
+    return subprocess.run(
+        ["git", "-C", folder, *command],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
+    ).stdout
+  except (OSError, subprocess.TimeoutExpired):
+    return ""
 
 
 # Type checkers do not see what protocol buffers define.
