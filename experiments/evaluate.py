@@ -120,12 +120,13 @@ def metric_names(
     return e.measure(outputs, batch)
 
   shapes = jax.eval_shape(measured, like, dict(batch))
-  nothing = {key: np.zeros(x.shape, x.dtype) for key, x in shapes.items()}
+  # Of zeros, some could not be divided by how many there are.
+  ones = {key: np.ones(x.shape, x.dtype) for key, x in shapes.items()}
   try:
     with warnings.catch_warnings(), np.errstate(all="ignore"):
       warnings.simplefilter("ignore")  # Means of nothing.
-      return list(e.summarize(nothing))
-  except Exception:  # Whatever a task's code raises at zeros.
+      return list(e.summarize(ones))
+  except Exception:  # Whatever a task's code raises at numbers that are none.
     return None
 
 
