@@ -25,6 +25,7 @@ TRAIN = [
     "array_record>=0.8",
     "av>=15",
     "etils>=1.12",
+    "filelock>=3.16",
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
     "importlib_resources>=6",
@@ -52,7 +53,6 @@ TEST = [
     *TRAIN,
     "beartype>=0.19",
     "chex>=0.1.90",
-    "filelock>=3.16",
     "pytest>=8",
     "pytest-xdist>=3.7",
     "PyYAML>=6",

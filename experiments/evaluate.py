@@ -10,6 +10,7 @@ import functools
 import json
 import pathlib
 from typing import Any
+import warnings
 
 from absl import flags
 import haiku as hk
@@ -93,6 +94,42 @@ def measured_and_drawn(e: task_lib.Eval, outputs, batch):
   return e.measure(outputs, batch), batch["real"], rows
 
 
+def metric_names(
+    e: task_lib.Eval, net: hk.TransformedWithState, like: Model
+) -> list[str] | None:
+  """The names of what an eval measures, from one batch and without computing.
+
+  Args:
+    e: the eval.
+    net: the network.
+    like: the shapes of its model.
+
+  Returns:
+    the names; None if they depend on what is measured.
+
+  Raises:
+    UserError: if it has no examples.
+  """
+  batches = iter(e.data(task_lib.Shard()))
+  batch = next(batches, None)
+  if batch is None:
+    raise UserError("the eval has no examples")
+
+  def measured(model, batch):
+    outputs, _ = net.apply(*model, jax.random.key(0), batch, False)
+    return e.measure(outputs, batch)
+
+  shapes = jax.eval_shape(measured, like, dict(batch))
+  # Of zeros, some could not be divided by how many there are.
+  ones = {key: np.ones(x.shape, x.dtype) for key, x in shapes.items()}
+  try:
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+      warnings.simplefilter("ignore")  # Means of nothing.
+      return list(e.summarize(ones))
+  except Exception:  # Whatever a task's code raises at numbers that are none.
+    return None
+
+
 def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   """Metrics of a checkpoint; `config` may differ from that of its training.
 
@@ -116,7 +153,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
 
 def main() -> None:
   """Prints the metrics as a line of JSON."""
-  if _WORKDIR.value is None:
+  if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
   metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)

@@ -17,9 +17,11 @@ import jax
 import numpy as np
 
 from experiments import task as task_lib
+from experiments.data import pipeline
 from experiments.engine import command
 from experiments.engine import job
 from experiments.engine import record
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import start
 from experiments.engine import workdir as workdir_lib
@@ -29,17 +31,20 @@ from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
 from experiments.evaluate import make_evaluate
+from experiments.evaluate import metric_names
+from perceiver import bounds
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
-  """Trains to the end, or until SIGTERM; returns the last metrics.
+  """Trains to the end or until a signal, as SIGTERM; returns the last metrics.
 
   Raises:
     UserError: if the config, the data or the folder do not allow it, or the
       loss is not finite.
     FileNotFoundError: if the data set is not there.
   """
-  return _train(config, workdir)[0]
+  with Preemption() as preemption:
+    return _train(config, workdir, preemption)[0]
 
 
 def check_batch(
@@ -62,30 +67,50 @@ def check_batch(
 
 
 def _train(
-    config: task_lib.Config, workdir: pathlib.Path
+    config: task_lib.Config, workdir: pathlib.Path, preemption: Preemption
 ) -> tuple[dict[str, float], bool]:
-  """(the last metrics, whether SIGTERM came before the end)."""
+  """(the last metrics, whether a signal came before the end)."""
+  workdir_lib.check_kinds(workdir)
   job.keep_log(workdir, workdir_lib.checkpoints(workdir, config))
-  run = _Run(config, workdir)
-  try:
-    return run.loop(), run.stopped
-  finally:
-    run.close()
+  with contextlib.ExitStack() as opened:
+    run = _Run(config, workdir, opened)
+    return run.loop(preemption), run.stopped
+
+
+def _check_settings(config: task_lib.Config, steps: int) -> None:
+  """Looks at what the loop reads of `config.run`."""
+  run = config.run
+  with user_errors("the config"):
+    for name in ("log_every", "eval_every", "checkpoint_every"):
+      bounds.check(f"run.{name}", run[name], 1)
+    bounds.check("run.keep_checkpoints", run.keep_checkpoints, 1)
+    bounds.check("run.profile_steps", run.profile_steps, 0)
+    if run.profile_steps:
+      bounds.check("run.profile_from", run.profile_from, 0, steps)
 
 
 class _Run:
   """A run, from its checks to its end."""
 
-  def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
+  def __init__(
+      self,
+      config: task_lib.Config,
+      workdir: pathlib.Path,
+      opened: contextlib.ExitStack,
+  ):
+    """Prepares the run; what it opens is closed with `opened`."""
     self.built = built = build(config)
     self.config = config = built.config
+    _check_settings(config, built.steps)
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
       for e in built.task.evals.values():
         e.data(shard)
-    workdir_lib.claim(workdir, config)
+    self._check_best()
+    opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
+    opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
         workdir_lib.checkpoints(workdir, config),
         config=json.loads(config.to_json()),
@@ -94,6 +119,8 @@ class _Run:
         best_is_largest=config.best_is_largest,
         note=self.recorder.note,
     )
+    opened.enter_context(contextlib.closing(self.checkpoints))
+    opened.callback(lambda: self.data.close())  # Others may take its place.
     self.profile = workdir / "profile"
     self._introduce()
     state = self.checkpoints.restore(built.like)
@@ -109,6 +136,23 @@ class _Run:
     self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
     self.stopped = False
+
+  def _check_best(self) -> None:
+    """Looks whether there is the metric that chooses the best checkpoint."""
+    best, evals = self.config.best, self.built.task.evals
+    if not best:
+      return
+    name, _, metric = best.partition("/")
+    names = [f"{name}/..." for name in evals]
+    if name in evals:
+      found = metric_names(evals[name], self.built.net, self.built.network.like)
+      if found is None or metric in found:
+        return
+      names = [f"{name}/{metric}" for metric in found]
+    raise UserError(
+        f"config.best = {best!r}{settings.hint(best, names)} is not one of"
+        f" {', '.join(names) or 'no evals'}"
+    )
 
   def _introduce(self) -> None:
     """Says what runs where."""
@@ -134,24 +178,27 @@ class _Run:
     peak = record.peak_flops(device, config.compute_dtype)
     self.peak = peak and peak * built.mesh.size
 
-  def loop(self) -> dict[str, float]:
+  def loop(self, preemption: Preemption) -> dict[str, float]:
     """Steps, with what is due after each."""
-    done = int(self.state.step)
+    done, last = int(self.state.step), self.built.steps
     self.first = done + 1
     self.recorder.start(done)
     self.timer.restart(done)
     metrics: dict[str, float] = {}
     pending = None
-    with Preemption() as preemption:
-      for step in range(self.first, self.built.steps + 1):
-        self._profile(step)
+    if done < last and preemption.reached(done):
+      self._stop(preemption, done)
+      return metrics
+    with self._trace() as trace:
+      for step in range(self.first, last + 1):
+        trace.before(step)
         batch = self._next_batch(step)
         self.state, scalars = self.train_step(self.state, batch)
         # Numbers are read one step late, so that the devices never wait.
         if pending is not None:
           self._record(*pending)
         pending = (step, scalars)
-        stop = preemption.reached(step)
+        stop = preemption.reached(step) and step < last
         evaluate = self._is_due(step, "eval_every")
         if evaluate or stop or self._is_due(step, "checkpoint_every"):
           # A state is saved only once it is known to be good.
@@ -161,21 +208,35 @@ class _Run:
           self.checkpoints.save(self.state, metrics or None)
           self.timer.restart(step)
         if stop:
-          self.stopped = True
-          self.checkpoints.wait()
-          self.recorder.note(
-              f"stopped by SIGTERM after step {step}; the same command goes on"
-          )
+          self._stop(preemption, step)
           break
       self.checkpoints.wait()
     return metrics
+
+  def _stop(self, preemption: Preemption, step: int) -> None:
+    self.stopped = True
+    self.checkpoints.wait()
+    # Of several processes, the signal may have come to another one.
+    name = preemption.noticed or "SIGTERM"
+    self.recorder.note(
+        f"stopped by {name} after step {step}; the same command goes on"
+    )
 
   def _is_due(self, step: int, every: str) -> bool:
     return step % self.config.run[every] == 0 or step == self.built.steps
 
   def _next_batch(self, step: int) -> dict[str, jax.Array]:
-    with self.timer.waiting():
-      batch = next(self.data, None)
+    try:
+      with self.timer.waiting():
+        batch = next(self.data, None)
+    except RuntimeError as error:
+      if not pipeline.is_lost_worker(error):
+        raise
+      raise UserError(
+          f"stopped before step {step}: a process that prepares input was"
+          " killed, perhaps for want of memory; the last checkpoint:"
+          f" {self.checkpoints.last_good()}; the same command goes on"
+      ) from error
     if batch is None:
       raise UserError(f"the training data ended before step {step}")
     if step == self.first:
@@ -235,40 +296,30 @@ class _Run:
     self.recorder.note(f"step {step}: {shown}")
     return metrics
 
-  def _profile(self, step: int) -> None:
-    """Starts or ends the trace before a step."""
+  def _trace(self) -> record.Trace:
     run = self.config.run
-    begin = max(run.profile_from, self.first)
-    if not run.profile_steps:
-      return
-    if step == begin:
-      jax.profiler.start_trace(str(self.profile))
-    if step == min(begin + run.profile_steps, self.built.steps):
-      jax.block_until_ready(self.state)
-      jax.profiler.stop_trace()
-      self.recorder.note(f"profile of steps {begin} to {step}: {self.profile}")
-
-  def close(self) -> None:
-    """Ends what the run has opened."""
-    # A full disk stops the one, and must not keep the other from ending.
-    with (
-        contextlib.closing(self.checkpoints),
-        contextlib.closing(self.recorder),
-    ):
-      self.data.close()
+    return record.Trace(
+        self.profile,
+        max(run.profile_from, self.first),
+        run.profile_steps,
+        wait=lambda: jax.block_until_ready(self.state),
+        note=self.recorder.note,
+    )
 
 
 def main() -> int:
   """Trains what the flags say; returns the exit code."""
-  if _WORKDIR.value is None:
+  if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
-  _, stopped = _train(command.config(), pathlib.Path(_WORKDIR.value))
+  workdir = pathlib.Path(_WORKDIR.value)
+  _, stopped = _train(command.config(), workdir, _PREEMPTION)
   return _STOPPED_CODE.value if stopped else 0
 
 
 if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
   _STOPPED_CODE = flags.DEFINE_integer(
-      "stopped_code", 0, "exit code where SIGTERM came before the end"
+      "stopped_code", 0, "exit code where a signal came before the end"
   )
-  command.run(main)
+  with Preemption() as _PREEMPTION:
+    command.run(main)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from perceiver import bounds
 from perceiver import context
 from perceiver import layout
 from perceiver import orders
@@ -164,9 +165,11 @@ class Attention(hk.Module):
       mask: True where an element of `query` may see one of x.
     """
     heads = self.num_heads
+    bounds.check(f"{self.module_name}: num_heads", heads, 1)
     qk_channels = self.qk_channels or query.shape[-1]
     v_channels = self.v_channels or qk_channels
     for name, channels in (("qk", qk_channels), ("v", v_channels)):
+      bounds.check(f"{self.module_name}: {name}_channels", channels, 1)
       if channels % heads:
         raise ValueError(
             f"{self.module_name}: the {channels} {name} channels do not split"
@@ -289,6 +292,8 @@ class MLP(hk.Module):
   def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     """Each element on its own."""
     channels = x.shape[-1]
+    name = f"{self.module_name}: widening_factor"
+    bounds.check(name, self.widening_factor, 1)
     hidden = Linear(self.widening_factor * channels, "hidden")(x)
     return Linear(channels, "output")(_gelu(hidden))
 

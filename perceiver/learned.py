@@ -7,6 +7,8 @@ from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 
+from perceiver import bounds
+
 
 @dataclasses.dataclass
 class LearnedArray(hk.Module):
@@ -27,6 +29,8 @@ class LearnedArray(hk.Module):
 
     Source: Perceiver, appendix C.
     """
+    for name in ("num_elements", "channels"):
+      bounds.check(f"{self.module_name}: {name}", getattr(self, name), 1)
     array = hk.get_parameter(
         "array",
         [self.num_elements, self.channels],

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from perceiver import bounds
 from perceiver import context
 from perceiver import layout
 from perceiver.attention import CrossAttention
@@ -94,6 +95,8 @@ class Processor(hk.Module):
 
   def __call__(self, z: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     """The latent array after num_blocks * layers_per_block layers."""
+    for name in ("num_blocks", "layers_per_block"):
+      bounds.check(f"{self.module_name}: {name}", getattr(self, name), 1)
     repeats, layers = self.num_blocks, self.layers_per_block
     if not self.share_blocks:
       repeats, layers = 1, repeats * layers
@@ -182,6 +185,7 @@ class RepeatedEncoder(hk.Module):
       mask: Bool[Array, "B M"] | None = None,
   ) -> Float[Array, "B N D"]:
     """The latent array after all reads and blocks."""
+    bounds.check(f"{self.module_name}: num_reads", self.num_reads, 1)
     encoder = Encoder(**self.encoder, name="encoder")
     process = self._processors()
     if self.share_reads:  # A second module of the same name has other weights.
@@ -250,6 +254,8 @@ class Decoder(hk.Module):
       mask: False at queries that are padding: they read nothing, and their
         outputs hold nothing of z.
     """
+    if self.chunk is not None:
+      bounds.check(f"{self.module_name}: chunk", self.chunk, 1)
     module = CrossAttention(
         num_heads=self.num_heads,
         qk_channels=self.qk_channels,

@@ -24,8 +24,8 @@ RULES = {
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
         " experiments.data.errors experiments.data.clips.video"
-        " perceiver PIL absl etils haiku jax jaxtyping matplotlib"
-        " ml_collections numpy optax orbax rich tensorboardX"
+        " experiments.data.atomic perceiver PIL absl etils filelock haiku jax"
+        " jaxtyping matplotlib ml_collections numpy optax orbax rich tensorboardX"
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"

@@ -14,6 +14,7 @@ import functools
 import inspect
 import logging
 import pathlib
+import signal
 from typing import Any
 
 import grain
@@ -21,6 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from experiments.data import processes
 from experiments.data.errors import DataError
 
 Example = Mapping[str, Any]
@@ -131,7 +133,21 @@ def train(
   if not num_workers:
     return batches.to_iter_dataset(_AHEAD)
   options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=2)
-  return batches.to_iter_dataset(_AHEAD).mp_prefetch(options)
+  return batches.to_iter_dataset(_AHEAD).mp_prefetch(options, _begin_worker)
+
+
+def _begin_worker(index: int, count: int) -> None:
+  """Lets a process end with its parent, and at no signal to all processes."""
+  del index, count
+  processes.end_with_parent()
+  for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_IGN)
+
+
+def is_lost_worker(error: RuntimeError) -> bool:
+  """Whether Grain raises an error because one of its processes has ended."""
+  # It has no type of its own.
+  return "Worker process was terminated unexpectedly" in str(error)
 
 
 def evaluation(

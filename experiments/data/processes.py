@@ -62,6 +62,18 @@ def pool(processes: int) -> Iterator[futures.Executor | None]:
     reader.close()
 
 
+def end_with_parent() -> None:
+  """Ends this process, a child of `multiprocessing`'s, when its parent ends."""
+  parent = multiprocessing.parent_process()
+
+  def watch():
+    if parent is not None:
+      parent.join()
+      os._exit(1)
+
+  threading.Thread(target=watch, daemon=True).start()
+
+
 def cores() -> int:
   """How many cores this process may use."""
   return len(os.sched_getaffinity(0))

@@ -25,9 +25,19 @@ from experiments.engine.state import Model
 from experiments.engine.state import TrainState
 from perceiver import attend_by
 from perceiver import attended_by
+from perceiver import bounds
 from perceiver import flops
 from perceiver import ordered_by
 from perceiver import orders
+
+MOST = 2**31 - 1  # What an array of the step, or an index of rows, can hold.
+BOUNDS = {
+    "batch_size": (1, MOST),
+    "accumulate": (1, MOST),
+    "train_examples": (1, 2**62),
+    "seed": (0, 2**32 - 1),
+    "num_workers": (0, 1024),
+}
 
 
 def load(config: task_lib.Config) -> task_lib.Task:
@@ -214,6 +224,9 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
     UserError: if the config does not fit the task, the model or the devices.
   """
   config = settings.complete(config)
+  with user_errors("the config"):
+    for name, (low, high) in BOUNDS.items():
+      bounds.check(name, config[name], low, high)
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)
@@ -269,5 +282,10 @@ def number_of_steps(
     raise UserError(
         f"train_examples {config.train_examples} is less than one batch of"
         f" {batch_size}"
+    )
+  if steps > MOST:
+    raise UserError(
+        f"train_examples {config.train_examples} are {steps} steps, more than"
+        f" {MOST}"
     )
   return steps

@@ -7,7 +7,9 @@ workers.
 """
 
 from collections.abc import Mapping
+import itertools
 import json
+import math
 import os
 from typing import Any
 
@@ -24,6 +26,9 @@ from experiments.engine import workdir as workdir_lib
 from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from experiments.engine.state import TrainState
+
+# Of a checkpoint, JSON: what Orbax says of it; what evaluation has measured.
+METADATA, METRICS = "_CHECKPOINT_METADATA", "metrics/metrics"
 
 
 class Checkpoints:
@@ -57,7 +62,7 @@ class Checkpoints:
     self._config = config
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
     best_fn = None
-    if best is not None:
+    if best is not None and not read_only:
       best_fn = lambda metrics: metrics[best]
       policies.append(
           checkpoint_managers.BestN(
@@ -67,12 +72,13 @@ class Checkpoints:
               keep_checkpoints_without_metrics=False,
           )
       )
-    self._best = best
+    self._best, self._best_is_largest = best, best_is_largest
     self._folder = storage.place(place)
     if read_only and not self._folder.is_dir():
       raise UserError(f"there are no checkpoints in {self._folder}")
     if config is not None:
       self._check_owner(config)
+    self._check_side_files(read_only)
     handlers: Any = {
         "model": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
@@ -104,7 +110,7 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if metrics is not None and self._best not in metrics:
+    if metrics and not math.isfinite(metrics.get(self._best or "", math.nan)):
       metrics = None
     checksums = {k: int(v) for k, v in _checksums(state).items()}
     self._manager.save(
@@ -135,7 +141,11 @@ class Checkpoints:
     for step in sorted(self._manager.all_steps(), reverse=True):
       state, problem = self._try(step, like)
       if state is not None:
-        self._move_aside(damaged)
+        if damaged:
+          if jax.process_index() == 0:
+            self._move_aside(damaged)
+          _wait_for_process_0()
+          self._manager.reload()
         return state
       damaged.append((step, problem))
     if damaged:
@@ -197,16 +207,35 @@ class Checkpoints:
     for step in sorted(steps, reverse=True):
       file = self._folder / str(step) / "about" / "metadata"
       try:
-        theirs = json.loads(file.read_text())["config"]
-      except (OSError, ValueError, KeyError):
+        theirs = _read_object(file)["config"]
+        differences = list(workdir_lib.differences(theirs, config))
+      except (OSError, ValueError, KeyError, AttributeError):
         continue  # Restoring says what is damaged.
-      differences = list(workdir_lib.differences(theirs, config))
       if differences:
         raise UserError(
             f"{self._folder} has checkpoints of another config:"
             f" {'; '.join(differences)}. Take another --config.run.checkpoints."
         )
       return
+
+  def _check_side_files(self, read_only: bool) -> None:
+    """Moves checkpoints aside whose files of JSON Orbax could not read.
+
+    It reads those of all checkpoints when it opens the folder.
+    """
+    if jax.process_index() == 0:
+      best = None if read_only else self._best
+      found = {
+          int(path.name): _side_problem(path, best)
+          for path in _listed(self._folder)
+          if path.name.isdigit()
+      }
+      damaged = [(step, text) for step, text in found.items() if text]
+      if damaged and (read_only or len(damaged) == len(found)):
+        reasons = "; ".join(problem for _, problem in sorted(damaged))
+        raise UserError(f"checkpoints are damaged: {reasons}")
+      self._move_aside(damaged)
+    _wait_for_process_0()
 
   def _find(self, which: str) -> int:
     steps = sorted(self._manager.all_steps())
@@ -215,16 +244,31 @@ class Checkpoints:
     if which == "latest":
       return steps[-1]
     if which == "best":
-      best = self._manager.best_step()
-      if best is None or self._manager.metrics(best) is None:
-        raise UserError(f"no checkpoint in {self._folder} was evaluated")
-      return best
+      scores = {step: self._score(step) for step in steps}
+      evaluated = {k: v for k, v in scores.items() if v is not None}
+      if not evaluated:
+        raise UserError(
+            f"no checkpoint in {self._folder} was evaluated with config.best ="
+            f" {self._best!r}"
+        )
+      sign = 1 if self._best_is_largest else -1
+      return max(evaluated, key=lambda step: (sign * evaluated[step], step))
     if which not in map(str, steps):
       raise UserError(f"{self._folder} has steps {steps}, not {which!r}")
     return int(which)
 
+  def _score(self, step: int) -> float | None:
+    """The metric that chooses the best; None where it was not measured."""
+    file = self._folder / str(step) / METRICS
+    metrics = _read_object(file) if file.exists() else {}
+    score = metrics.get(self._best or "")
+    is_score = isinstance(score, int | float) and math.isfinite(score)
+    return score if is_score else None
+
   def _check_shapes(self, step: int, like: Model) -> None:
     saved = _shapes(self._manager.item_metadata(step)["model"])
+    if not saved:
+      raise ValueError("it lists no arrays")
     wanted = _shapes(like._asdict())
     wrong = [
         f"{path} is {saved.get(path)} there and {wanted.get(path)} here"
@@ -263,20 +307,54 @@ class Checkpoints:
     return (None, problem) if problem else (state, "")
 
   def _move_aside(self, damaged) -> None:
-    if not damaged:
-      return
     for step, problem in damaged:
       path = self._folder / str(step)
-      aside = path.with_name(f"damaged-{step}")
+      aside = _free(path.with_name(f"damaged-{step}"))
       self._note(
-          f"checkpoint {path} is damaged ({problem}); moved to {aside.name},"
-          " and the one before it is used"
+          f"checkpoint {path} is damaged ({problem}); moved to {aside.name}"
       )
-      if jax.process_index() == 0:
-        storage.move(path, aside)
-    if jax.process_count() > 1:
-      multihost_utils.sync_global_devices("moved damaged checkpoints aside")
-    self._manager.reload()
+      storage.move(path, aside)
+
+
+def _wait_for_process_0() -> None:
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices("moved damaged checkpoints aside")
+
+
+def _free(path: epath.Path) -> epath.Path:
+  """The path, or one with a number behind it, where nothing is yet."""
+  names = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
+  return next(p for p in itertools.chain([path], names) if not p.exists())
+
+
+def _read_object(path: epath.Path) -> dict[str, Any]:
+  """The JSON object in a file.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  try:
+    value = json.loads(path.read_text())
+  except RecursionError as error:
+    raise ValueError("nested too deeply") from error
+  if not isinstance(value, dict):
+    raise ValueError("it is no JSON object")
+  return value
+
+
+def _side_problem(checkpoint: epath.Path, best: str | None) -> str:
+  """What is wrong with a checkpoint's files of JSON; "" if nothing is."""
+  path = checkpoint
+  try:
+    if not checkpoint.is_dir():
+      return f"{checkpoint} is no folder"
+    for path in (checkpoint / METADATA, checkpoint / METRICS):
+      found = _read_object(path) if path.exists() else {}
+    if path.exists() and best and not isinstance(found.get(best), int | float):
+      return f"{path}: {best} is {found.get(best)!r}, no number"
+  except (OSError, ValueError) as error:
+    return f"{path}: {_line(error)}"
+  return ""
 
 
 def _listed(folder: epath.Path) -> list[epath.Path]:

@@ -18,7 +18,7 @@ def module(task: str) -> Any:
     UserError: if there is none.
   """
   name = f"experiments.{task}"
-  if importlib.util.find_spec(name) is None:
+  if not task.isidentifier() or importlib.util.find_spec(name) is None:
     raise UserError(
         f"config.task = {task!r}: there is no {name.replace('.', '/')}.py."
     )

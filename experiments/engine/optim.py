@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from experiments.engine.choose import choose
+from perceiver import bounds
 from perceiver.perceiver_io import STACK
 
 # Parameters that no published run decays: layer and batch norms, and biases.
@@ -28,10 +29,19 @@ def make_optimizer(
     schedule: learning rate by step.
     max_grad_norm: what the norm of all gradients together is cut to; None:
       nothing.
+
+  Raises:
+    ValueError: if a setting is out of its bounds.
   """
+  for name, value in optimizer.items():
+    if name in ("b1", "b2", "momentum"):
+      bounds.check(f"optimizer.{name}", value, 0, 1)
+    elif name in ("eps", "weight_decay"):
+      bounds.check(f"optimizer.{name}", value, 0)
   update = choose(OPTIMIZERS, optimizer)(schedule)
   if max_grad_norm is None:
     return update
+  bounds.check("max_grad_norm", max_grad_norm, 0, above=True)
   return optax.chain(clip(max_grad_norm), update)
 
 
@@ -53,7 +63,17 @@ def clip(max_norm: float) -> optax.GradientTransformation:
 
 
 def make_schedule(schedule: Mapping[str, Any], steps: int) -> optax.Schedule:
-  """Learning rate by step of a run: a name of `SCHEDULES` and its settings."""
+  """Learning rate by step of a run: a name of `SCHEDULES` and its settings.
+
+  Raises:
+    ValueError: if a setting is out of its bounds.
+  """
+  for name in ("peak", "end", "factor"):
+    if name in schedule:
+      bounds.check(f"schedule.{name}", schedule[name], 0)
+  bounds.check("schedule.flat", schedule.get("flat", 0), 0, 1)
+  for part in schedule.get("boundaries", ()):
+    bounds.check("schedule.boundaries", part, 0, 1)
   return choose(SCHEDULES, schedule)(steps)
 
 

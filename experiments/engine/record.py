@@ -1,5 +1,6 @@
 """What a person sees of a run: lines, a progress bar, files, TensorBoard."""
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 import contextlib
@@ -26,6 +27,7 @@ from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2 as untyped_events
 from tensorboardX.proto import summary_pb2 as untyped
 
+from experiments.data import atomic
 from experiments.data.clips import video
 from experiments.task import Drawn
 from experiments.task import Movie
@@ -70,23 +72,38 @@ def peak_flops(device: Any, compute_dtype: str) -> float | None:
 
 
 def environment() -> dict[str, Any]:
-  """What a result depends on beside the config: versions, commit, machine."""
-  git = ["git", "-C", str(pathlib.Path(__file__).parent)]
-  commit, changes = (
-      subprocess.run(git + command, capture_output=True, text=True).stdout
-      for command in (["rev-parse", "HEAD"], ["status", "--porcelain"])
-  )
+  """What a result depends on beside the config: versions, commit, machine.
+
+  The commit is None where it is unknown: without git, or outside of a clone.
+  """
+  commit = _git("rev-parse", "HEAD").strip()
+  changes = _git("status", "--porcelain") if commit else ""
   return {
       "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
       "command": [pathlib.Path(sys.argv[0]).name, *sys.argv[1:]],
-      "commit": commit.strip() or None,
-      "uncommitted_changes": bool(changes.strip()),
+      "commit": commit or None,
+      "uncommitted_changes": bool(changes.strip()) if commit else None,
       "python": platform.python_version(),
       "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
       "devices": [device.device_kind for device in jax.devices()],
       "processes": jax.process_count(),
       "cores": os.cpu_count(),
   }
+
+
+def _git(*command: str) -> str:
+  """What git says of this code; "" if it cannot say."""
+  folder = str(pathlib.Path(__file__).parent)
+  try:
+    return subprocess.run(
+        ["git", "-C", folder, *command],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=60,
+    ).stdout
+  except (OSError, subprocess.TimeoutExpired):
+    return ""
 
 
 # Type checkers do not see what protocol buffers define.
@@ -117,9 +134,10 @@ class Recorder:
     """Continues the files after `step`, and forgets what came after it."""
     if not self._active:
       return
-    if self._metrics.exists():
-      _keep_records(self._metrics, step)
-    with (self._workdir / "starts.jsonl").open("a") as file:
+    starts = self._workdir / "starts.jsonl"
+    self._keep(self._metrics, lambda record: record["step"] <= step)
+    self._keep(starts, lambda record: record["from_step"] >= 0)
+    with starts.open("a") as file:
       file.write(json.dumps({"from_step": step, **environment()}) + "\n")
     self._events = _Events(self._workdir / "tensorboard", step)
     if self._console.is_terminal:
@@ -132,6 +150,27 @@ class Recorder:
       )
       self._bar.start()
       self._bar_task = self._bar.add_task("", total=self._steps, completed=step)
+
+  def _keep(
+      self, path: pathlib.Path, is_kept: Callable[[dict[str, Any]], bool]
+  ) -> None:
+    """Drops lines of a file: those that are not kept, and damaged ones."""
+    content = path.read_bytes() if path.exists() else b""
+    lines, kept, damaged = content.splitlines(keepends=True), [], []
+    for i, line in enumerate(lines, start=1):
+      try:
+        record = json.loads(line)
+        if not line.endswith(b"\n"):
+          raise ValueError("cut off")
+        if is_kept(record):
+          kept.append(line)
+      except (ValueError, TypeError, KeyError, RecursionError):
+        damaged.append(str(i))
+    if damaged:
+      shown = ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
+      self.note(f"{path}: dropped damaged lines: {shown}")
+    if len(kept) < len(lines):
+      atomic.write(path, b"".join(kept))
 
   def note(self, line: str) -> None:
     """Says a line."""
@@ -161,20 +200,19 @@ class Recorder:
     folder.mkdir(exist_ok=True)
     for name, picture in pictures.items():
       if isinstance(picture, str):
-        (folder / f"{name}-{step}.md").write_text(picture + "\n")
+        content = (picture + "\n").encode("utf-8")
+        atomic.write(folder / f"{name}-{step}.md", content)
         self._events.add(step, summaries.text(name, picture))
       elif isinstance(picture, Movie):
-        video.write(
-            folder / f"{name}-{step}.mp4",
-            picture.frames,
-            picture.fps,
-            picture.audio,
-            picture.rate,
-        )
+        with atomic.complete(folder / f"{name}-{step}.mp4") as file:
+          video.write(
+              file, picture.frames, picture.fps, picture.audio, picture.rate
+          )
         for summary in _shown(name, picture):
           self._events.add(step, summary)
       else:
-        Image.fromarray(picture).save(folder / f"{name}-{step}.png")
+        with atomic.complete(folder / f"{name}-{step}.png") as file:
+          Image.fromarray(picture).save(file)
         image = summaries.image(name, picture, dataformats="HWC")
         self._events.add(step, image)
     self._events.flush()
@@ -220,6 +258,54 @@ class _Events:
   def _write(self, step: int, **what: Any) -> None:
     event = event_pb2.Event(step=step, wall_time=time.time(), **what)
     self._file.write_event(event)
+
+
+class Trace:
+  """What `jax.profiler` traces of a run: some steps, or those that come."""
+
+  def __init__(
+      self,
+      folder: pathlib.Path,
+      first: int,
+      steps: int,
+      wait: Callable[[], Any],
+      note: Callable[[str], None],
+  ):
+    """Prepares it.
+
+    Args:
+      folder: where it goes.
+      first: the step that it begins with.
+      steps: how many are traced; 0: none.
+      wait: returns when all steps are done.
+      note: called with a line for people.
+    """
+    self._folder, self._wait, self._note = folder, wait, note
+    self._first, self._end = first, first + steps
+    self._step: int | None = None  # The last one that is traced, or None.
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *exception):
+    self._stop()  # The run may end before the steps that were asked for.
+
+  def before(self, step: int) -> None:
+    """Begins or ends before a step where that is due."""
+    if step == self._end:
+      self._stop()
+    elif step == self._first:
+      jax.profiler.start_trace(str(self._folder))
+    if self._first <= step < self._end:
+      self._step = step
+
+  def _stop(self) -> None:
+    if self._step is None:
+      return
+    last, self._step = self._step, None
+    self._wait()
+    jax.profiler.stop_trace()
+    self._note(f"profile of steps {self._first} to {last}: {self._folder}")
 
 
 class Timer:
@@ -280,19 +366,3 @@ def _shown(name: str, movie: Movie) -> Iterable[Any]:
       content_type="audio/wav",
   )
   yield summary_pb2.Summary(value=[value(tag=f"{name}-sound", audio=audio)])
-
-
-def _keep_records(path: pathlib.Path, last_step: int) -> None:
-  """Drops the records of later steps, and a last line that was cut off."""
-  lines = _whole_lines(path)
-  kept = [line for line in lines if json.loads(line)["step"] <= last_step]
-  rewritten = path.with_suffix(".rewritten")
-  rewritten.write_text("".join(kept))
-  rewritten.replace(path)
-
-
-def _whole_lines(path: pathlib.Path) -> Iterable[str]:
-  with path.open() as file:
-    for line in file:
-      if line.endswith("\n"):
-        yield line

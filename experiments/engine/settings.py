@@ -265,7 +265,7 @@ class _Tree:
     name = self._section(path).get("name")
     if name not in by_name:
       raise UserError(
-          f"config.{path}.name = {name!r}{_hint(str(name), by_name)} is not one"
+          f"config.{path}.name = {name!r}{hint(str(name), by_name)} is not one"
           f" of {', '.join(sorted(by_name))}"
       )
     return {"name": _Field(str), **_parameters(by_name[name])}
@@ -288,7 +288,7 @@ class _Tree:
     where = f"config.{path}" if path else "config"
     keys = self._keys(path)
     return UserError(
-        f"{where} has no {key!r}{_hint(key, keys)}; it has {', '.join(keys)}"
+        f"{where} has no {key!r}{hint(key, keys)}; it has {', '.join(keys)}"
     )
 
 
@@ -466,6 +466,7 @@ def _named(kind: Any) -> str:
   return names.get(kind, "a value")
 
 
-def _hint(key: str, keys: Any) -> str:
+def hint(key: str, keys: Any) -> str:
+  """A question that names the closest of some keys; "" if none is close."""
   close = difflib.get_close_matches(key, list(keys), n=1)
   return f" (did you mean {close[0]!r}?)" if close else ""

@@ -2,30 +2,68 @@
 
 from collections.abc import Iterator
 from collections.abc import Mapping
+import contextlib
 import json
+import os
 import pathlib
 from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
+from experiments.data import atomic
+from experiments.engine import lock
 from experiments.engine import settings
+from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.task import Config
 
 # What of a config may differ when its run is continued.
 MAY_DIFFER = ("run", "data_dir", "mesh", "num_workers", "sweep")
+# What a run's folder may hold under these names.
+FILES = (
+    "config.json",
+    "metrics.jsonl",
+    "starts.jsonl",
+    lock.LOCK,
+    lock.OWNER,
+)
+FOLDERS = ("checkpoints", "logs", "pictures", "profile", "tensorboard")
 
 
-def claim(workdir: pathlib.Path, config: Config) -> None:
-  """Makes the folder and writes config.json, or checks the one that is there.
+def check_kinds(workdir: pathlib.Path) -> None:
+  """Looks whether all that is there could be a run's.
 
   Raises:
-    UserError: if the folder holds the run of another config.
+    UserError: if a file is where a folder should be, or the other way round.
+  """
+  for names, is_right, kind in (
+      (FILES, pathlib.Path.is_file, "file"),
+      (FOLDERS, pathlib.Path.is_dir, "folder"),
+  ):
+    for path in (workdir / name for name in names):
+      if os.path.lexists(path) and not is_right(path):
+        raise UserError(f"{path} should be a {kind}, and is none; move it away")
+
+
+@contextlib.contextmanager
+def claimed(workdir: pathlib.Path, config: Config) -> Iterator[None]:
+  """Holds the folder for a run; makes it and config.json, or checks these.
+
+  Raises:
+    UserError: if another run holds the folder, it is of another config, or its
+      config.json is damaged.
     OSError: if it cannot be written.
   """
+  is_first = jax.process_index() == 0  # It holds it for all of a job.
+  with lock.locked(workdir) if is_first else contextlib.nullcontext():
+    _check(workdir, config)
+    yield
+
+
+def _check(workdir: pathlib.Path, config: Config) -> None:
   path = workdir / "config.json"
-  mine = json.loads(config.to_json())
+  mine, theirs = json.loads(config.to_json()), None
   if path.exists():
     theirs = json.loads(read_config(path).to_json())
     found = list(differences(theirs, mine))
@@ -38,39 +76,61 @@ def claim(workdir: pathlib.Path, config: Config) -> None:
           f"{workdir} holds a run of another config: {'; '.join(found)}."
           " Take another --workdir, or the config of that run."
       )
-  if jax.process_index() == 0:
-    workdir.mkdir(parents=True, exist_ok=True)
-    # Renaming is atomic: a kill in between leaves no half of a file.
-    new = path.with_suffix(".new")
-    new.write_text(json.dumps(mine, indent=2) + "\n")
-    new.replace(path)
+  if jax.process_index() == 0 and mine != theirs:
+    atomic.write_json(path, mine)
 
 
 def read_config(path: pathlib.Path) -> Config:
   """The config of a run, complete: older files leave out defaults.
 
   Raises:
-    UserError: if a setting in it is unknown.
+    UserError: if it is damaged, or a setting in it is unknown.
   """
-  config = ConfigDict(json.loads(path.read_text()))
+  written = read_object(path)
   try:
-    return settings.complete(config)
+    if not isinstance(written.get("task"), str):
+      raise UserError("it names no task")
+    with user_errors("the config"):
+      return settings.complete(ConfigDict(written))
   except UserError as error:
     raise UserError(f"{path}: {error}") from error
+
+
+def read_object(path: pathlib.Path) -> dict[str, Any]:
+  """What is in a config.json.
+
+  Raises:
+    UserError: if it is no JSON object.
+  """
+  try:
+    written = atomic.read_json(path)
+    if not isinstance(written, dict):
+      raise ValueError("it is no JSON object")
+    return written
+  except (ValueError, RecursionError) as error:
+    raise UserError(
+        f"{path} is damaged ({error}); without it, checkpoints say what config"
+        " they are of, and a run goes on from them"
+    ) from error
 
 
 def checkpoints(workdir: pathlib.Path, config: Mapping[str, Any]) -> str:
   """Where a config has a run's checkpoints: a folder or a URL."""
   # Older configs have no such key, and files of others not even "run".
-  named = config.get("run", {}).get("checkpoints")
+  run = config.get("run")
+  named = run.get("checkpoints") if isinstance(run, Mapping) else None
   return named or str(workdir / "checkpoints")
 
 
 def find_checkpoints(workdir: pathlib.Path) -> str | None:
-  """Where the checkpoints of a run are; None if the folder is not a run's."""
+  """Where the checkpoints of a run are; None if the folder is not a run's.
+
+  Raises:
+    UserError: if its config.json is damaged.
+  """
   written = workdir / "config.json"
   if written.is_file():
-    config = json.loads(written.read_text())
+    config = read_object(written)
     if "run" in config:  # A folder of transformers has such a file as well.
       return checkpoints(workdir, config)
   folder = workdir / "checkpoints"

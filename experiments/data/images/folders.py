@@ -95,6 +95,12 @@ def find(
     )
   ordered = sorted(known, key=_order)
   if classes is not None:
+    wrong = [n for n in classes if not 0 <= n < len(ordered)]
+    if wrong:
+      raise DataError(
+          f"classes {wrong} of {place.path}: it has {len(ordered)}, and their"
+          " numbers begin with 0"
+      )
     ordered = [ordered[number] for number in classes]
   names, labels = [], []
   for label, kind in enumerate(ordered):

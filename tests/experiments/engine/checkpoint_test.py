@@ -15,7 +15,9 @@ from experiments.engine import sharding
 from experiments.engine import state as state_lib
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import UserError
+from tests.experiments.engine.damage import KINDS
 
+CONFIG = {"task": "none", "model": {"width": 7}}
 EXAMPLE = {"x": jax.ShapeDtypeStruct((300,), jnp.float32)}
 
 
@@ -34,10 +36,10 @@ def saved(tmp_path_factory):
   """Checkpoints of steps 1 to 3, and the state of the last."""
   workdir = tmp_path_factory.mktemp("saved")
   state, _ = start()
-  checkpoints = Checkpoints(workdir, keep=3)
+  checkpoints = Checkpoints(workdir, CONFIG, keep=3, best="score")
   for step in (1, 2, 3):
     state = state._replace(step=jnp.asarray(step))
-    checkpoints.save(state)
+    checkpoints.save(state, {"score": float(step)})
   checkpoints.close()
   return workdir, state
 
@@ -110,6 +112,73 @@ def test_damage_is_reported_and_the_checkpoint_before_is_used(folder, damage):
   checkpoints.close()
   state = Checkpoints(folder).restore(start()[1])
   assert int(state.step) == 3
+
+
+def small_files(checkpoint: pathlib.Path) -> list[str]:
+  """What is in a checkpoint but for the numbers of its arrays."""
+  return [
+      str(path.relative_to(checkpoint))
+      for path in sorted(checkpoint.rglob("*"))
+      if path.is_file() and path.parent.name != "d"
+  ]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_damage_to_any_small_file_is_survived(saved, tmp_path, kind):
+  like = start()[1]
+  for name in small_files(saved[0] / "3"):
+    folder = tmp_path / name.replace("/", "-")
+    shutil.copytree(saved[0], folder)
+    KINDS[kind](folder / "3" / name)
+    notes = []
+    how = {"keep": 3, "best": "score", "note": notes.append}
+    checkpoints = Checkpoints(folder, CONFIG, **how)
+    state = checkpoints.restore(like)
+    step = int(state.step)
+    assert step == 3 or step == 2 and "3 is damaged" in notes[0], name
+    assert len(notes) == 3 - step
+    checkpoints.save(state._replace(step=jnp.asarray(4)), {"score": 4.0})
+    checkpoints.close()
+    assert int(Checkpoints(folder, CONFIG, **how).restore(like).step) == 4
+    checkpoints = Checkpoints(folder, best="score", read_only=True)
+    assert checkpoints.restore_model(like.model, "best")[1] == 4
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_damaged_metrics_are_named_where_nothing_may_be_moved(folder, kind):
+  file = folder / "3" / "metrics" / "metrics"
+  KINDS[kind](file)
+  try:
+    checkpoints = Checkpoints(folder, best="score", read_only=True)
+  except UserError as error:
+    assert str(file) in str(error)
+  else:  # It is as if the checkpoint had not been evaluated.
+    assert kind in ("missing", "an empty object")
+    assert checkpoints.restore_model(start()[1].model, "best")[1] == 2
+
+
+def test_a_checkpoint_that_is_damaged_twice_is_moved_aside_twice(folder):
+  for _ in range(2):
+    cut_off(folder, 3)
+    checkpoints = Checkpoints(folder, keep=3, note=lambda line: None)
+    state = checkpoints.restore(start()[1])
+    checkpoints.save(state._replace(step=jnp.asarray(3)))
+    checkpoints.close()
+  names = {path.name for path in folder.iterdir()}
+  assert {"3", "damaged-3", "damaged-3-2"} <= names
+
+
+def test_a_metric_that_is_not_a_number_chooses_no_checkpoint(tmp_path):
+  state, like = start()
+  checkpoints = Checkpoints(tmp_path, keep=1, best="score")
+  for step, score in enumerate([1.0, float("nan"), 0.5], start=1):
+    metrics = {"score": score}
+    checkpoints.save(state._replace(step=jnp.asarray(step)), metrics)
+  checkpoints.close()
+  assert (
+      Checkpoints(tmp_path, best="score").restore_model(like.model, "best")[1]
+      == 1
+  )
 
 
 def test_damage_to_the_optimizer_is_found_too(folder):

@@ -43,6 +43,88 @@ MISTAKES = {
         ["--config.batch_size=4000"],
         "192 is less than one batch of 4000",
     ),
+    "no clipping norm": (
+        ["--config.max_grad_norm=-1"],
+        "max_grad_norm = -1.0: a finite number above 0 was expected",
+    ),
+    "a negative rate": (
+        ["--config.schedule.peak=-1e-3"],
+        "schedule.peak = -0.001: a finite number of at least 0 was expected",
+    ),
+    "an infinite rate": (["--config.schedule.peak=1e999"], "schedule.peak"),
+    "no heads": (
+        ["--config.model.processor.num_heads=0"],
+        "num_heads = 0: a finite number of at least 1 was expected",
+    ),
+    "negative heads": (
+        ["--config.model.decoder.num_heads=-4"],
+        "num_heads = -4: a finite number of at least 1 was expected",
+    ),
+    "no latents": (
+        ["--config.model.encoder.num_latents=0"],
+        "latents: num_elements = 0: a finite number of at least 1",
+    ),
+    "no layers": (
+        ["--config.model.processor.layers_per_block=0"],
+        "layers_per_block = 0: a finite number of at least 1 was",
+    ),
+    "an empty hidden layer": (
+        ["--config.model.decoder.widening_factor=0"],
+        "widening_factor = 0: a finite number of at least 1 was",
+    ),
+    "a part of more than all": (
+        ['--config.schedule={"name":"flat_then_cosine","peak":1,"flat":1.5}'],
+        "schedule.flat = 1.5: a finite number from 0 to 1 was expected",
+    ),
+    "a momentum that explodes": (
+        ['--config.optimizer={"name":"sgd","momentum":1.1}'],
+        "optimizer.momentum = 1.1: a finite number from 0 to 1 was expected",
+    ),
+    "no batch": (["--config.batch_size=0"], "batch_size = 0: a finite number"),
+    "a batch of None": (["--config.batch_size=None"], "a whole number was"),
+    "a negative seed": (
+        ["--config.seed=-1"],
+        "seed = -1: a finite number from 0 to 4294967295 was expected",
+    ),
+    "a huge seed": (["--config.seed=9" + "0" * 30], "seed = 9000"),
+    "huge numbers of examples": (
+        ["--config.train_examples=9" + "0" * 400],
+        "train_examples = 9000",
+    ),
+    "more steps than a number of them holds": (
+        ["--config.train_examples=1000000000000"],
+        "train_examples 1000000000000 are 62500000000 steps, more than 2147483",
+    ),
+    "negative numbers of examples": (
+        ["--config.train_examples=-16"],
+        "train_examples = -16: a finite number from 1",
+    ),
+    "too many workers": (["--config.num_workers=100000"], "from 0 to 1024"),
+    "logging every zero steps": (
+        ["--config.run.log_every=0"],
+        "run.log_every = 0: a finite number of at least 1 was expected",
+    ),
+    "saving every zero steps": (
+        ["--config.run.checkpoint_every=0"],
+        "run.checkpoint_every = 0",
+    ),
+    "evaluating every -1 steps": (
+        ["--config.run.eval_every=-1"],
+        "run.eval_every = -1",
+    ),
+    "a profile after the end": (
+        ["--config.run.profile_steps=2", "--config.run.profile_from=13"],
+        "run.profile_from = 13: a finite number from 0 to 12 was expected",
+    ),
+    "a best metric that is misspelt": (
+        ["--config.best=test/top2"],
+        "'test/top2' (did you mean 'test/top1'?) is not one of test/loss,",
+    ),
+    "a best metric of no eval": (
+        ["--config.best=dev/top1"],
+        "config.best = 'dev/top1' is not one of test/...",
+    ),
+    "an empty folder's name": (["--workdir="], "--workdir=DIR is missing"),
     "half of the processes' flags": (
         ["--coordinator=localhost:1"],
         "--coordinator needs --num_processes and --process_id",

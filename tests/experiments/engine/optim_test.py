@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from experiments.engine import optim
 from tests.conftest import GOLDEN
@@ -153,6 +154,19 @@ class SchedulesTest(parameterized.TestCase):
       optim.make_schedule(
           {"name": "warmup_cosine", "peak": 0.5, "warmup": 20}, 20
       )
+
+
+@pytest.mark.parametrize("norm", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_norm_that_lets_nothing_be_learned_is_refused(norm):
+  schedule = optim.make_schedule({"name": "constant", "peak": 1e-3}, 10)
+  with pytest.raises(ValueError, match="max_grad_norm = .* above 0 was"):
+    optim.make_optimizer({"name": "adam"}, schedule, norm)
+
+
+@pytest.mark.parametrize("peak", [-1e-3, float("nan"), float("inf")])
+def test_a_rate_that_is_no_rate_is_refused(peak):
+  with pytest.raises(ValueError, match="schedule.peak = .* of at least 0 was"):
+    optim.make_schedule({"name": "constant", "peak": peak}, 10)
 
 
 if __name__ == "__main__":

@@ -117,6 +117,32 @@ def test_every_start_leaves_what_a_result_depends_on(tmp_path):
   assert starts[0]["commit"] is None or len(starts[0]["commit"]) == 40
 
 
+def test_without_git_the_commit_is_unknown(tmp_path, monkeypatch):
+  monkeypatch.setenv("PATH", str(tmp_path))
+  found = record.environment()
+  assert found["commit"] is None
+  assert found["uncommitted_changes"] is None
+
+
+@pytest.mark.parametrize(
+    "first, steps, traced", [(2, 2, (2, 3)), (4, 3, (4, 5)), (5, 1, (5, 5))]
+)
+def test_a_trace_has_the_steps_that_come(tmp_path, first, steps, traced):
+  said, done = [], []
+  how = {"wait": lambda: done.append(True), "note": said.append}
+  with record.Trace(tmp_path, first, steps, **how) as trace:
+    for step in range(1, 6):
+      trace.before(step)
+  assert said == [f"profile of steps {traced[0]} to {traced[1]}: {tmp_path}"]
+  assert done and list(tmp_path.rglob("*.xplane.pb"))
+
+
+def test_no_steps_are_no_trace(tmp_path):
+  with record.Trace(tmp_path, 1, 0, wait=lambda: None, note=print) as trace:
+    trace.before(1)
+  assert not list(tmp_path.iterdir())
+
+
 def test_the_peak_of_a_device_is_that_of_its_longest_known_name():
   class Device:
 

@@ -14,6 +14,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments.data import tfrecord
+from experiments.data.errors import DataError
 from experiments.data.images import sets
 from experiments.data.images.image import ImageError
 
@@ -89,6 +90,12 @@ def test_some_classes_can_be_chosen_and_get_new_labels(pets):
   ]
   both = sets.open_images("pets", "train", pets, classes=[1, 0])
   assert contents(both) == [(1, 0), (3, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("classes", [[2], [-1], [0, 10**30]])
+def test_classes_that_are_not_there_are_named(pets, classes):
+  with pytest.raises(DataError, match=rf"classes \[{classes[-1]}\] of .*has 2"):
+    sets.open_images("pets", "train", pets, classes=classes)
 
 
 def test_slices_have_every_example_once_and_not_sorted(tmp_path):
