@@ -102,7 +102,7 @@ def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:
     print(f"\r{file.name}: {percent}", end="", file=sys.stderr)
 
   try:
-    download.fetch(published.url, file, progress)
+    download.fetch(published.url, file, progress, published.read)
   except WeightsError as error:
     raise UserError(str(error)) from error
   print(file=sys.stderr)

@@ -223,12 +223,7 @@ def _file_in(folder: pathlib.Path) -> pathlib.Path:
 def _load_ours(
     path: pathlib.Path, config: Config | None
 ) -> tuple[Weights, list[str]]:
-  try:
-    arrays, text = npz.load(path, CONFIG)
-  except tensors.WeightsError as error:
-    raise UserError(
-        f"{path} is not a file of this project's weights: {error}"
-    ) from error
+  arrays, text = npz.load(path, CONFIG)
   if config is not None:
     return _filled(build.build_network(config), arrays, OURS)
   try:

@@ -57,7 +57,9 @@ def load(
     message = f"{file} is no .npz that can be read: {gist(error)}"
     raise WeightsError(message) from error
   if text is not None and found is None:
-    raise WeightsError(f"{file} has no {text}")
+    raise WeightsError(
+        f"{file} is not a file of this project's weights: it has no {text}"
+    )
   return arrays, found or ""
 
 

@@ -152,7 +152,10 @@ class _Machine:
         given, name = stack.pop(), stack.pop()
         if not isinstance(name, _Name) or not isinstance(given, tuple):
           raise WeightsError("refused: the pickle calls what is no name")
-        stack.append(_MADE[name](self, *given))
+        make = _MADE[name]
+        if make is None:
+          raise WeightsError(f"refused: the pickle calls {'.'.join(name)}")
+        stack.append(make(self, *given))
       case "BUILD":
         state = stack.pop()
         self._build(stack[-1], state)
@@ -247,9 +250,6 @@ class _Machine:
       raise WeightsError("refused: a mapping that is made in another way")
     return {} if items is None else items
 
-  def refuse(self, *_: Any) -> Any:
-    raise WeightsError("refused: the pickle calls what only stands for a type")
-
 
 def _filled(
     shape: Any, dtype: Any, is_fortran: Any, data: Any
@@ -280,11 +280,11 @@ def _filled(
   return array
 
 
-# What a pickle may name, and what is made when it calls that.
-_MADE: dict[tuple[str, str], Callable[..., Any]] = {
-    ("numpy", "ndarray"): _Machine.refuse,
+# What a pickle may name, and what is made when it calls that; None: it may not.
+_MADE: dict[tuple[str, str], Callable[..., Any] | None] = {
+    ("numpy", "ndarray"): None,
     ("numpy", "dtype"): _Machine.dtype,
-    ("ml_dtypes", "bfloat16"): _Machine.refuse,
+    ("ml_dtypes", "bfloat16"): None,
     **{
         (f"{package}.{module}", name): made
         for package in ("numpy.core", "numpy._core")

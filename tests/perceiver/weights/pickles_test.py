@@ -125,7 +125,7 @@ FORGED = {
     ),
     "a number of a thousand bits": (1 << 1000, "64 bits"),
     "an array that is called": (
-        Call(np.ndarray, ((2,), np.dtype("f4"))), "stands for a type"
+        Call(np.ndarray, ((2,), np.dtype("f4"))), r"calls numpy\.ndarray"
     ),
     "eval": (Call(eval, ("1",)), r"builtin(s|__)\.eval"),
     "getattr": (Call(getattr, (1, "real")), r"builtin(s|__)\.getattr"),
