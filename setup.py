@@ -25,6 +25,7 @@ TRAIN = [
     "array_record>=0.8",
     "av>=15",
     "etils>=1.12",
+    "google-crc32c>=1.5",  # TFRecord's check sums.
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
     "importlib_resources>=6",

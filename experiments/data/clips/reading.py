@@ -11,11 +11,10 @@ import pathlib
 from typing import Any
 
 from array_record.python import array_record_data_source
-import av
-import av.error
 import numpy as np
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data.clips import video
 from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
@@ -43,12 +42,14 @@ class Clips:
     return len(self.records)
 
   def __getitem__(self, index: int) -> Example:
-    file, labels, seconds = json.loads(self.records[index])
-    return {
-        "file": str(self.root / file),
-        "labels": np.array(labels, np.int32),
-        "seconds": seconds,
-    }
+    record = self.records[index]
+    with errors.naming(f"clip {index} of {self.root}"):
+      file, labels, seconds = json.loads(record)
+      return {
+          "file": str(self.root / file),
+          "labels": np.array(labels, np.int32),
+          "seconds": seconds,
+      }
 
   @property
   def coverage(self) -> float:
@@ -96,19 +97,24 @@ def open_clips(
         f" --csv={split}.csv --videos=FOLDER --data_dir={data_dir}` makes it"
     )
   index = atomic.read_json(file)
-  if len(index["classes"]) != num_classes:
-    raise DataError(
-        f"{file} has {len(index['classes'])} classes, and num_classes is"
-        f" {num_classes}"
+  with errors.naming(file):
+    classes = [str(name) for name in index["classes"]]
+    if len(classes) != num_classes:
+      raise DataError(
+          f"{file} has {len(classes)} classes, and num_classes is {num_classes}"
+      )
+    count = int(index["clips"])
+    records = f"{folder / split}.array_record"
+    source = array_record_data_source.ArrayRecordDataSource(
+        f"{records}[0:{count}]"
     )
-  records = f"{folder / split}.array_record[0:{index['clips']}]"
-  clips = Clips(
-      classes=index["classes"],
-      left_out=index["left_out"],
-      without_sound=index["without_sound"],
-      root=pathlib.Path(index["root"]),
-      records=array_record_data_source.ArrayRecordDataSource(records),
-  )
+    clips = Clips(
+        classes=classes,
+        left_out={str(k): int(n) for k, n in index["left_out"].items()},
+        without_sound=int(index["without_sound"]),
+        root=pathlib.Path(index["root"]),
+        records=errors.Named(source, records),
+    )
   if not len(clips):
     raise DataError(f"{file} has no clips: {clips.note()}")
   if clips.left_out and not skip_missing:
@@ -187,6 +193,6 @@ def read(
     read = {"audio": video.read_audio(file, length, rate, start)}
     if has_frames:
       read["video"] = video.read_frames(file, num_frames, fps, start)
-  except (av.error.FFmpegError, ValueError) as error:
+  except (DataError, OSError) as error:
     raise ClipError(f"{file} from {start:.2f} s on: {error}") from error
   return {**example, **read}
