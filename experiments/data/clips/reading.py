@@ -103,20 +103,23 @@ def open_clips(
       raise DataError(
           f"{file} has {len(classes)} classes, and num_classes is {num_classes}"
       )
-    count = int(index["clips"])
+    count, without_sound = int(index["clips"]), int(index["without_sound"])
+    left_out = {str(why): int(n) for why, n in index["left_out"].items()}
+    if min(count, without_sound, *left_out.values()) < 0:
+      raise DataError(f"{file} counts less than nothing")
     records = f"{folder / split}.array_record"
     source = array_record_data_source.ArrayRecordDataSource(
         f"{records}[0:{count}]"
     )
     clips = Clips(
         classes=classes,
-        left_out={str(k): int(n) for k, n in index["left_out"].items()},
-        without_sound=int(index["without_sound"]),
+        left_out=left_out,
+        without_sound=without_sound,
         root=pathlib.Path(index["root"]),
         records=errors.Named(source, records),
     )
-  if not len(clips):
-    raise DataError(f"{file} has no clips: {clips.note()}")
+    if not len(clips):
+      raise DataError(f"{file} has no clips: {clips.note()}")
   if clips.left_out and not skip_missing:
     raise DataError(
         f"{name} {split}: only {clips.coverage:.1%} can be read"

@@ -5,11 +5,13 @@ with the sound.
 """
 
 from collections.abc import Iterator
+import contextlib
 import fractions
 import os
 from typing import Any
 
 import av
+import av.error
 import cv2
 import numpy as np
 
@@ -50,7 +52,7 @@ def read_frames(
     DataError: if there are not so many, or none.
   """
   images = []
-  with errors.naming(path):
+  with _naming(path):
     for frame, until in _shown(path, start):
       image = None
       while len(images) != num_frames and (
@@ -90,7 +92,7 @@ def read_audio(
     DataError: if there is no sound and the number of samples is not given.
   """
   pieces, end = [], None
-  with errors.naming(path):
+  with _naming(path):
     for piece, time in _heard(path, rate, start):
       begin = round((time - start) * rate)
       if abs(begin - (end or 0)) > _LONGEST_GAP * rate:
@@ -120,7 +122,7 @@ def frame_rate(path: str | os.PathLike[str], default: float = 25.0) -> float:
   Raises:
     DataError: if it has no video.
   """
-  with errors.naming(path):
+  with _naming(path):
     opened: Any = av.open(os.fspath(path))
     with opened as container:
       if not container.streams.video:
@@ -184,6 +186,21 @@ def write(
       for piece in [*resampler.resample(heard), *resampler.resample(None)]:
         container.mux(sound.encode(piece))
       container.mux(sound.encode())
+
+
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Makes a DataError of whatever a damaged file does to its decoder.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+  """
+  errors.opened(path).close()
+  try:
+    with errors.naming(path):
+      yield
+  except av.error.FFmpegError as error:  # Some look like errors of a disk.
+    raise DataError(f"{os.fspath(path)}: {error}") from error
 
 
 def _shown(path, start: float) -> Iterator[tuple[Any, float]]:

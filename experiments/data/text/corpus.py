@@ -126,6 +126,8 @@ def open_documents(name: str, split: str, data_dir: str) -> Any:
             for shard in shards
         ]
     )
+    if not len(documents):
+      raise DataError(f"{folder.path} has no documents in {split!r}")
   return errors.Named(documents, f"{folder.path / split}")
 
 
