@@ -378,7 +378,7 @@ def predict(args, load):
     raise UserError("flow takes two images or one video")
   is_video = len(args.inputs) == 1
   kinds = (".mp4",) if is_video else (".flo", ".png")
-  commands.check_outputs(args.output, kinds)
+  commands.check_outputs(args.output, kinds, args.inputs)
   frames, fps = [], 0.0
   for file in args.inputs:
     with commands.using(file):

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.images import augment
 from experiments.data.images import sets
@@ -276,7 +277,7 @@ def read_images(config, files) -> Iterator[Batch]:
     steps = augment.eval_steps(size_of(config))
   for file in files:
     with commands.using(file):
-      example = {"image": pathlib.Path(file).read_bytes(), "file": file}
+      example = {"image": errors.content(file), "file": file}
       (batch,) = pipeline.evaluation(
           [example], steps, batch_size=1, shard=pipeline.Shard()
       )

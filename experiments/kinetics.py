@@ -487,7 +487,7 @@ def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:
 def autoencode(args, load):
   """Writes a video as the model remembers it."""
   (file,) = args.inputs
-  commands.check_outputs(args.output, (".mp4",))
+  commands.check_outputs(args.output, (".mp4",), args.inputs)
   if args.clips < 1:
     raise UserError(f"--clips={args.clips}: at least 1 is needed")
   if not pathlib.Path(file).is_file():

@@ -480,7 +480,7 @@ def predict(args, load):
   (file,) = args.inputs
   pictures = [*args.output, *args.attention]
   if pictures:
-    commands.check_outputs(pictures, (".png",))
+    commands.check_outputs(pictures, (".png",), args.inputs)
   if args.moments < 1:
     raise UserError(f"--moments={args.moments}: at least 1 is needed")
   with commands.using(file):

@@ -40,6 +40,11 @@ SWAP_KERNEL = flags.DEFINE_bool(
     "the published convolutional checkpoint of transformers: put height and"
     " width of its kernel back",
 )
+ALLOW_NONFINITE = flags.DEFINE_bool(
+    "allow_nonfinite",
+    False,
+    "take numbers that are not finite or too large, and say so",
+)
 OUTPUT = flags.DEFINE_string("output", None, "FILE.npz, or a folder")
 FORMAT = flags.DEFINE_enum(
     "format",
@@ -69,7 +74,11 @@ def main() -> None:
     config = config or settings.load(published.config)
     swap_kernel = swap_kernel or published.swap_kernel
   read = weights.load(
-      path, config, swap_kernel=swap_kernel, checkpoint=CHECKPOINT.value
+      path,
+      config,
+      swap_kernel=swap_kernel,
+      checkpoint=CHECKPOINT.value,
+      allow_nonfinite=ALLOW_NONFINITE.value,
   )
   notes = read.notes
   if FORMAT.value == "huggingface":
@@ -93,7 +102,7 @@ def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:
     print(f"\r{file.name}: {percent}", end="", file=sys.stderr)
 
   try:
-    download.fetch(published.url, file, progress)
+    download.fetch(published.url, file, progress, published.read)
   except WeightsError as error:
     raise UserError(str(error)) from error
   print(file=sys.stderr)

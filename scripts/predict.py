@@ -57,7 +57,11 @@ def load(args: argparse.Namespace) -> Weights:
         )
       config = config if args.config else None
     read = weights_lib.load(
-        path, config, swap_kernel=args.swap_kernel, checkpoint=args.checkpoint
+        path,
+        config,
+        swap_kernel=args.swap_kernel,
+        checkpoint=args.checkpoint,
+        allow_nonfinite=args.allow_nonfinite,
     )
   if read.config.task != args.task:
     raise UserError(
@@ -81,6 +85,11 @@ def parser() -> Parser:
   )
   both.add_argument(
       "--checkpoint", default="latest", help="of a run: latest, best or a step"
+  )
+  both.add_argument(
+      "--allow_nonfinite",
+      action="store_true",
+      help="take weights with numbers that are not finite or too large",
   )
   whole = Parser(
       prog="python -m scripts.predict",

@@ -222,6 +222,11 @@ if __name__ == "__main__":
   _SWAP_KERNEL = flags.DEFINE_bool(
       "swap_kernel", False, "for the published convolutional checkpoint"
   )
+  _ALLOW_NONFINITE = flags.DEFINE_bool(
+      "allow_nonfinite",
+      False,
+      "take weights with numbers that are not finite or too large",
+  )
   _MODULE = flags.DEFINE_string(
       "module", "encoder", "encoder, decoder, processor, or a module's path"
   )
@@ -258,7 +263,11 @@ if __name__ == "__main__":
       read = weights.random(config)
     else:
       read = weights.load(
-          _WEIGHTS.value, config, _SWAP_KERNEL.value, _CHECKPOINT.value
+          _WEIGHTS.value,
+          config,
+          _SWAP_KERNEL.value,
+          _CHECKPOINT.value,
+          _ALLOW_NONFINITE.value,
       )
     for note in read.notes:
       print(f"note: {note}", file=sys.stderr)

@@ -2,9 +2,12 @@
 
 import pathlib
 import zipfile
-import zlib
 
 from experiments.data.errors import DataError
+from experiments.data.errors import naming
+from experiments.data.errors import opened
+
+_MOST = 512 << 20  # bytes of a member: more may be made of a few of a file
 
 
 def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
@@ -15,8 +18,10 @@ def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
     OSError: if it cannot be opened.
   """
   try:
-    return zipfile.ZipFile(path)
-  except zipfile.BadZipFile as error:
+    with naming(path):
+      opened(path).close()  # A pipe would be waited for.
+      return zipfile.ZipFile(path)
+  except DataError as error:
     raise DataError(f"{path} is no zip file: {error}") from error
 
 
@@ -24,10 +29,13 @@ def unzipped(archive: zipfile.ZipFile, name: str) -> bytes:
   """What a file in a zip file holds.
 
   Raises:
-    DataError: if it is broken.
+    DataError: if it is missing, broken, encrypted, or larger than 512 MiB.
   """
-  try:
-    return archive.read(name)
-  except (EOFError, zipfile.BadZipFile, zlib.error) as error:
-    where = f"{archive.filename}/{name}"
-    raise DataError(f"{where} is broken: {error}") from error
+  where = f"{archive.filename}/{name}"
+  with naming(f"{where} is broken"):
+    info = archive.getinfo(name)
+    if info.file_size > _MOST:
+      raise DataError(
+          f"{where} has {info.file_size:,} bytes, more than {_MOST:,}"
+      )
+    return archive.read(info)

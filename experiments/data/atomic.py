@@ -11,6 +11,8 @@ import os
 import pathlib
 from typing import Any
 
+from experiments.data import errors
+
 # How the name of a file begins that is not complete.
 PARTIAL = ".partial-"
 
@@ -47,8 +49,17 @@ def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """What `write_json` has written."""
-  return json.loads(path.read_text(encoding="utf-8"))
+  """What `write_json` has written.
+
+  Raises:
+    FileNotFoundError: if it is not there.
+    DataError: if it is something else.
+  """
+  with errors.naming(path):
+    value = json.loads(errors.text(path))
+  if not isinstance(value, dict):
+    raise errors.DataError(f"{path} holds a {type(value).__name__}, no object")
+  return value
 
 
 def write_table(path: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:

@@ -1,8 +1,103 @@
 """The errors of everything that reads and prepares data."""
 
+from collections.abc import Iterator
+import contextlib
+import errno
+import os
+import stat
+from typing import Any, BinaryIO
+
 
 class DataError(ValueError):
   """Something in the data or in a file that a person can mend.
 
   One line, which names the file. Commands end with that line and no more.
   """
+
+
+@contextlib.contextmanager
+def naming(
+    where: str | os.PathLike[str], kind: type[DataError] = DataError
+) -> Iterator[None]:
+  """Makes one line that names a file of whatever a library raises at it.
+
+  Parsers of damaged files raise errors of all kinds. What the disk or the
+  system says, as that there is no such file, stays as it is, and so does a
+  DataError.
+
+  Args:
+    where: the file, and a place in it.
+    kind: what is raised.
+  """
+  try:
+    yield
+  except DataError:
+    raise
+  except Exception as error:
+    # Parsers raise an OSError too: without a number, or for a negative place.
+    if isinstance(error, OSError) and error.errno in errno.errorcode:
+      if error.errno != errno.EINVAL:
+        raise
+    raise kind(f"{os.fspath(where)}: {_gist(error)}") from error
+
+
+class Named:
+  """Examples by index, of a library that says little of what is damaged."""
+
+  def __init__(self, examples: Any, where: str):
+    """Wraps them.
+
+    Args:
+      examples: by index; they can be pickled.
+      where: they are.
+    """
+    self._examples, self._where = examples, where
+
+  def __len__(self) -> int:
+    return len(self._examples)
+
+  def __getitem__(self, index: int) -> Any:
+    """One of them.
+
+    Raises:
+      DataError: if it cannot be read; says which one.
+    """
+    with naming(f"{self._where}: example {index}"):
+      return self._examples[index]
+
+
+def opened(path: str | os.PathLike[str]) -> BinaryIO:
+  """A plain file to read.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    DataError: if it is none, but a folder or a pipe, which may never end.
+  """
+  if not stat.S_ISREG(os.stat(path).st_mode):
+    raise DataError(f"{os.fspath(path)} is no plain file")
+  return open(path, "rb")
+
+
+def content(path: str | os.PathLike[str]) -> bytes:
+  """What a plain file holds; raises as `opened`."""
+  with opened(path) as file:
+    return file.read()
+
+
+def text(path: str | os.PathLike[str]) -> str:
+  """What a text file says, in UTF-8, with or without a mark at its beginning.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    DataError: if it is another file.
+  """
+  with naming(path):
+    return content(path).decode("utf-8-sig")
+
+
+def _gist(error: Exception) -> str:
+  """What a library says, on one line that is not too long."""
+  if isinstance(error, UnicodeDecodeError):
+    return f"expected UTF-8, found {error.reason} at byte {error.start}"
+  said = " ".join(f"{type(error).__name__}: {error}"[:2000].split())
+  return "".join(c if c.isprintable() else "?" for c in said)[:300]

@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core import read_only_builder
 
+from experiments.data import errors
 from experiments.data import processes
 from experiments.data.errors import DataError
 
@@ -65,7 +66,9 @@ def source(name: str, split: str, data_dir: str) -> Any:
         f" --dataset_dir={folder} --out_file_format=array_record` make"
         " files that can"
     )
-  return builder.as_data_source(split)
+  where = f"{folder} ({split})"
+  with errors.naming(where):
+    return errors.Named(builder.as_data_source(split), where)
 
 
 def prepared(name: str, data_dir: str) -> Any:
@@ -73,6 +76,7 @@ def prepared(name: str, data_dir: str) -> Any:
 
   Raises:
     FileNotFoundError: as `source`.
+    DataError: if what describes it is damaged.
   """
   root = pathlib.Path(data_dir).expanduser()
   versions = list((root / name).glob("[0-9]*/dataset_info.json"))
@@ -84,7 +88,8 @@ def prepared(name: str, data_dir: str) -> Any:
   newest = max(versions, key=lambda path: tfds.core.Version(path.parent.name))
   # A decorator hides the function's arguments from type checkers.
   open_builder: Any = read_only_builder.builder_from_directory
-  return open_builder(newest.parent)
+  with errors.naming(newest.parent):
+    return open_builder(newest.parent)
 
 
 def train(

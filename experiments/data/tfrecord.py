@@ -6,20 +6,23 @@ Source: https://www.tensorflow.org/tutorials/load_data/tfrecord for the format.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import concurrent.futures
+import contextlib
 import hashlib
 import os
 import pathlib
 import struct
 from typing import Any
 
+import google_crc32c
 from jaxtyping import Int64
 import numpy as np
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
 
-# A record is its length in 8 bytes, a check sum in 4, itself, and another 4.
+# A record is its length in 8 bytes, its check sum in 4, itself, and another 4.
 _BEFORE, _AROUND = 12, 16
 # Files are on disks that wait; more threads than cores wait for more at once.
 _THREADS = 16
@@ -78,30 +81,51 @@ def starts_of(path: str) -> Int64[np.ndarray, "N"]:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    DataError: if its last record is cut off.
+    DataError: if its last record is cut off, or a length is damaged.
   """
   found, place = [], 0
-  with open(path, "rb", buffering=0) as file:
+  with errors.opened(path) as file:
     size = os.fstat(file.fileno()).st_size
     while place < size:
       found.append(place)
-      place += _AROUND + _length(file.fileno(), place)
-  if place != size:
-    raise DataError(f"{path} is cut off: copy it again")
+      place += _AROUND + _length(file.fileno(), place, size, path)
   return np.array(found, np.int64)
 
 
-def _length(file: int, start: int) -> int:
-  length = os.pread(file, 8, start)
-  # What is missing of it makes the record end outside of the file.
-  return struct.unpack("<Q", length.ljust(8, b"\xff"))[0]
-
-
 def record(path: str, start: int) -> bytes:
-  """The record that starts there; nobody looks at its check sums."""
+  """The record that starts there.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    DataError: if the record is damaged.
+  """
   with open(path, "rb", buffering=0) as file:
-    length = _length(file.fileno(), start)
-    return os.pread(file.fileno(), length, start + _BEFORE)
+    size = os.fstat(file.fileno()).st_size
+    length = _length(file.fileno(), start, size, path)
+    content = os.pread(file.fileno(), length + 4, start + _BEFORE)
+  _check(content[:length], content[length:], path, start)
+  return content[:length]
+
+
+def _length(file: int, start: int, size: int, path: str) -> int:
+  """How long a record is, which is all in its file."""
+  head = os.pread(file, _BEFORE, start)
+  length = int.from_bytes(head[:8], "little")
+  if len(head) == _BEFORE:
+    _check(head[:8], head[8:], path, start)
+  if len(head) < _BEFORE or start + _AROUND + length > size:
+    raise DataError(f"{path} is cut off: copy it again")
+  return length
+
+
+def _check(content: bytes, expected: bytes, path: str, start: int) -> None:
+  """Compares with a masked CRC-32C."""
+  crc = google_crc32c.value(content)
+  masked = ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+  if struct.pack("<I", masked) != expected:
+    raise DataError(
+        f"{path}: the record at byte {start} is damaged: copy the file again"
+    )
 
 
 def _indexed(paths: Sequence[str]) -> list[np.ndarray]:
@@ -111,9 +135,12 @@ def _indexed(paths: Sequence[str]) -> list[np.ndarray]:
   home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
   folder = pathlib.Path(home).expanduser() / "perceiver"
   kept = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
-  if kept.exists():
-    arrays = np.load(kept)
-    return np.split(arrays["starts"], arrays["splits"])
+  # A file that is damaged is made again.
+  with contextlib.suppress(DataError, OSError), errors.naming(kept):
+    with errors.opened(kept) as file, np.load(file) as arrays:
+      found = np.split(arrays["starts"], arrays["splits"])
+    if len(found) == len(paths) and found[0].dtype == np.int64:
+      return found
   with concurrent.futures.ThreadPoolExecutor(_THREADS) as threads:
     found = list(threads.map(starts_of, paths))
   splits = np.cumsum([len(numbers) for numbers in found])[:-1]

@@ -85,6 +85,8 @@ def run_with_arguments(
 def fail(message: str) -> NoReturn:
   """Ends the process, and the others of its job, with one line."""
   line = " ".join(message.split())
+  # A name in a file must not reach the terminal as a command to it.
+  line = "".join(c if c.isprintable() else "?" for c in line)
   _say(line)
   job.failed(line, 2)
   sys.exit(2)

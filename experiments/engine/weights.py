@@ -27,6 +27,7 @@ from experiments.task import Config
 from experiments.task import Outputs
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
+from perceiver.weights import npz
 from perceiver.weights import tensors
 
 CONFIG = "config.json"  # The key of the config in our files.
@@ -91,6 +92,7 @@ def load(
     config: Config | None = None,
     swap_kernel: bool = False,
     checkpoint: str = "latest",
+    allow_nonfinite: bool = False,
 ) -> Weights:
   """Reads weights; what file it is shows from its name and its content.
 
@@ -102,6 +104,8 @@ def load(
     swap_kernel: whether the kernel of a convolutional transformers checkpoint
       has height and width swapped, as the published one has.
     checkpoint: of a training run: "latest", "best" or a step.
+    allow_nonfinite: whether numbers that are not finite, or that the model's
+      dtype cannot hold, are noted and not refused.
 
   Raises:
     UserError: if there is no such file, it does not fit, or no config is given
@@ -110,39 +114,69 @@ def load(
   path = pathlib.Path(path).expanduser()
   place = workdir_lib.find_checkpoints(path)
   if place is not None:
-    return _load_run(path, place, config, checkpoint)
-  if path.is_dir():
-    path = _file_in(path)
-  if not path.is_file():
-    raise UserError(f"{path}: there is no such file")
-  try:
-    if path.suffix == ".npz":
-      return _load_ours(path, config)
-    if config is None:
-      raise UserError(f"{path} does not say what model it is of: --config=...")
-    if path.suffix in (".safetensors", ".bin"):
-      release = SWAPPED if swap_kernel else TRANSFORMERS
-      read = fill(config, huggingface.load(path), release)
-      notes = export.differences(config, is_export=False)
-      return read._replace(notes=notes)
-    return fill(config, deepmind.load(path), OFFICIAL)
-  except tensors.WeightsError as error:
-    raise UserError(f"{path}: {error}") from error
+    read, doubts = _load_run(path, place, config, checkpoint)
+  else:
+    if path.is_dir():
+      path = _file_in(path)
+    if not path.is_file():
+      raise UserError(f"{path}: there is no such file")
+    try:
+      read, doubts = _load_file(path, config, swap_kernel)
+    except (tensors.WeightsError, UserError) as error:
+      text = str(error)
+      text = text if text.startswith(str(path)) else f"{path}: {text}"
+      raise UserError(text) from error
+  if doubts and not allow_nonfinite:
+    try:
+      tensors.complain("not of numbers that the model can use", doubts)
+    except tensors.WeightsError as error:
+      raise UserError(
+          f"{path}: {error}; only the --allow_nonfinite of scripts takes them"
+      ) from error
+  return read._replace(notes=[*read.notes, *doubts])
 
 
 def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   """The model of a config with these arrays in it.
 
+  What is doubtful in them, as numbers that are not finite, is in the notes.
+
   Raises:
     WeightsError: if they do not fit; it names the first ten that do not.
   """
-  network = build.build_network(config)
+  read, doubts = _filled(build.build_network(config), arrays, release)
+  return read._replace(notes=doubts)
+
+
+def _filled(
+    network: build.BuiltNetwork, arrays: tensors.Arrays, release: Release
+) -> tuple[Weights, list[str]]:
+  """A model with these arrays in it, and what is doubtful in them."""
   like = tensors.flatten(*network.like)
   kept = {key: x for key, x in like.items() if not release.is_derived(key)}
-  ours = tensors.to_ours(arrays, release.places(config), kept, release.unused)
+  places = release.places(network.config)
+  ours = tensors.to_ours(arrays, places, kept, release.unused)
+  ours, doubts = tensors.fitted(ours, like)
   ours |= release.derived(ours)
   ours = {key: np.asarray(ours[key], x.dtype) for key, x in like.items()}
-  return Weights(network.config, network, Model(*tensors.unflatten(ours)), [])
+  model = Model(*tensors.unflatten(ours))
+  return Weights(network.config, network, model, []), doubts
+
+
+def _load_file(
+    path: pathlib.Path, config: Config | None, swap_kernel: bool
+) -> tuple[Weights, list[str]]:
+  if path.suffix == ".npz":
+    return _load_ours(path, config)
+  if config is None:
+    raise UserError(f"{path} does not say what model it is of: --config=...")
+  network = build.build_network(config)
+  if path.suffix in (".safetensors", ".bin"):
+    release = SWAPPED if swap_kernel else TRANSFORMERS
+    read, doubts = _filled(network, huggingface.load(path), release)
+    notes = export.differences(config, is_export=False)
+    return read._replace(notes=notes), doubts
+  return _filled(network, deepmind.load(path), OFFICIAL)
 
 
 def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
@@ -159,7 +193,7 @@ def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
 
 def _load_run(
     workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
-) -> Weights:
+) -> tuple[Weights, list[str]]:
   if config is None:
     config = workdir_lib.read_config(workdir / "config.json")
   network = build.build_network(config)
@@ -172,7 +206,9 @@ def _load_run(
       read_only=True,
   )
   model, _ = checkpoints.restore_model(like, checkpoint)
-  return Weights(config, network, model, [])
+  arrays = tensors.flatten(*model)
+  _, doubts = tensors.fitted(arrays, arrays)
+  return Weights(config, network, model, []), doubts
 
 
 def _file_in(folder: pathlib.Path) -> pathlib.Path:
@@ -184,13 +220,17 @@ def _file_in(folder: pathlib.Path) -> pathlib.Path:
   )
 
 
-def _load_ours(path: pathlib.Path, config: Config | None) -> Weights:
+def _load_ours(
+    path: pathlib.Path, config: Config | None
+) -> tuple[Weights, list[str]]:
+  arrays, text = npz.load(path, CONFIG)
+  if config is not None:
+    return _filled(build.build_network(config), arrays, OURS)
   try:
-    with np.load(path, allow_pickle=False) as file:
-      arrays = dict(file)
-    written = json.loads(str(arrays.pop(CONFIG)))
-  except (KeyError, ValueError, OSError) as error:
-    message = f"{path} is not a file of this project's weights: {error!r}"
-    raise UserError(message) from error
-  config = config or ConfigDict(written)
-  return fill(config, arrays, OURS)
+    network = build.build_network(ConfigDict(json.loads(text)))
+  except Exception as error:  # It may be anything.
+    raise UserError(
+        f"{path}: the config in it is none of this project:"
+        f" {tensors.gist(error)}"
+    ) from error
+  return _filled(network, arrays, OURS)

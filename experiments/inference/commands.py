@@ -44,17 +44,22 @@ def add_labels(parser: argparse.ArgumentParser) -> None:
   parser.add_argument("--labels", help="names of the classes: lines or JSON")
 
 
-def check_outputs(files: Sequence[pathlib.Path], kinds: Sequence[str]) -> None:
+def check_outputs(
+    files: Sequence[pathlib.Path], kinds: Sequence[str], inputs: Sequence[str]
+) -> None:
   """Makes the folders of what will be written, if it can be.
 
   Raises:
-    UserError: if there is none, or of another kind.
+    UserError: if there is none, or of another kind, or it is an input.
   """
+  read = {pathlib.Path(file).resolve() for file in inputs}
   if not files:
     raise UserError(f"--output=FILE{' or '.join(kinds)} is missing")
   for file in files:
     if file.suffix not in kinds:
       raise UserError(f"{file}: what is written is {' or '.join(kinds)}")
+    if file.resolve() in read:
+      raise UserError(f"{file} is read: write to another file")
     with using(str(file)):
       file.parent.mkdir(parents=True, exist_ok=True)
 

@@ -6,14 +6,16 @@ https://github.com/google-deepmind/deepmind-research/tree/master/perceiver
 from collections.abc import Mapping
 import io
 import pathlib
-import pickle
 from typing import Any
 
 import numpy as np
 
+from perceiver.weights import pickles
 from perceiver.weights.tensors import Conversion
+from perceiver.weights.tensors import gist
 from perceiver.weights.tensors import Place
 from perceiver.weights.tensors import Places
+from perceiver.weights.tensors import printable
 from perceiver.weights.tensors import SAME
 from perceiver.weights.tensors import STATE
 from perceiver.weights.tensors import WeightsError
@@ -153,18 +155,17 @@ def load(file: pathlib.Path) -> dict[str, np.ndarray]:
 
   Reads what the official notebooks read: a pickled tree of parameters, or
   {"params": ..., "state": ...}, alone or inside of a `.npy`. Nothing in the
-  file is run: numpy arrays and plain containers are built, all else is refused.
+  file is run (`pickles`).
 
   Raises:
     WeightsError: if the file is something else; it names what.
   """
-  data = file.read_bytes()
   try:
-    tree = _unpickle(data)
+    tree = _unpickled(file.read_bytes())
   except WeightsError as error:
     raise WeightsError(f"{file}: {error}") from error
   except Exception as error:  # Damaged pickles raise errors of many kinds.
-    message = f"{file} is no pickle that can be read: {error!r}"
+    message = f"{file} is no pickle that can be read: {gist(error)}"
     raise WeightsError(message) from error
   if not isinstance(tree, Mapping):
     raise WeightsError(f"{file} holds a {type(tree).__name__}, not a tree")
@@ -177,26 +178,35 @@ def load(file: pathlib.Path) -> dict[str, np.ndarray]:
   return _flat(tree, file)
 
 
-def _flat(tree: Mapping[str, Any], file: pathlib.Path) -> dict[str, np.ndarray]:
+def _flat(tree: Any, file: pathlib.Path) -> dict[str, np.ndarray]:
+  if not isinstance(tree, Mapping):
+    raise WeightsError(f"{file} holds a {type(tree).__name__}, not a tree")
   flat = {}
   for module, arrays in tree.items():
     if not isinstance(arrays, Mapping):
       raise WeightsError(
-          f"{file}: {module!r} is a {type(arrays).__name__}, not a module"
+          f"{file}: {printable(module)!r} is a {type(arrays).__name__}, not a"
+          " module"
       )
     for name, array in arrays.items():
-      if not isinstance(array, np.ndarray | np.generic | int | float):
-        raise WeightsError(
-            f"{file}: {module}|{name} is a {type(array).__name__}, not an array"
-        )
-      flat[f"{module}|{name}"] = np.asarray(array)
+      shown = f"{file}: {printable(f'{module}|{name}')}"
+      value = array.value if isinstance(array, pickles.Array) else array
+      if isinstance(value, WeightsError):
+        raise WeightsError(f"{shown}: {value}")
+      if not isinstance(value, np.ndarray | int | float):
+        kind = "list of objects" if value is not array else type(value).__name__
+        raise WeightsError(f"{shown} is a {kind}, not an array")
+      if isinstance(value, int) and abs(value) >= 2**63:
+        raise WeightsError(f"{shown} is more than 64 bits")
+      flat[f"{module}|{name}"] = np.asarray(value)
   return flat
 
 
-def _unpickle(data: bytes) -> Any:
-  file = io.BytesIO(data)
+def _unpickled(data: bytes) -> Any:
+  """What a pickle holds, or a `.npy` that is one."""
   if not data.startswith(np.lib.format.MAGIC_PREFIX):
-    return _Unpickler(file).load()
+    return pickles.load(data)
+  file = io.BytesIO(data)
   version = np.lib.format.read_magic(file)
   read_header = {
       (1, 0): np.lib.format.read_array_header_1_0,
@@ -205,54 +215,8 @@ def _unpickle(data: bytes) -> Any:
   _, _, dtype = read_header(file)
   if not dtype.hasobject:
     raise WeightsError(f"an array of {dtype}, not a tree of them")
-  return _Unpickler(file).load().item()
-
-
-def _mapping(*args) -> dict[str, Any]:
-  """Stands in for Haiku's own mappings."""
-  return dict(*args)
-
-
-def _rebuilds(example: Any, protocol: int = 2) -> Any:
-  """What a pickle of such an object calls; NumPy has no public name for it."""
-  return example.__reduce_ex__(protocol)[0]
-
-
-# What a pickle may build: (module, name) -> by what.
-_ALLOWED: dict[tuple[str, str], Any] = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{
-        (f"{package}.{name}", function): rebuilds
-        for package in ("numpy.core", "numpy._core")
-        for name, function, rebuilds in (
-            ("multiarray", "_reconstruct", _rebuilds(np.zeros(1))),
-            ("multiarray", "scalar", _rebuilds(np.float32(0))),
-            ("numeric", "_frombuffer", _rebuilds(np.zeros(1), protocol=5)),
-        )
-    },
-    ("collections", "OrderedDict"): dict,
-    **{
-        (f"haiku._src.{module}", name): _mapping
-        for module in ("data_structures", "base")
-        for name in (
-            "FlatMapping",
-            "FlatMap",
-            "frozendict",
-            "to_immutable_dict",
-        )
-    },
-    # How protocol 2 writes bytes.
-    ("_codecs", "encode"): lambda text, encoding: text.encode("latin1"),
-}
-
-
-class _Unpickler(pickle.Unpickler):
-
-  def find_class(self, module_name: str, global_name: str) -> Any:
-    if (module_name, global_name) not in _ALLOWED:
-      raise WeightsError(
-          f"refused: the pickle asks for {module_name}.{global_name}, which is"
-          " neither an array nor a plain container"
-      )
-    return _ALLOWED[module_name, global_name]
+  array = pickles.load(file.read())
+  objects = array.value if isinstance(array, pickles.Array) else None
+  if not isinstance(objects, list) or len(objects) != 1:
+    raise WeightsError("an array of objects, not of one tree")
+  return objects[0]

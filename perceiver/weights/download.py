@@ -7,10 +7,15 @@ import hashlib
 import http.client
 import os
 import pathlib
-from typing import NamedTuple
+import re
+from typing import Any, NamedTuple
 import urllib.error
 import urllib.request
 
+from perceiver.weights import deepmind
+from perceiver.weights import huggingface
+from perceiver.weights.tensors import gist
+from perceiver.weights.tensors import printable
 from perceiver.weights.tensors import WeightsError
 
 _DEEPMIND = "https://storage.googleapis.com/perceiver_io/"
@@ -18,6 +23,7 @@ _HUGGINGFACE = (
     "https://huggingface.co/deepmind/{}/resolve/main/pytorch_model.bin"
 )
 _BLOCK = 1 << 20  # bytes read at a time
+_MOST = 16 << 30  # bytes of a file whose size is not known
 
 
 class Published(NamedTuple):
@@ -25,89 +31,115 @@ class Published(NamedTuple):
 
   url: str
   config: str  # Ours: file and variant.
+  read: Callable[[pathlib.Path], Any]  # What its file holds; a WeightsError.
   swap_kernel: bool = False
 
 
 def official(file: str, config: str) -> Published:
   """A file of the official release."""
-  return Published(_DEEPMIND + file, config)
+  return Published(_DEEPMIND + file, config, deepmind.load)
 
 
 def of_huggingface(
     name: str, config: str, swap_kernel: bool = False
 ) -> Published:
   """The weights of one of Hugging Face's conversions."""
-  return Published(_HUGGINGFACE.format(name), config, swap_kernel)
+  url = _HUGGINGFACE.format(name)
+  return Published(url, config, huggingface.load, swap_kernel)
 
 
 def fetch(
     url: str,
     file: pathlib.Path,
     progress: Callable[[int, int], None] = lambda done, size: None,
+    read: Callable[[pathlib.Path], Any] = lambda file: None,
 ) -> None:
   """Downloads a file whole, or goes on with what is there of it.
 
   What has come so far is in `FILE.partial`. Size and hash are those that the
-  server names.
+  server names; what it names no hash of must be a file that can be read.
 
   Args:
     url: where it is.
     file: where it will be; if it is there already, nothing happens.
-    progress: called with bytes so far and bytes in all.
+    progress: called with bytes so far and bytes in all; 0: not known.
+    read: reads such a file; raises a WeightsError if it is another.
 
   Raises:
     WeightsError: if it cannot be fetched; it says how to get it by hand. Or if
-      it is not what the server says it is.
+      it is not what the server says it is, or what is expected.
   """
   if file.exists():
     return
   partial = file.with_name(file.name + ".partial")
-  file.parent.mkdir(parents=True, exist_ok=True)
   try:
-    described = _describe(url)
-    _append(url, partial, int(described["size"]), progress)
-  except (OSError, http.client.HTTPException) as error:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if partial.is_symlink() or partial.exists() and not partial.is_file():
+      raise WeightsError(f"{partial} is no plain file: remove it")
+    size, hashes = _describe(url)
+    _append(url, partial, size, progress)
+    _check(url, partial, hashes, read)
+    os.replace(partial, file)
+  except WeightsError:
+    raise
+  except (OSError, http.client.HTTPException, ValueError) as error:
     raise WeightsError(
-        f"{url} cannot be fetched ({error}). Get it by hand, for example with a"
-        f" browser on another machine, and put it at {file}; what has come so"
-        " far is kept, and the same command goes on with it."
+        f"{url} cannot be fetched ({gist(error)}). Get it by hand, for example"
+        f" with a browser on another machine, and put it at {file}; what has"
+        " come so far is kept, and the same command goes on with it."
     ) from error
+
+
+def _check(
+    url: str,
+    partial: pathlib.Path,
+    hashes: Mapping[str, str],
+    read: Callable[[pathlib.Path], Any],
+) -> None:
+  """Removes what has come if it is not what the server or we expect."""
+  problem = ""
   with partial.open("rb") as stream:
-    for name in ("md5", "sha256"):
-      if name in described:
-        stream.seek(0)
-        digest = hashlib.file_digest(stream, name).hexdigest()
-        if digest != described[name]:
-          partial.unlink()
-          raise WeightsError(
-              f"{url}: what has come has {name} {digest}, not"
-              f" {described[name]}; it was removed, try again"
-          )
-  os.replace(partial, file)
+    for name, expected in hashes.items():
+      stream.seek(0)
+      digest = hashlib.file_digest(stream, name).hexdigest()
+      if digest != expected:
+        problem = f"has {name} {digest}, not {expected}"
+  if not hashes:
+    try:
+      read(partial)
+    except WeightsError as error:
+      problem = f"cannot be read: {error}"
+  if problem:
+    partial.unlink()
+    raise WeightsError(
+        f"{url}: what has come {printable(problem, 500)}; it was removed, try"
+        " again"
+    )
 
 
-def _describe(url: str) -> Mapping[str, str]:
-  """Size in bytes, and the md5 or sha256 if the server names one."""
+def _describe(url: str) -> tuple[int, dict[str, str]]:
+  """Size in bytes, 0 if the server names none; the hashes that it names."""
   request = urllib.request.Request(url, method="HEAD")
+  length = "Content-Length"
   try:
     response = urllib.request.build_opener(_Stay).open(request, timeout=60)
   except urllib.error.HTTPError as error:
     if error.code not in (301, 302, 303, 307, 308):
       raise
-    response = error  # It names the file behind it.
-  headers = response.headers
-  described = {
-      "size": headers.get("X-Linked-Size") or headers.get("Content-Length", "0")
-  }
+    response, length = error, "X-Linked-Size"  # It names the file behind it.
+  headers, hashes = response.headers, {}
+  size = headers.get("X-Linked-Size") or headers.get(length) or "0"
+  if not re.fullmatch("[0-9]{1,15}", size.strip()):
+    raise ValueError(f"the server names a size that is none: {size!r}")
   for value in headers.get_all("x-goog-hash") or ():
     for item in value.split(","):
       name, _, encoded = item.strip().partition("=")
       if name == "md5":
-        described["md5"] = base64.b64decode(encoded).hex()
+        hashes["md5"] = base64.b64decode(encoded, validate=True).hex()
   etag = (headers.get("X-Linked-ETag") or "").strip('"')
   if len(etag) == 64:
-    described["sha256"] = etag
-  return described
+    hashes["sha256"] = etag
+  return int(size), hashes
 
 
 class _Stay(urllib.request.HTTPRedirectHandler):
@@ -117,21 +149,41 @@ class _Stay(urllib.request.HTTPRedirectHandler):
     return None
 
 
-def _append(url, partial, size, progress):
-  """Fetches what a partial file lacks."""
+def _append(
+    url: str,
+    partial: pathlib.Path,
+    size: int,
+    progress: Callable[[int, int], None],
+) -> None:
+  """Fetches what a partial file lacks.
+
+  One that is too long, or of which nobody knows how long it will be, begins
+  anew.
+  """
   done = partial.stat().st_size if partial.exists() else 0
-  if size and done >= size:
+  if size and done == size:
     return
+  if done > size:
+    done = 0
   request = urllib.request.Request(url)
   if done:
     request.add_header("Range", f"bytes={done}-")
   with urllib.request.urlopen(request, timeout=60) as response:
-    if response.status != 206:  # It sends all of it.
-      done = 0
-    with partial.open("ab" if done else "wb") as stream:
+    sent = response.headers.get("Content-Range", "").strip()
+    if response.status != 206 or not sent.startswith(f"bytes {done}-"):
+      if response.status == 206:
+        raise OSError(f"the server sends another part: {sent!r}")
+      done = 0  # It sends all of it.
+    # A link that was put there meanwhile is not followed.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    flags |= os.O_APPEND if done else os.O_TRUNC
+    with open(os.open(partial, flags, 0o666), "wb") as stream:
       while block := response.read(_BLOCK):
-        stream.write(block)
         done += len(block)
+        if done > (size or _MOST):
+          stream.truncate(0)
+          raise OSError(f"more than {size or _MOST} bytes came")
+        stream.write(block)
         progress(done, size)
   if size and done != size:
     raise OSError(f"{done} of {size} bytes came")

@@ -12,6 +12,7 @@ import numpy as np
 import safetensors.numpy
 
 from perceiver.weights.tensors import Conversion
+from perceiver.weights.tensors import gist
 from perceiver.weights.tensors import Place
 from perceiver.weights.tensors import Places
 from perceiver.weights.tensors import SAME
@@ -205,12 +206,19 @@ def derived(ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
   Averages without a count are taken for those of many batches, so that training
   goes on from them.
+
+  Raises:
+    WeightsError: if a count is negative.
   """
   arrays = {}
   for key, average in ours.items():
     if key.startswith(STATE) and key.endswith("/average"):
       prefix = key.removesuffix("average")
       counter = ours[prefix.replace("var_ema", "mean_ema") + "counter"]
+      if counter < 0:
+        raise WeightsError(
+            f"{prefix}counter is {counter}: no number of batches"
+        )
       seen = 1.0 - _DECAY ** int(counter) if int(counter) else 1.0
       arrays[prefix + "hidden"] = (average * seen).astype(average.dtype)
       if "var_ema" in prefix:
@@ -230,7 +238,7 @@ def load(file: pathlib.Path) -> dict[str, np.ndarray]:
     try:
       return safetensors.numpy.load_file(file)
     except Exception as error:
-      message = f"{file} is no safetensors file: {error}"
+      message = f"{file} is no safetensors file: {gist(error)}"
       raise WeightsError(message) from error
   try:
     import torch  # pyright: ignore[reportMissingImports]
@@ -242,7 +250,7 @@ def load(file: pathlib.Path) -> dict[str, np.ndarray]:
     tensors = torch.load(file, map_location="cpu", weights_only=True)
     return {name: tensor.numpy() for name, tensor in tensors.items()}
   except Exception as error:
-    message = f"{file} is no file of PyTorch tensors: {error}"
+    message = f"{file} is no file of PyTorch tensors: {gist(error)}"
     raise WeightsError(message) from error
 
 

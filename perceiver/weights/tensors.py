@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
 Arrays = Mapping[str, Any]  # Of NumPy or JAX.
@@ -18,6 +19,43 @@ STATE = "state/"
 
 class WeightsError(ValueError):
   """Weights that do not fit; the message names them."""
+
+
+# What numbers may be of, as NumPy writes it.
+_NUMBERS = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
+
+
+def dtype_of(name: str, order: str = "=") -> np.dtype:
+  """The dtype of numbers that a file names.
+
+  Args:
+    name: as "f4" or "bfloat16".
+    order: of bytes: "<", ">", "=" or "|".
+
+  Raises:
+    WeightsError: if it is none: objects, texts, dates, complex numbers, fields.
+  """
+  if not isinstance(order, str) or order not in ("<", ">", "=", "|"):
+    raise WeightsError("numbers with an unknown order of bytes")
+  if name == "bfloat16" and order != ">":
+    return np.dtype(jnp.bfloat16)
+  if name not in _NUMBERS:
+    raise WeightsError(
+        f"{printable(name)!r} is no kind of numbers that weights have"
+    )
+  return np.dtype(order + name)
+
+
+def printable(text: object, most: int = 100) -> str:
+  """A text from a file, on one line, no longer than so many characters."""
+  line = " ".join(str(text)[: 4 * most].split())
+  line = "".join(c if c.isprintable() else "?" for c in line)
+  return line if len(line) <= most else f"{line[: most - 3]}..."
+
+
+def gist(error: Exception) -> str:
+  """What a library says of a file that it cannot read, on one line."""
+  return printable(f"{type(error).__name__}: {error}", 200)
 
 
 class Conversion(NamedTuple):
@@ -76,8 +114,11 @@ def to_ours(
     unused: names that may be left over.
 
   Raises:
-    WeightsError: if some are missing, left over, or of another shape.
+    WeightsError: if some are missing, left over, of another shape, or not of
+      numbers.
   """
+  strange = [f"{n} {x.dtype}" for n, x in tensors.items() if not _is_plain(x)]
+  complain("of no kind of numbers that weights have", strange)
   ours, wanted, misshapen = {}, set(), []
   for key, expected in like.items():
     names, place = _names(key, places, expected.shape)
@@ -119,9 +160,53 @@ def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
   return theirs
 
 
+def fitted(
+    ours: Arrays, like: Mapping[str, Any]
+) -> tuple[dict[str, np.ndarray], list[str]]:
+  """The arrays in the dtypes of a model, and what cannot be right in them.
+
+  Args:
+    ours: our keys -> array.
+    like: the same keys -> anything with the dtype that the model needs.
+
+  Returns:
+    (key -> array, a line for each array that has numbers which are not finite
+    or too large for its dtype).
+
+  Raises:
+    WeightsError: if whole numbers are expected and others are given.
+  """
+  arrays, lines, no_counts = {}, [], []
+  for key, given in ours.items():
+    with np.errstate(over="ignore", invalid="ignore"):
+      array = np.asarray(given, like[key].dtype)
+    arrays[key] = array
+    name, total = printable(key), array.size
+    if jnp.issubdtype(array.dtype, jnp.inexact):
+      before = np.count_nonzero(~np.isfinite(given))
+      after = np.count_nonzero(~np.isfinite(array))
+      if before:
+        lines.append(f"{name} has {before} of {total} numbers not finite")
+      if after > before:
+        lines.append(
+            f"{name} has {after - before} of {total} numbers too large for"
+            f" {array.dtype}"
+        )
+    elif not np.array_equal(array, given):
+      no_counts.append(name)
+  complain("not of whole numbers that the model can hold", no_counts)
+  return arrays, lines
+
+
+def _is_plain(array: Any) -> bool:
+  """Whether an array is of numbers that a model can take."""
+  dtype = array.dtype
+  return dtype == jnp.bfloat16 or dtype.str[1:] in _NUMBERS
+
+
 def complain(what: str, names: Iterable[str]) -> None:
   """Raises a WeightsError that lists the names, unless there are none."""
-  names = sorted(names)
+  names = [printable(name, 200) for name in sorted(names)]
   if names:
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     raise WeightsError(

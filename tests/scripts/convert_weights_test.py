@@ -88,3 +88,58 @@ def test_what_is_wrong_is_one_line_and_nothing_is_written(
   (line,) = [x for x in err.splitlines() if "TPU" not in x]
   assert line.startswith("error: ") and message in line
   assert not output.exists()
+
+
+def forged(folder):
+  """A checkpoint with an array of fields that are objects."""
+  dtype = np.dtype([("a", "O"), ("b", "f4")])
+  tree = {"encoder": {"w": np.zeros(2, dtype)}}
+  file = folder / "forged.pickle"
+  file.write_bytes(pickle.dumps(tree))
+  return file
+
+
+def cut_off(folder):
+  """A file of ours without its end."""
+  file = folder / "cut.npz"
+  read = weights.random(imagenet.get_config("tiny"))
+  weights.save(file, read.config, read.model)
+  file.write_bytes(file.read_bytes()[:-3000])
+  return file
+
+
+COMMANDS = {
+    "convert": (CONVERT, "--output=out.npz", "--weights={}"),
+    "predict": ("scripts.predict", "classify", "a.png", "--weights={}"),
+    "show_attention": (
+        ("scripts.show_attention", "a.png", "--output=out", "--weights={}")
+    ),
+    "train": (
+        "experiments.train",
+        "--workdir=run",
+        "--config.start.weights={}",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("make", [forged, cut_off])
+def test_damaged_weights_end_every_command_in_a_line(
+    in_fork, tmp_path, data_dir, command, make
+):
+  file = make(tmp_path)
+  module, *args = (
+      arg.format(file)
+      .replace("=out", f"={tmp_path}/out")
+      .replace("=run", f"={tmp_path}/run")
+      for arg in COMMANDS[command]
+  )
+  if command == "train":
+    args += ["--config=configs/quickstart.py:mini"]
+    args += [f"--config.data_dir={data_dir}"]
+  elif file.suffix != ".npz":
+    args += [CONFIG]
+  code, out, err = in_fork(module, *args)
+  assert code == 2 and not (tmp_path / "out").exists(), err
+  (line,) = [x for x in err.splitlines() if not x.startswith("note: ")]
+  assert line.startswith("error: ") and file.name in line

@@ -372,6 +372,7 @@ class TestAutoencode:
               "a.mp4 from 0.32 s on: .* has 1 frames",
           ),
           (["--output={}/x.mp4"], "a.mp4/x.mp4: .*a.mp4'"),
+          (["--output={}"], "a.mp4 is read: write to another file"),
           (["--output=x.avi"], "x.avi: what is written is .mp4"),
           (["--output=x.mp4", "--clips=0"], "--clips=0: at least 1"),
       ],

@@ -11,6 +11,7 @@ import tensorflow_datasets as tfds
 
 from experiments.data import archives
 from experiments.data import building
+from experiments.data import errors
 from experiments.data.errors import DataError
 from experiments.data.points import meshes
 
@@ -87,7 +88,7 @@ def files(folder: pathlib.Path, split: str) -> Iterator[tuple[str, bytes]]:
   else:
     names = _of_split(map(str, folder.rglob("*.off")), split)
     for name in sorted(names):
-      yield name, pathlib.Path(names[name]).read_bytes()
+      yield name, errors.content(names[name])
   if not names:
     raise FileNotFoundError(
         f"there is neither ModelNet40.zip nor CLASS/{split}/CLASS_0001.off in"

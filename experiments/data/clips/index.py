@@ -14,9 +14,11 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import csv
 import dataclasses
 import functools
+import io
 import json
 import os
 import pathlib
@@ -28,6 +30,7 @@ import av
 import av.error
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data import processes as processes_lib
 from experiments.data.errors import DataError
 
@@ -60,7 +63,7 @@ def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
   Source: https://github.com/cvdfoundation/kinetics-dataset
   """
   needed = ["label", "youtube_id", "time_start", "time_end"]
-  with _opened(path) as file:
+  with _opened(path) as file, errors.naming(path):
     reader = csv.DictReader(file)
     missing = [name for name in needed if name not in (reader.fieldnames or [])]
     if missing:
@@ -70,6 +73,8 @@ def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
       )
     for row in reader:
       where = f"{path.name}, line {reader.line_num}"
+      if None in [row[name] for name in needed]:
+        raise DataError(f"{where} has fewer columns than {','.join(needed)}")
       label, name, *times = (row[name] for name in needed)
       begin, end = _numbers(times, where)
       stem = f"{name}_{int(begin):06d}_{int(end):06d}"
@@ -81,7 +86,7 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
 
   Source: https://research.google.com/audioset/download.html
   """
-  with _opened(path) as file:
+  with _opened(path) as file, errors.naming(path):
     reader = csv.reader(file, skipinitialspace=True)
     for row in reader:
       where = f"{path.name}, line {reader.line_num}"
@@ -100,7 +105,7 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
 def audioset_classes(path: pathlib.Path) -> dict[str, str]:
   """The classes of class_labels_indices.csv by what the lists call them."""
   needed = {"index", "mid", "display_name"}
-  with _opened(path) as file:
+  with _opened(path) as file, errors.naming(path):
     reader = csv.DictReader(file)
     missing = needed - set(reader.fieldnames or [])
     if missing:
@@ -231,10 +236,13 @@ def _probe_all(
   notes = _looked_at(index)
   notes.parent.mkdir(parents=True, exist_ok=True)
   if notes.exists():
-    for line in notes.read_text().splitlines(keepends=True):
-      if line.endswith("\n"):
-        file, *what = json.loads(line)
-        probed[file] = Probed(*what)
+    for line in errors.content(notes).splitlines(keepends=True):
+      # What is damaged is looked at again.
+      with contextlib.suppress(DataError), errors.naming(notes):
+        file, seconds, has_sound, reason = json.loads(line)
+        what = Probed(float(seconds), bool(has_sound), str(reason))
+        if line.endswith(b"\n"):
+          probed[str(file)] = what
     _write_lines(notes, probed.items())
   left = sorted(set(files) - probed.keys())
   total = len(probed) + len(left)
@@ -285,16 +293,19 @@ def _files(videos: pathlib.Path) -> dict[str, str]:
 
 def _opened(path: pathlib.Path) -> Any:
   try:
-    return path.open(newline="", encoding="utf-8-sig")
+    return io.StringIO(errors.text(path), newline="")
   except OSError as error:
     raise DataError(f"{path}: {error.strerror}") from error
 
 
-def _numbers(texts: Iterable[str | None], where: str) -> list[float]:
+def _numbers(texts: Iterable[str], where: str) -> list[float]:
   try:
-    return [float(text or "") for text in texts]
+    numbers = [float(text) for text in texts]
   except ValueError as error:
     raise DataError(f"{where}: a time is not a number: {error}") from error
+  if not all(0 <= number < 1e9 for number in numbers):
+    raise DataError(f"{where}: a time is not within 0 and 1e9 seconds")
+  return numbers
 
 
 def _write_records(

@@ -11,11 +11,10 @@ import pathlib
 from typing import Any
 
 from array_record.python import array_record_data_source
-import av
-import av.error
 import numpy as np
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data.clips import video
 from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
@@ -43,12 +42,14 @@ class Clips:
     return len(self.records)
 
   def __getitem__(self, index: int) -> Example:
-    file, labels, seconds = json.loads(self.records[index])
-    return {
-        "file": str(self.root / file),
-        "labels": np.array(labels, np.int32),
-        "seconds": seconds,
-    }
+    record = self.records[index]
+    with errors.naming(f"clip {index} of {self.root}"):
+      file, labels, seconds = json.loads(record)
+      return {
+          "file": str(self.root / file),
+          "labels": np.array(labels, np.int32),
+          "seconds": seconds,
+      }
 
   @property
   def coverage(self) -> float:
@@ -96,21 +97,29 @@ def open_clips(
         f" --csv={split}.csv --videos=FOLDER --data_dir={data_dir}` makes it"
     )
   index = atomic.read_json(file)
-  if len(index["classes"]) != num_classes:
-    raise DataError(
-        f"{file} has {len(index['classes'])} classes, and num_classes is"
-        f" {num_classes}"
+  with errors.naming(file):
+    classes = [str(name) for name in index["classes"]]
+    if len(classes) != num_classes:
+      raise DataError(
+          f"{file} has {len(classes)} classes, and num_classes is {num_classes}"
+      )
+    count, without_sound = int(index["clips"]), int(index["without_sound"])
+    left_out = {str(why): int(n) for why, n in index["left_out"].items()}
+    if min(count, without_sound, *left_out.values()) < 0:
+      raise DataError(f"{file} counts less than nothing")
+    records = f"{folder / split}.array_record"
+    source = array_record_data_source.ArrayRecordDataSource(
+        f"{records}[0:{count}]"
     )
-  records = f"{folder / split}.array_record[0:{index['clips']}]"
-  clips = Clips(
-      classes=index["classes"],
-      left_out=index["left_out"],
-      without_sound=index["without_sound"],
-      root=pathlib.Path(index["root"]),
-      records=array_record_data_source.ArrayRecordDataSource(records),
-  )
-  if not len(clips):
-    raise DataError(f"{file} has no clips: {clips.note()}")
+    clips = Clips(
+        classes=classes,
+        left_out=left_out,
+        without_sound=without_sound,
+        root=pathlib.Path(index["root"]),
+        records=errors.Named(source, records),
+    )
+    if not len(clips):
+      raise DataError(f"{file} has no clips: {clips.note()}")
   if clips.left_out and not skip_missing:
     raise DataError(
         f"{name} {split}: only {clips.coverage:.1%} can be read"
@@ -187,6 +196,6 @@ def read(
     read = {"audio": video.read_audio(file, length, rate, start)}
     if has_frames:
       read["video"] = video.read_frames(file, num_frames, fps, start)
-  except (av.error.FFmpegError, ValueError) as error:
+  except (DataError, OSError) as error:
     raise ClipError(f"{file} from {start:.2f} s on: {error}") from error
   return {**example, **read}

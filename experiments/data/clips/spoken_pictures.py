@@ -22,6 +22,7 @@ import numpy as np
 
 from experiments.data import archives
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data import processes as processes_lib
 from experiments.data.clips import video
 from experiments.data.errors import DataError
@@ -243,12 +244,10 @@ def _content(path: pathlib.Path, name: str) -> bytes:
 def _read_wave(path: pathlib.Path, name: str) -> np.ndarray:
   """Samples of a recording in [-1, 1], [S]."""
   where = f"{path}/{name}"
-  try:
+  with errors.naming(where):
     with wave.open(io.BytesIO(_content(path, name))) as file:
       about = file.getparams()
       content = file.readframes(about.nframes)
-  except (wave.Error, EOFError) as error:
-    raise DataError(f"{where}: {error}") from error
   form = (about.nchannels, about.sampwidth, about.framerate)
   if form != (1, 2, _RATE) or not content:
     raise DataError(

@@ -5,20 +5,26 @@ with the sound.
 """
 
 from collections.abc import Iterator
+import contextlib
 import fractions
 import os
 from typing import Any
 
 import av
+import av.error
 import cv2
 import numpy as np
 
+from experiments.data import errors
 from experiments.data.errors import DataError
 
 # Some containers round times to milliseconds, so a frame may be this late.
 _JITTER = 1e-3
 # Where times and numbers of samples differ by more, the sound has a gap.
 _MAX_DRIFT = 0.05
+# Seconds. Where nothing comes for longer, a time in the file is damaged, and
+# what fills the gap would not fit into memory.
+_LONGEST_GAP = 600.0
 # Samples per second that AAC can have.
 _AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # Decoding begins so much earlier: sound depends on the sound before.
@@ -46,15 +52,16 @@ def read_frames(
     DataError: if there are not so many, or none.
   """
   images = []
-  for frame, until in _shown(path, start):
-    image = None
-    while len(images) != num_frames and (
-        start + len(images) / fps < until - _JITTER
-    ):
-      image = _upright(frame) if image is None else image
-      images.append(image)
-    if len(images) == num_frames:
-      break
+  with _naming(path):
+    for frame, until in _shown(path, start):
+      image = None
+      while len(images) != num_frames and (
+          start + len(images) / fps < until - _JITTER
+      ):
+        image = _upright(frame) if image is None else image
+        images.append(image)
+      if len(images) == num_frames:
+        break
   if len(images) < (num_frames or 1):
     raise DataError(
         f"{path} has {len(images)} frames from {start} s on at {fps} fps,"
@@ -85,15 +92,18 @@ def read_audio(
     DataError: if there is no sound and the number of samples is not given.
   """
   pieces, end = [], None
-  for piece, time in _heard(path, rate, start):
-    begin = round((time - start) * rate)
-    # Only a real gap is one: rounded times must not cut the sound to pieces.
-    if end is None or abs(begin - end) > _MAX_DRIFT * rate:
-      end = begin
-    pieces.append((end, piece))
-    end += len(piece)
-    if num_samples is not None and end >= num_samples:
-      break
+  with _naming(path):
+    for piece, time in _heard(path, rate, start):
+      begin = round((time - start) * rate)
+      if abs(begin - (end or 0)) > _LONGEST_GAP * rate:
+        raise DataError(f"{path} has no sound for {_LONGEST_GAP:g} s and more")
+      # Only a real gap is one: rounded times must not cut the sound to pieces.
+      if end is None or abs(begin - end) > _MAX_DRIFT * rate:
+        end = begin
+      pieces.append((end, piece))
+      end += len(piece)
+      if num_samples is not None and end >= num_samples:
+        break
   if num_samples is None:
     if end is None or end < 1:
       raise DataError(f"{path} has no sound from {start} s on")
@@ -112,11 +122,12 @@ def frame_rate(path: str | os.PathLike[str], default: float = 25.0) -> float:
   Raises:
     DataError: if it has no video.
   """
-  opened: Any = av.open(os.fspath(path))
-  with opened as container:
-    if not container.streams.video:
-      raise DataError(f"{path} has no video")
-    return float(container.streams.video[0].average_rate or default)
+  with _naming(path):
+    opened: Any = av.open(os.fspath(path))
+    with opened as container:
+      if not container.streams.video:
+        raise DataError(f"{path} has no video")
+      return float(container.streams.video[0].average_rate or default)
 
 
 def squared(frames: np.ndarray, size: int) -> np.ndarray:
@@ -177,11 +188,28 @@ def write(
       container.mux(sound.encode())
 
 
+@contextlib.contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+  """Makes a DataError of whatever a damaged file does to its decoder.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+  """
+  errors.opened(path).close()
+  try:
+    with errors.naming(path):
+      yield
+  except av.error.FFmpegError as error:  # Some look like errors of a disk.
+    raise DataError(f"{os.fspath(path)}: {error}") from error
+
+
 def _shown(path, start: float) -> Iterator[tuple[Any, float]]:
   """Every frame, and when the next one comes."""
   last, end = None, 0.0
   for frame, origin in _decoded(path, "video", start):
     begin = frame.time - origin
+    if last is not None and abs(begin - end) > _LONGEST_GAP:
+      raise DataError(f"{path} has a frame {end:g} s and one {begin:g} s on")
     if last is not None:
       yield last, begin
     duration = (frame.duration or 0) * float(frame.time_base)

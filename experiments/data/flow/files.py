@@ -13,6 +13,7 @@ from jaxtyping import Bool
 from jaxtyping import Float32
 import numpy as np
 
+from experiments.data import errors
 from experiments.data.errors import DataError
 from experiments.data.images import image
 
@@ -34,7 +35,7 @@ def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
   Source: the format of the Middlebury benchmark.
   """
-  data = pathlib.Path(path).read_bytes()
+  data = errors.content(path)
   if data[:4] != _MAGIC:
     raise DataError(
         f"{path} begins with {data[:4]!r}: a .flo file begins with {_MAGIC!r}"
@@ -125,4 +126,4 @@ def read_marked(path: str | os.PathLike[str]) -> Known:
 
 
 def _decoded(path: str | os.PathLike[str], how: int) -> np.ndarray:
-  return image.by_opencv(pathlib.Path(path).read_bytes(), path, how)
+  return image.by_opencv(errors.content(path), path, how)

@@ -10,8 +10,8 @@ import pathlib
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
+from experiments.data import errors
 from experiments.data.errors import DataError
 from experiments.data.flow import files as flow_files
 from experiments.data.images import image
@@ -97,8 +97,7 @@ def by_size(pairs: Any) -> list[Any]:
     return [pairs]
   found = collections.defaultdict(list)
   for i, files in enumerate(pairs.files):
-    with Image.open(files.first) as picture:  # Reads nothing but its header.
-      found[picture.size].append(i)
+    found[image.size_in(files.first)].append(i)
   return [Chosen(pairs, indices) for indices in found.values()]
 
 
@@ -174,7 +173,7 @@ def _chairs(root: pathlib.Path, part: str) -> Iterator[PairFiles]:
   flows = sorted((root / "data").glob("*_flow.flo"))
   if not flows:
     return
-  parts = (root / _PARTS).read_text().split()
+  parts = errors.text(root / _PARTS).split()
   if len(parts) != len(flows):
     raise DataError(
         f"{root / _PARTS} has {len(parts)} lines, and {root / 'data'} has"

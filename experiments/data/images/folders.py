@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from experiments.data import archives
+from experiments.data import errors
 from experiments.data.errors import DataError
 from experiments.data.images.image import ENDINGS
 from experiments.data.images.image import ImageError
@@ -167,7 +168,7 @@ class _Folder:
 
   def read(self, name: str) -> bytes:
     """What a file holds."""
-    return (self.path / name).read_bytes()
+    return errors.content(self.path / name)
 
 
 @dataclasses.dataclass(frozen=True)

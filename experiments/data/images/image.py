@@ -1,12 +1,20 @@
-"""Images from files, and the part of them that is evaluated."""
+"""Images from files, and the part of them that is evaluated.
 
+No image is decoded that has more than $PERCEIVER_MAX_PIXELS pixels, by default
+100 million: a file of a few bytes can say that it is as large as memory.
+"""
+
+import io
 import os
 import pathlib
+from typing import Any
 
 import cv2
 import numpy as np
+from PIL import Image
 import simplejpeg
 
+from experiments.data import errors
 from experiments.data.errors import DataError
 
 # Of ImageNet's pixels, in [0, 255].
@@ -17,6 +25,10 @@ STD = 255.0 * np.array([0.229, 0.224, 0.225])
 ENDINGS = (".bmp", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 _JPEG = b"\xff\xd8"  # How such a file starts.
+# At least a bit for each 8 x 8 pixels, with Huffman's codes.
+_JPEG_PIXELS_A_BYTE = 8 * 8 * 8
+MAX_PIXELS = int(os.environ.get("PERCEIVER_MAX_PIXELS", 100_000_000))
+Image.MAX_IMAGE_PIXELS = None  # Only headers are read by it, and then checked.
 
 
 class ImageError(DataError):
@@ -30,9 +42,9 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
   Raises:
     FileNotFoundError: if there is no such file.
-    ImageError: if it holds no image.
+    ImageError: if it holds no image, or too large a one.
   """
-  content = pathlib.Path(path).read_bytes()
+  content = errors.content(path)
   return _rgb(by_opencv(content, path, cv2.IMREAD_COLOR))
 
 
@@ -47,9 +59,10 @@ def decode(content: bytes, name: str) -> np.ndarray:
     name: of the file.
 
   Raises:
-    ImageError: if it holds no image, or not all of it.
+    ImageError: if it holds no image, not all of it, or too large a one.
   """
   if content[:2] == _JPEG:
+    size_of(content, name)
     try:
       return simplejpeg.decode_jpeg(content, fastdct=True)
     except ValueError:
@@ -69,14 +82,66 @@ def by_opencv(
     how: one of `cv2.IMREAD_`.
 
   Raises:
-    ImageError: if it holds no image.
+    ImageError: if it holds no image, or too large a one.
   """
-  # OpenCV itself fails on nothing at all.
-  array = np.frombuffer(content, np.uint8)
-  image = cv2.imdecode(array, how) if content else None
+  size_of(content, name)
+  with errors.naming(name, ImageError):
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), how)
   if image is None:
     raise ImageError(f"{name} holds no image that OpenCV can read")
   return image
+
+
+def size_of(content: bytes, name: str | os.PathLike[str]) -> tuple[int, int]:
+  """Height and width of an image, as its header says.
+
+  Args:
+    content: of a file.
+    name: of the file.
+
+  Raises:
+    ImageError: if there is no such header, or it says more than may be decoded
+      or than the file can hold.
+  """
+  try:
+    if content[:2] == _JPEG:
+      said: Any = simplejpeg.decode_jpeg_header(content)
+      height, width, *_ = said
+    else:
+      with Image.open(io.BytesIO(content)) as header:
+        width, height = header.size
+  except Exception as error:  # It is the header of anything.
+    raise ImageError(f"{name} holds no image that OpenCV can read") from error
+  _check(height, width, name)
+  if content[:2] == _JPEG:
+    if height * width > _JPEG_PIXELS_A_BYTE * len(content):
+      raise ImageError(
+          f"{name} cannot hold {height} × {width} pixels in {len(content)}"
+          " bytes"
+      )
+  return height, width
+
+
+def size_in(path: pathlib.Path) -> tuple[int, int]:
+  """As `size_of` an image file, of which only the header is read.
+
+  Raises:
+    FileNotFoundError: if there is no such file.
+    ImageError: if there is no such header, or it says more than may be decoded.
+  """
+  with errors.naming(path, ImageError), errors.opened(path) as file:
+    with Image.open(file) as header:
+      width, height = header.size
+  _check(height, width, path)
+  return height, width
+
+
+def _check(height: int, width: int, name: str | os.PathLike[str]) -> None:
+  if height * width > MAX_PIXELS:
+    raise ImageError(
+        f"{name} is {height} × {width} pixels, more than {MAX_PIXELS:,}"
+        " ($PERCEIVER_MAX_PIXELS)"
+    )
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data import tfrecord
 from experiments.data.errors import DataError
@@ -175,10 +176,11 @@ class _Prepared:
     decoders = None
     if isinstance(features["image"], tfds.features.Image):
       decoders = {"image": tfds.decode.SkipDecoding()}
-    if builder.info.file_format.value == "tfrecord":
-      self._examples = tfrecord.Records(builder, split, decoders)
-    else:
-      self._examples = builder.as_data_source(split, decoders=decoders)
+    with errors.naming(self._where):
+      if builder.info.file_format.value == "tfrecord":
+        self._examples = tfrecord.Records(builder, split, decoders)
+      else:
+        self._examples = builder.as_data_source(split, decoders=decoders)
 
   def __len__(self) -> int:
     return len(self._examples)
@@ -186,11 +188,9 @@ class _Prepared:
   def __getitem__(self, index: int) -> tuple[Any, Sequence[int], str]:
     where = f"example {index} of {self._where}"
     try:
-      example = self._examples[index]
-    except OSError:
-      raise
-    # Parsers of broken records raise what they like.
-    except Exception as error:
+      with errors.naming(where):
+        example = self._examples[index]
+    except DataError as error:
       raise ImageError(f"{where} cannot be read: {error}") from error
     if "file_name" in example:
       name = example["file_name"]

@@ -7,7 +7,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.data import errors
 from experiments.data.errors import DataError
+
+# Points, and the squares of their distances, are float32.
+_FURTHEST = 1e18
 
 
 class Mesh(NamedTuple):
@@ -112,8 +116,10 @@ def _vertices(lines: Sequence[bytes], name: str) -> np.ndarray:
     if table.shape[1] < 3:
       raise DataError(f"{name}: a vertex with {table.shape[1]} coordinates")
     vertices[rows] = table[:, :3]
-  if not np.isfinite(vertices).all():
-    raise DataError(f"{name}: a vertex that is not finite")
+  if not (np.abs(vertices) < _FURTHEST).all():
+    raise DataError(
+        f"{name}: a vertex that is not finite, or further than {_FURTHEST:g}"
+    )
   return vertices
 
 
@@ -146,11 +152,9 @@ def _tables(
     return []
   try:  # Most files have one kind, and to count words takes long.
     return [(np.arange(len(lines)), read(lines))]
-  except ValueError:
+  except (ValueError, OverflowError):
     pass
   widths = np.array([len(line.split()) for line in lines])
   alike = [np.flatnonzero(widths == width) for width in np.unique(widths)]
-  try:
+  with errors.naming(name):
     return [(rows, read([lines[i] for i in rows.tolist()])) for rows in alike]
-  except ValueError as error:
-    raise DataError(f"{name}: {error}") from error

@@ -21,6 +21,7 @@ from typing import Any
 from array_record.python import array_record_data_source
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data import processes as processes_lib
 from experiments.data.errors import DataError
 from experiments.data.text import documents
@@ -110,19 +111,24 @@ def open_documents(name: str, split: str, data_dir: str) -> Any:
 
       return _Texts(pipeline.source(name, split, data_dir))
     raise FileNotFoundError(_how_to_prepare(name, data_dir, folder))
-  splits = _read_index(folder)["splits"]
-  if split not in splits:
-    having = " and ".join(sorted(splits)) or "no split"
-    raise DataError(f"{folder.path} has documents in {having}, not {split!r}")
-  shards = splits[split]["shards"]
-  _allow_open_files(len(shards))
-  # With the numbers of documents, no file is opened before it is read.
-  return array_record_data_source.ArrayRecordDataSource(
-      [
-          f"{folder.path / split / shard['name']}[0:{shard['documents']}]"
-          for shard in shards
-      ]
-  )
+  index = _read_index(folder)
+  with errors.naming(folder.index):
+    splits = index["splits"]
+    if split not in splits:
+      having = " and ".join(sorted(splits)) or "no split"
+      raise DataError(f"{folder.path} has documents in {having}, not {split!r}")
+    shards = splits[split]["shards"]
+    _allow_open_files(len(shards))
+    # With the numbers of documents, no file is opened before it is read.
+    documents = array_record_data_source.ArrayRecordDataSource(
+        [
+            f"{folder.path / split / shard['name']}[0:{shard['documents']:d}]"
+            for shard in shards
+        ]
+    )
+    if not len(documents):
+      raise DataError(f"{folder.path} has no documents in {split!r}")
+  return errors.Named(documents, f"{folder.path / split}")
 
 
 def _how_to_prepare(name: str, data_dir: str, folder: Folder) -> str:
@@ -201,9 +207,9 @@ def _index(counts: Sequence[Counts]) -> dict[str, Any]:
 
 def _read_index(folder: Folder) -> dict[str, Any]:
   index = atomic.read_json(folder.index)
-  if index["format"] != _FORMAT:
+  if index.get("format") != _FORMAT:
     raise DataError(
-        f"{folder.path} has format {index['format']}, not {_FORMAT}: delete it,"
-        " and prepare it again"
+        f"{folder.path} has format {index.get('format')}, not {_FORMAT}: delete"
+        " it, and prepare it again"
     )
   return index

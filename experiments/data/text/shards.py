@@ -19,6 +19,7 @@ from typing import Any
 from array_record.python import array_record_module  # pyright: ignore
 
 from experiments.data import atomic
+from experiments.data import errors
 from experiments.data import processes as processes_lib
 from experiments.data.errors import DataError
 from experiments.data.text.documents import Document
@@ -71,13 +72,22 @@ class Folder:
     return self.path / split / f"{job}.array_record"
 
   def done(self, job: str) -> Counts | None:
-    """The counts of a job; None: it has to be done."""
-    counts = self.counts(job)
-    if not counts.exists():
+    """The counts of a job; None: it has to be done, perhaps once more."""
+    file = self.counts(job)
+    if not file.exists():
       return None
-    read = atomic.read_json(counts)
-    shards = [self.shard(split, job) for split in read["shards"]]
-    return read if all(shard.exists() for shard in shards) else None
+    # What is damaged is done again.
+    with contextlib.suppress(DataError), errors.naming(file):
+      read = atomic.read_json(file)
+      numbers = [read["source_bytes"], *read["dropped"].values()]
+      for shard in read["shards"].values():
+        numbers += [shard["documents"], shard["bytes"]]
+      is_whole = all(type(number) is int for number in numbers)
+      is_whole &= read["name"] == job and type(read["is_last"]) is bool
+      shards = [self.shard(split, job) for split in read["shards"]]
+      if is_whole and all(shard.exists() for shard in shards):
+        return read
+    return None
 
   def begin(self, sources: Mapping[str, Any]) -> None:
     """Notes what the corpus is made of, and clears what a killed run left.

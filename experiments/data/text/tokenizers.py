@@ -12,6 +12,7 @@ import string
 import numpy as np
 import sentencepiece as spm
 
+from experiments.data import errors
 from experiments.data.errors import DataError
 
 PAD, BOS, EOS, MASK, CLS, SEP = range(6)
@@ -101,9 +102,10 @@ def sentencepiece(model: str) -> Tokenizer:
         f"tokenizer.model: there is no file {str(file)!r}; `python -m"
         " scripts.prepare_data sentencepiece` makes one"
     )
-  pieces = spm.SentencePieceProcessor(model_file=str(file))
-  ids = range(pieces.get_piece_size())
-  names = [pieces.id_to_piece(i) for i in ids]
+  with errors.naming(file):
+    pieces = spm.SentencePieceProcessor(model_proto=errors.content(file))
+    ids = range(pieces.get_piece_size())
+    names = [pieces.id_to_piece(i) for i in ids]
   special = ["[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]"]
   if names[:NUM_SPECIAL] != special:
     raise DataError(

@@ -20,6 +20,7 @@ from experiments.engine.errors import UserError
 from perceiver.weights import deepmind
 from perceiver.weights import huggingface
 from perceiver.weights import tensors
+from tests import fuzzing
 from tests.conftest import GOLDEN
 from tools import recordings
 from tools.recordings import official
@@ -269,6 +270,28 @@ def test_safetensors_are_read_from_file_and_folder(tmp_path):
   assert any("GELU" in note for note in read.notes)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("which", ["pickle", "npz", "safetensors"])
+def test_damaged_files_of_a_whole_model_are_refused_or_read(tmp_path, which):
+  config = config_of("mlm:tiny")
+  read = weights.random(config)
+  file = tmp_path / f"model.{which}"
+  if which == "npz":
+    weights.save(file, read.config, read.model)
+    config = None
+  elif which == "pickle":
+    ours = tensors.flatten(*read.model)
+    tree = as_tree(tensors.to_theirs(ours, deepmind.places("mlm")))
+    file.write_bytes(pickle.dumps(tree))
+  else:
+    ours = tensors.flatten(*read.model)
+    theirs = tensors.to_theirs(ours, huggingface.places("mlm"))
+    safetensors.numpy.save_file(theirs, file)
+  weights.load(file, config)
+  load = lambda file: weights.load(file, config)
+  assert not fuzzing.tracebacks(load, file, 200, (UserError,))
+
+
 def test_damaged_safetensors_are_refused(tmp_path):
   (tmp_path / "model.safetensors").write_bytes(b"no such thing")
   with pytest.raises(UserError, match="no safetensors file"):
@@ -293,6 +316,95 @@ def test_what_is_not_ours_is_refused(tmp_path, name, message):
   np.savez(tmp_path / "other.npz", x=np.zeros(3))
   with pytest.raises(UserError, match=message):
     weights.load(tmp_path / name)
+
+
+CONFIGS_OF_OTHERS = {
+    "a list": [1, 2],
+    "a number": 3,
+    "nothing": None,
+    "empty": {},
+    "another task": {"task": "no_such_task"},
+    "a path as task": {"task": "../../etc"},
+    "a number as task": {"task": 3},
+    "no model": {"task": "mlm"},
+    "a model that is a text": {"task": "mlm", "model": "large"},
+}
+
+
+@pytest.mark.parametrize("what", CONFIGS_OF_OTHERS)
+def test_a_config_in_a_file_that_is_none_is_refused(tmp_path, what):
+  file = tmp_path / "model.npz"
+  text = json.dumps(CONFIGS_OF_OTHERS[what])
+  np.savez(file, **{weights.CONFIG: np.asarray(text)})
+  with pytest.raises(UserError, match="model.npz.*config") as error:
+    weights.load(file)
+  assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[" * 100_000, '{"task": NaN}', "\ud800"]
+)
+def test_a_config_that_is_no_json_is_refused(tmp_path, text):
+  file = tmp_path / "model.npz"
+  np.savez(file, **{weights.CONFIG: np.asarray(text)})
+  with pytest.raises(UserError, match="model.npz"):
+    weights.load(file)
+
+
+def with_numbers(value, name="basic_decoder/output|b", dtype=np.float64):
+  """The tensors of a model; one number is another."""
+  given = dict(official_model().tensors)
+  key = next(key for key in given if key.endswith(name))
+  given[key] = np.array(given[key], dtype)
+  given[key].flat[0] = value
+  return given
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (np.nan, r"logits/b has 1 of \d+ numbers not finite"),
+        (-np.inf, r"logits/b has 1 of \d+ numbers not finite"),
+        (1e39, r"logits/b has 1 of \d+ numbers too large for float32"),
+    ],
+)
+def test_numbers_that_are_not_finite_are_named_and_refused(
+    tmp_path, value, message
+):
+  file = tmp_path / "model.pickle"
+  file.write_bytes(pickle.dumps(as_tree(with_numbers(value))))
+  config = official_model().config
+  with pytest.raises(UserError, match=message) as error:
+    weights.load(file, config)
+  assert "1 tensors are" in str(error.value)
+  read = weights.load(file, config, allow_nonfinite=True)
+  assert any("logits/b" in note for note in read.notes)
+  assert not np.all(np.isfinite(read.model.params["logits"]["b"]))
+  weights.save(tmp_path / "model.npz", read.config, read.model)
+  with pytest.raises(UserError, match="logits/b has 1 of"):
+    weights.load(tmp_path / "model.npz")
+
+
+def test_counts_that_are_no_counts_are_refused():
+  model = transformers_model("imagenet_conv")
+  name = "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked"
+  for value in (np.float32(np.nan), np.int64(2**40), np.float32(1.5)):
+    given = {**model.tensors, name: value}
+    with pytest.raises(tensors.WeightsError, match="whole numbers.*counter"):
+      weights.fill(model.config, given, weights.TRANSFORMERS)
+  with pytest.raises(tensors.WeightsError, match="counter is -3"):
+    given = {**model.tensors, name: np.int64(-3)}
+    weights.fill(model.config, given, weights.TRANSFORMERS)
+
+
+@pytest.mark.parametrize("dtype", [object, complex, "U3", "M8[s]", "f4,f4"])
+def test_tensors_that_are_not_of_numbers_are_refused(dtype):
+  given = dict(official_model().tensors)
+  name = next(iter(given))
+  given[name] = np.zeros(given[name].shape, dtype)
+  with pytest.raises(tensors.WeightsError, match="no kind of numbers") as error:
+    weights.fill(official_model().config, given, weights.OFFICIAL)
+  assert name in str(error.value)
 
 
 def test_a_file_that_names_no_config_needs_one(tmp_path):

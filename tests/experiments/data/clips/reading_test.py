@@ -168,11 +168,15 @@ def test_a_file_that_was_looked_at_is_not_looked_at_again(
     [
         ("label,youtube_id\na,b\n", "no column time_start, time_end"),
         (KINETICS + "a,b,3,later,train\n", "line 2: a time is not a number"),
+        (KINETICS + "a,b,inf,5,train\n", "line 2: a time is not within"),
+        (KINETICS + "a,b,3\n", "line 2 has fewer columns"),
+        (KINETICS + "café,b,3,5,train\n", r"train\.csv: expected UTF-8"),
+        (KINETICS + f"{'a' * 200_000},b,3,5,train\n", "field larger than"),
         (KINETICS, "names|none of the 0 clips"),
     ],
 )
 def test_a_list_that_is_not_kinetics_is_refused(tmp_path, text, message):
-  (tmp_path / "train.csv").write_text(text)
+  (tmp_path / "train.csv").write_text(text, encoding="latin1")
   (tmp_path / "videos").mkdir()
   with pytest.raises(DataError, match=message):
     index.prepare(

@@ -4,7 +4,6 @@ import json
 import os
 import pickle
 import shutil
-import struct
 import zipfile
 
 from array_record.python import array_record_module
@@ -17,6 +16,7 @@ from experiments.data import tfrecord
 from experiments.data.errors import DataError
 from experiments.data.images import sets
 from experiments.data.images.image import ImageError
+from tests.readers import framed
 
 
 def png(level):
@@ -236,7 +236,7 @@ def records(photos, tmp_path, monkeypatch):
     shard = f"photos-train.tfrecord-{i:05d}-of-00003"
     with (folder / shard).open("wb") as out:
       for record in [every.pop(0) for _ in range(length)]:
-        out.write(struct.pack("<QI", len(record), 0) + record + bytes(4))
+        out.write(framed(record))
   file.unlink()
   info = json.loads((folder / "dataset_info.json").read_text())
   info["fileFormat"] = "tfrecord"
@@ -316,6 +316,31 @@ def test_a_record_that_cannot_be_read_is_named(records):
   source = sets.open_images("photos/one", "train", str(records))
   with pytest.raises(ImageError, match=r"example 0 of .*one/2.0.0 \(train\)"):
     source[0]
+
+
+def test_every_changed_byte_of_a_tfrecord_file_is_noticed(records):
+  (file,) = records.glob("photos/one/2.0.0/*-00000-of-00003")
+  whole = file.read_bytes()
+  for place in range(0, len(whole), 17):
+    content = bytearray(whole)
+    content[place] ^= 1 << place % 8
+    file.write_bytes(content)
+    os.utime(file, (place, place))
+    with pytest.raises(ValueError, match="00000-of-00003.*copy"):
+      contents(sets.open_images("photos/one", "train", str(records)))
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no index", "other"])
+def test_a_damaged_index_of_records_is_made_again(records, content):
+  open_again = lambda: sets.open_images("photos/one", "train", str(records))
+  expected = contents(open_again())
+  (kept,) = (records / "cache").rglob("*.npz")
+  if content == "other":
+    np.savez(kept, starts=np.zeros(3, object), splits=np.zeros(9))
+  else:
+    kept.write_bytes(content)
+  assert contents(open_again()) == expected
+  assert len(np.load(kept)["starts"]) == len(expected)
 
 
 def test_any_number_of_labels_is_padded(photos):

@@ -67,6 +67,7 @@ DAMAGED = {
     "corner 1.5, which is none": off(faces=["3 0 1 1.5"]),
     "corner nan, which is none": off(faces=["3 0 1 nan"]),
     "a vertex with 2 coordinates": off(["0 0", *CORNERS[1:]]),
+    "or further than 1e+18": off(["0 0 1e39", *CORNERS[1:]]),
     "a vertex that is not finite": off(["0 0 nan", *CORNERS[1:]]),
     "vertex that is not finite": off(["0 -inf 0", *CORNERS[1:]]),
     "could not convert string 'x'": off(["0 x 0", *CORNERS[1:]]),
