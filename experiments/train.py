@@ -28,7 +28,7 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
-from experiments.evaluate import make_evaluate
+from experiments.evaluate import Evaluate
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
@@ -79,11 +79,13 @@ class _Run:
   def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
     self.built = built = build(config)
     self.config = config = built.config
+    self.train_step = built.train_step()
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
-      for e in built.task.evals.values():
-        e.data(shard)
+    self.evaluate = Evaluate(built.task.evals, built.net, built.layout)
+    # What would fail at the first evaluation fails here.
+    self.evaluate.trace(built.like.model)
     workdir_lib.claim(workdir, config)
     self.recorder = record.Recorder(workdir, built.steps)
     self.checkpoints = Checkpoints(
@@ -105,8 +107,6 @@ class _Run:
       rest = dataclasses.replace(shard, first=done)
       self.data = iter(built.task.train_data(rest))
     self.state = state or start.initial_state(built, self.recorder.note)
-    self.train_step = built.train_step()
-    self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
     self.stopped = False
 
@@ -137,8 +137,11 @@ class _Run:
     done = int(self.state.step)
     self.first = done + 1
     self.recorder.start(done)
-    self.timer.restart(done)
     metrics: dict[str, float] = {}
+    if done and self._is_due(done, "eval_every"):
+      if self.checkpoints.metrics(done) is None:
+        metrics = self._evaluate(done)  # It had failed, or was broken off.
+    self.timer.restart(done)
     pending = None
     with Preemption() as preemption:
       for step in range(self.first, self.built.steps + 1):
@@ -152,11 +155,12 @@ class _Run:
         stop = preemption.reached(step)
         evaluate = self._is_due(step, "eval_every")
         if evaluate or stop or self._is_due(step, "checkpoint_every"):
-          # A state is saved only once it is known to be good.
+          # A state is saved only once it is known to be good, and before it is
+          # evaluated: whatever fails there, the steps are not lost.
           self._record(*pending)
           pending = None
+          self.checkpoints.save(self.state)
           metrics = self._evaluate(step) if evaluate else {}
-          self.checkpoints.save(self.state, metrics or None)
           self.timer.restart(step)
         if stop:
           self.stopped = True
@@ -229,6 +233,7 @@ class _Run:
       )
     self.recorder.scalars(step, metrics)
     self.recorder.pictures(step, pictures)
+    self.checkpoints.measured(step, metrics)
     shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     self.recorder.note(f"step {step}: {shown}")
     return metrics

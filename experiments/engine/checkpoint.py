@@ -8,6 +8,7 @@ workers.
 
 from collections.abc import Mapping
 import json
+import math
 import os
 from typing import Any
 
@@ -17,6 +18,7 @@ from jax.experimental import multihost_utils
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_manager
 from orbax.checkpoint import checkpoint_managers
 
 from experiments.engine import storage
@@ -56,9 +58,16 @@ class Checkpoints:
     self._note = note
     self._config = config
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
-    best_fn = None
+    best_fn: Any = None
     if best is not None:
-      best_fn = lambda metrics: metrics[best]
+      worst = -math.inf if best_is_largest else math.inf
+
+      def value_of(metrics: Mapping[str, float]) -> float:
+        value = metrics.get(best, math.nan)
+        return worst if math.isnan(value) else value
+
+      best_fn = value_of
+
       policies.append(
           checkpoint_managers.BestN(
               get_metric_fn=best_fn,
@@ -67,7 +76,7 @@ class Checkpoints:
               keep_checkpoints_without_metrics=False,
           )
       )
-    self._best = best
+    self._best, self._keep = best, keep
     self._folder = storage.place(place)
     if read_only and not self._folder.is_dir():
       raise UserError(f"there are no checkpoints in {self._folder}")
@@ -93,9 +102,7 @@ class Checkpoints:
         item_handlers=handlers,
     )
 
-  def save(
-      self, state: TrainState, metrics: Mapping[str, float] | None = None
-  ) -> None:
+  def save(self, state: TrainState) -> None:
     """Starts to write a checkpoint; returns once the arrays may change again.
 
     Raises:
@@ -104,8 +111,6 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if metrics is not None and self._best not in metrics:
-      metrics = None
     checksums = {k: int(v) for k, v in _checksums(state).items()}
     self._manager.save(
         step,
@@ -116,8 +121,32 @@ class Checkpoints:
                 {"checksums": checksums, "config": self._config}
             ),
         ),
-        metrics=metrics,
     )
+
+  def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds to a checkpoint what its model was measured to be.
+
+    Raises:
+      OSError, ValueError: if it could not be written.
+    """
+    self._manager.wait_until_finished()
+    if jax.process_index() == 0:
+      folder = self._folder / str(step) / checkpoint_manager.METRIC_ITEM_NAME
+      folder.mkdir(exist_ok=True)
+      part = folder / "part"  # The whole file appears at once.
+      part.write_text(json.dumps(dict(metrics)))
+      part.replace(folder / checkpoint_manager.METRIC_ITEM_NAME)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"measured step {step}")
+    self._manager.reload()
+    steps = sorted(self._manager.all_steps())
+    stays = {*steps[-self._keep :], self._manager.best_step()}
+    for other in set(steps) - stays:  # It was the best until now.
+      self._manager.delete(other)
+
+  def metrics(self, step: int) -> Mapping[str, float] | None:
+    """What the model of a checkpoint was measured to be; None: it was not."""
+    return self._manager.metrics(step)
 
   def restore(self, like: TrainState) -> TrainState | None:
     """The newest checkpoint that is whole; None if there is none at all.
@@ -216,7 +245,8 @@ class Checkpoints:
       return steps[-1]
     if which == "best":
       best = self._manager.best_step()
-      if best is None or self._manager.metrics(best) is None:
+      metrics = None if best is None else self._manager.metrics(best)
+      if best is None or self._best not in (metrics or {}):
         raise UserError(f"no checkpoint in {self._folder} was evaluated")
       return best
     if which not in map(str, steps):

@@ -133,15 +133,33 @@ def test_another_models_checkpoint_is_not_taken_for_damaged(folder):
   assert (folder / "3").is_dir()
 
 
-def test_the_newest_and_the_best_stay(tmp_path):
-  state, _ = start()
-  checkpoints = Checkpoints(tmp_path, keep=2, best="score")
-  for step, score in enumerate([1.0, 5.0, 2.0, 3.0, 4.0], start=1):
-    metrics = {"score": score}
-    checkpoints.save(state._replace(step=jnp.asarray(step)), metrics)
+@pytest.mark.parametrize(
+    ("scores", "largest", "expected"),
+    [
+        ((1.0, 5.0, 2.0, 3.0, 4.0), True, {"2", "4", "5"}),
+        ((1.0, 5.0, 2.0, 3.0, 4.0), False, {"1", "4", "5"}),
+        ((1.0, 5.0, 2.0, 3.0, 6.0), True, {"4", "5"}),
+        ((1.0, 5.0, np.nan, np.nan, np.nan), True, {"2", "4", "5"}),
+        ((1.0, None, None, None, None), True, {"1", "4", "5"}),
+    ],
+)
+def test_the_newest_and_the_best_stay(tmp_path, scores, largest, expected):
+  state, like = start()
+  best = {"best": "score", "best_is_largest": largest}
+  checkpoints = Checkpoints(tmp_path, keep=2, **best)
+  for step, score in enumerate(scores, start=1):
+    checkpoints.save(state._replace(step=jnp.asarray(step)))
+    assert checkpoints.metrics(step) is None
+    if score is not None:
+      checkpoints.measured(step, {"score": score})
   checkpoints.close()
-  kept = {path.name for path in tmp_path.iterdir()}
-  assert kept == {"2", "4", "5"}
+  assert {path.name for path in tmp_path.iterdir()} == expected
+  checkpoints = Checkpoints(tmp_path, **best, read_only=True)
+  _, step = checkpoints.restore_model(like.model, "best")
+  assert scores[step - 1] == (max if largest else min)(
+      score for score in scores if score == score and score is not None
+  )
+  assert checkpoints.metrics(step) == {"score": scores[step - 1]}
 
 
 def test_values_that_are_restored_are_those_of_any_dtype(tmp_path):
