@@ -4,7 +4,6 @@ python -m experiments.evaluate --config=configs/X.py --workdir=DIR
     [--checkpoint=latest|best|STEP]
 """
 
-from collections.abc import Callable
 from collections.abc import Mapping
 import functools
 import json
@@ -24,39 +23,83 @@ from experiments.engine import step as step_lib
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
 from experiments.engine.checkpoint import Checkpoints
+from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 
 Pictures = dict[str, np.ndarray | str]
-Evaluate = Callable[[Model], tuple[dict[str, float], Pictures]]
 
 
-def make_evaluate(
-    evals: Mapping[str, task_lib.Eval],
-    net: hk.TransformedWithState,
-    layout: sharding.Layout,
-) -> Evaluate:
+class Evaluate:
   """A function model -> (metrics, pictures), named EVAL/METRIC, EVAL/PICTURE.
 
   Rows that only fill a batch count for nothing, so the metrics are those of the
   split, whatever the batch size and the number of devices. Data is read once:
   pictures are of the first batch that is measured.
   """
-  mesh = layout.mesh
-  shard = sharding.part_of_batches(mesh)
-  steps = {
-      name: step_lib.compile_eval_step(
-          net, functools.partial(measured_and_drawn, e), layout
-      )
-      for name, e in evals.items()
-  }
 
-  def run(name: str, model: Model):
+  def __init__(
+      self,
+      evals: Mapping[str, task_lib.Eval],
+      net: hk.TransformedWithState,
+      layout: sharding.Layout,
+  ):
+    self._evals, self._mesh = evals, layout.mesh
+    self._shard = sharding.part_of_batches(layout.mesh)
+    self._steps = {
+        name: step_lib.compile_eval_step(
+            net, functools.partial(measured_and_drawn, e), layout
+        )
+        for name, e in evals.items()
+    }
+
+  def __call__(self, model: Model) -> tuple[dict[str, float], Pictures]:
+    """What is measured with a model.
+
+    Raises:
+      UserError: if an eval has no examples.
+    """
+    metrics, pictures = {}, {}
+    for name, e in self._evals.items():
+      values, drawn = self._run(name, model)
+      for key, value in e.summarize(values).items():
+        metrics[f"{name}/{key}"] = value
+      if e.draw is not None:
+        for key, picture in e.draw(*drawn).items():
+          pictures[f"{name}-{key}"] = picture
+    return metrics, pictures
+
+  def trace(self, like: Model) -> dict[str, list[str] | None]:
+    """Goes through each eval with the shapes of its first batch.
+
+    Args:
+      like: shapes and shardings of the model.
+
+    Returns:
+      the names of what each eval measures; None if they depend on numbers.
+
+    Raises:
+      UserError: if an eval has no examples, or a batch that the model, or what
+        is measured, does not fit.
+    """
+    found = {}
+    for name, step in self._steps.items():
+      e = self._evals[name]
+      with user_errors(f"eval {name!r}"):
+        batch = next(iter(e.data(self._shard)), None)
+        if batch is None:
+          raise UserError(f"eval {name!r} has no examples")
+        shapes, *_ = step.eval_shape(like, sharding.spread(batch, self._mesh))
+      found[name] = _metric_names(e, shapes)
+    return found
+
+  def _run(self, name: str, model: Model):
     """What is measured of every example, and what is drawn."""
     parts: list[dict[str, np.ndarray]] = []
     drawn: Any = None
-    for batch in evals[name].data(shard):
-      *measured, some = steps[name](model, sharding.spread(batch, mesh))
+    for batch in self._evals[name].data(self._shard):
+      batch = sharding.spread(batch, self._mesh)
+      *measured, some = self._steps[name](model, batch)
       if not parts:
         drawn = jax.device_get(some)
       values, real = jax.device_get(measured)
@@ -67,19 +110,6 @@ def make_evaluate(
         key: np.concatenate([part[key] for part in parts]) for key in parts[0]
     }
     return values, drawn
-
-  def evaluate(model: Model):
-    metrics, pictures = {}, {}
-    for name, e in evals.items():
-      values, drawn = run(name, model)
-      for key, value in e.summarize(values).items():
-        metrics[f"{name}/{key}"] = value
-      if e.draw is not None:
-        for key, picture in e.draw(*drawn).items():
-          pictures[f"{name}-{key}"] = picture
-    return metrics, pictures
-
-  return evaluate
 
 
 def measured_and_drawn(e: task_lib.Eval, outputs, batch):
@@ -94,32 +124,7 @@ def measured_and_drawn(e: task_lib.Eval, outputs, batch):
   return e.measure(outputs, batch), batch["real"], rows
 
 
-def metric_names(
-    e: task_lib.Eval, net: hk.TransformedWithState, like: Model
-) -> list[str] | None:
-  """The names of what an eval measures, from one batch and without computing.
-
-  Args:
-    e: the eval.
-    net: the network.
-    like: the shapes of its model.
-
-  Returns:
-    the names; None if they depend on what is measured.
-
-  Raises:
-    UserError: if it has no examples.
-  """
-  batches = iter(e.data(task_lib.Shard()))
-  batch = next(batches, None)
-  if batch is None:
-    raise UserError("the eval has no examples")
-
-  def measured(model, batch):
-    outputs, _ = net.apply(*model, jax.random.key(0), batch, False)
-    return e.measure(outputs, batch)
-
-  shapes = jax.eval_shape(measured, like, dict(batch))
+def _metric_names(e: task_lib.Eval, shapes: Any) -> list[str] | None:
   # Of zeros, some could not be divided by how many there are.
   ones = {key: np.ones(x.shape, x.dtype) for key, x in shapes.items()}
   try:
@@ -147,7 +152,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
       read_only=True,
   )
   model, step = checkpoints.restore_model(built.like.model, which)
-  metrics, _ = make_evaluate(built.task.evals, built.net, built.layout)(model)
+  metrics, _ = Evaluate(built.task.evals, built.net, built.layout)(model)
   return {"step": step, **metrics}
 
 

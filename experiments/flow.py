@@ -122,7 +122,11 @@ def task(config) -> Task:
     )
     return itertools.chain.from_iterable(
         pipeline.evaluation(
-            part, [step], batch_size=config.eval_batch_size, shard=shard
+            part,
+            [step],
+            batch_size=config.eval_batch_size,
+            shard=shard,
+            together=1 if noise is None else 2,
         )
         for part in parts
     )
@@ -133,11 +137,6 @@ def task(config) -> Task:
       )
       for name in config.evals
   }
-  if config.noises and config.eval_batch_size % 2:
-    raise ValueError(
-        f"eval_batch_size {config.eval_batch_size} is odd: with `noises`, each"
-        " pair is beside itself with noise"
-    )
   for kind, noise in config.noises.items():
     data = functools.partial(
         eval_data, name=config.disturbed, noise=noise.to_dict()

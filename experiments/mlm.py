@@ -199,13 +199,19 @@ def bert(
 
 
 def loss(outputs, batch):
-  """Nats for each hidden id: their mean in each example, and over examples."""
+  """Nats for each hidden id: their mean in each example, and over examples.
+
+  Examples of which nothing is hidden count for nothing.
+  """
   weights = batch["weights"]
   nats = losses.token_cross_entropy(outputs["logits"], batch["targets"])
-  each = (nats * weights).sum(-1) / jnp.maximum(weights.sum(-1), 1)
+  hidden = weights.sum(-1)
+  each = (nats * weights).sum(-1) / jnp.maximum(hidden, 1)
   right = outputs["logits"].argmax(-1) == batch["targets"]
-  accuracy = (right * weights).sum() / jnp.maximum(weights.sum(), 1)
-  return each.mean(), {"accuracy": accuracy}
+  return each.sum() / jnp.maximum((hidden > 0).sum(), 1), {
+      "accuracy": (right * weights).sum() / jnp.maximum(hidden.sum(), 1),
+      "hidden_share": hidden.sum() / jnp.maximum(batch["mask"].sum(), 1),
+  }
 
 
 def measure(outputs, batch, num_bytes):
@@ -222,14 +228,21 @@ def measure(outputs, batch, num_bytes):
   ]
   return {
       **{name: (x * batch["weights"]).sum(-1) for name, x in sums.items()},
+      "ids": batch["mask"].sum(-1),
       **{name: batch[name] for name in guessed},
   }
 
 
 def summarize(measured):
-  """Means over all hidden ids, and bits for each of their bytes."""
+  """Means over all hidden ids, bits for each of their bytes, and their share.
+
+  Where nothing is hidden, the share, 0, is all that can be said.
+  """
   total = {name: x.sum(dtype=np.float64) for name, x in measured.items()}
-  found = {"nats": float(total["nats"] / total["hidden"])}
+  found = {"hidden_share": float(total["hidden"] / max(total["ids"], 1))}
+  if not total["hidden"]:
+    return found
+  found["nats"] = float(total["nats"] / total["hidden"])
   for who in ("", *(f"{guess}_" for guess in GUESSES)):
     bits = total[f"{who}nats"] / np.log(2)
     found[f"{who}accuracy"] = float(total[f"{who}right"] / total["hidden"])

@@ -30,8 +30,7 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
-from experiments.evaluate import make_evaluate
-from experiments.evaluate import metric_names
+from experiments.evaluate import Evaluate
 from perceiver import bounds
 
 
@@ -102,12 +101,13 @@ class _Run:
     self.built = built = build(config)
     self.config = config = built.config
     _check_settings(config, built.steps)
+    self.train_step = built.train_step()
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
-      for e in built.task.evals.values():
-        e.data(shard)
-    self._check_best()
+    self.evaluate = Evaluate(built.task.evals, built.net, built.layout)
+    # What would fail at the first evaluation fails here.
+    self._check_best(self.evaluate.trace(built.like.model))
     opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
     opened.enter_context(contextlib.closing(self.recorder))
@@ -132,20 +132,18 @@ class _Run:
       rest = dataclasses.replace(shard, first=done)
       self.data = iter(built.task.train_data(rest))
     self.state = state or start.initial_state(built, self.recorder.note)
-    self.train_step = built.train_step()
-    self.evaluate = make_evaluate(built.task.evals, built.net, built.layout)
     self.timer = record.Timer()
     self.stopped = False
 
-  def _check_best(self) -> None:
+  def _check_best(self, metrics: Mapping[str, list[str] | None]) -> None:
     """Looks whether there is the metric that chooses the best checkpoint."""
-    best, evals = self.config.best, self.built.task.evals
+    best = self.config.best
     if not best:
       return
     name, _, metric = best.partition("/")
-    names = [f"{name}/..." for name in evals]
-    if name in evals:
-      found = metric_names(evals[name], self.built.net, self.built.network.like)
+    names = [f"{name}/..." for name in metrics]
+    if name in metrics:
+      found = metrics[name]
       if found is None or metric in found:
         return
       names = [f"{name}/{metric}" for metric in found]
@@ -183,8 +181,11 @@ class _Run:
     done, last = int(self.state.step), self.built.steps
     self.first = done + 1
     self.recorder.start(done)
-    self.timer.restart(done)
     metrics: dict[str, float] = {}
+    if done and self._is_due(done, "eval_every"):
+      if self.checkpoints.metrics(done) is None:
+        metrics = self._evaluate(done)  # It had failed, or was broken off.
+    self.timer.restart(done)
     pending = None
     if done < last and preemption.reached(done):
       self._stop(preemption, done)
@@ -201,11 +202,12 @@ class _Run:
         stop = preemption.reached(step) and step < last
         evaluate = self._is_due(step, "eval_every")
         if evaluate or stop or self._is_due(step, "checkpoint_every"):
-          # A state is saved only once it is known to be good.
+          # A state is saved only once it is known to be good, and before it is
+          # evaluated: whatever fails there, the steps are not lost.
           self._record(*pending)
           pending = None
+          self.checkpoints.save(self.state)
           metrics = self._evaluate(step) if evaluate else {}
-          self.checkpoints.save(self.state, metrics or None)
           self.timer.restart(step)
         if stop:
           self._stop(preemption, step)
@@ -292,6 +294,7 @@ class _Run:
       )
     self.recorder.scalars(step, metrics)
     self.recorder.pictures(step, pictures)
+    self.checkpoints.measured(step, metrics)
     shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
     self.recorder.note(f"step {step}: {shown}")
     return metrics

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import inspect
 import logging
+import math
 import pathlib
 import signal
 from typing import Any
@@ -40,6 +41,9 @@ class Shard:
   index: int = 0
   count: int = 1
   first: int = 0  # A run that goes on after step k starts with batch k.
+  # Into how many parts the devices of all processes cut a batch. Those of
+  # evaluation are filled up to a multiple of it.
+  parts: int = 1
 
 
 def source(name: str, split: str, data_dir: str) -> Any:
@@ -161,36 +165,68 @@ def evaluation(
     *,
     batch_size: int,
     shard: Shard,
+    together: int = 1,
 ) -> grain.IterDataset:
-  """One pass, in order; rows that only fill the last batch are not "real".
+  """One pass, in order; rows that only fill a batch are not "real".
 
-  Args and Raises: as `train`. The steps' random numbers are the same each time.
+  Args:
+    source: examples, by index.
+    steps: as of `train`; their random numbers are the same each time.
+    batch_size: examples of a batch over all processes, whatever the number of
+      processes and devices; the last batch may have fewer. Rows that are not
+      real, which repeat others, fill it up until both divide it.
+    shard: which rows of each batch are this process's.
+    together: examples that follow each other and are to be in one batch; the
+      batch is filled up to a multiple, and `batch_size` is rounded up to one.
+
+  Returns:
+    this process's rows of every batch.
   """
-  padded = _Padded(source, batch_size)
-  examples = _apply(grain.MapDataset.source(padded).seed(0), steps)
-  examples = examples.map_with_index(
-      lambda i, example: {**example, "real": np.bool_(i < padded.num_real)}
-  )
-  return _batches(examples, batch_size, shard).to_iter_dataset(_AHEAD)
+  examples = _apply(grain.MapDataset.source(source).seed(0), steps)
+  size = _multiple(batch_size, together)
+  batches = _Filled(examples, size, shard, together)
+  return batches.to_iter_dataset(_AHEAD)
 
 
 # Batches that are prepared ahead; each may be large, so there are few.
 _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 
 
-class _Padded:
-  """A source whose last example repeats until batches are full."""
+class _Filled(grain.MapDataset):
+  """A process's part of batches that are filled up for all devices."""
 
-  def __init__(self, source: Any, batch_size: int):
-    self.num_real = len(source)
-    self._source = source
-    self._length = -(-len(source) // batch_size) * batch_size
+  def __init__(
+      self,
+      examples: grain.MapDataset,
+      batch_size: int,
+      shard: Shard,
+      together: int,
+  ):
+    super().__init__(examples)
+    self._batch_size = batch_size
+    among = math.lcm(shard.count, shard.parts, together)
+    own = _multiple(batch_size, among) // shard.count
+    self._rows = np.arange(own * shard.index, own * (shard.index + 1))
 
   def __len__(self) -> int:
-    return self._length
+    return -(-len(self._parent) // self._batch_size)
 
-  def __getitem__(self, index: int) -> Example:
-    return self._source[min(index, self.num_real - 1)]
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return self.slice(index)
+    first = index * self._batch_size
+    real = self._rows < min(self._batch_size, len(self._parent) - first)
+    # A process without a real row shows another's first one.
+    wanted = first + (self._rows[real] if real.any() else np.zeros(1, int))
+    rows: list[Any] = [self._parent[int(i)] for i in wanted]
+    rows += [rows[-1]] * (len(real) - len(rows))
+    batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+    return {**batch, "real": real}
+
+
+def _multiple(number: int, of: int) -> int:
+  """The least multiple that is no smaller."""
+  return -(-number // of) * of
 
 
 class _Skipping(grain.MapDataset):
@@ -266,6 +302,8 @@ def _batches(
     raise ValueError(
         f"batch_size {batch_size} does not divide among {shard.count} processes"
     )
-  parts = examples.batch(batch_size // shard.count)
+  # The examples never end. Grain counts batches that may be cut off in floating
+  # point, where the endless length of batches of one is too large by one.
+  parts = examples.batch(batch_size // shard.count, drop_remainder=True)
   start = shard.index + shard.first * shard.count
   return parts.slice(slice(start, None, shard.count))

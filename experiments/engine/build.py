@@ -195,7 +195,12 @@ class Built:
     return jax.jit(self.start, out_shardings=self.shardings())()
 
   def train_step(self):
-    """The compiled step (state, global batch) -> (state, scalars)."""
+    """The compiled step (state, global batch) -> (state, scalars).
+
+    Raises:
+      UserError: if the devices do not divide the batch.
+    """
+    check_division(self.config, *self.mesh.devices.shape)
     step = step_lib.make_train_step(
         self.net,
         self.task.loss,
@@ -233,7 +238,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
     mesh = sharding.make_mesh(devices, splits.pop("elements"))
     split_from = splits.pop("split_from")
     layout = sharding.Layout(mesh, **splits)
-  steps = number_of_steps(config, *mesh.devices.shape)
+  steps = number_of_steps(config)
   with user_errors("the config"):
     schedule = optim.make_schedule(config.schedule, steps)
     optimizer = optim.make_optimizer(
@@ -261,14 +266,14 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
   )
 
 
-def number_of_steps(
+def check_division(
     config: task_lib.Config, groups: int, devices: int = 1
-) -> int:
-  """Steps of a run.
+) -> None:
+  """Sees that a batch of training can be spread.
 
   Raises:
-    UserError: if the groups, of so many devices each, do not divide the batch,
-      or there is no step.
+    UserError: if the groups, of so many devices each, and the accumulated parts
+      do not divide it.
   """
   batch_size, parts = config.batch_size, groups * config.accumulate
   if batch_size < 1 or parts < 1 or batch_size % parts:
@@ -277,11 +282,21 @@ def number_of_steps(
         f"batch_size {batch_size} does not divide evenly among {groups} {of} ×"
         f" {config.accumulate} accumulated parts"
     )
-  steps = config.train_examples // batch_size
+
+
+def number_of_steps(config: task_lib.Config) -> int:
+  """Steps of a run.
+
+  Raises:
+    UserError: if there is none.
+  """
+  if config.batch_size < 1:
+    raise UserError(f"batch_size {config.batch_size} is less than 1")
+  steps = config.train_examples // config.batch_size
   if steps < 1:
     raise UserError(
         f"train_examples {config.train_examples} is less than one batch of"
-        f" {batch_size}"
+        f" {config.batch_size}"
     )
   if steps > MOST:
     raise UserError(

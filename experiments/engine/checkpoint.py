@@ -61,9 +61,15 @@ class Checkpoints:
     self._note = note
     self._config = config
     policies: list[Any] = [checkpoint_managers.LatestN(keep)]
-    best_fn = None
+    best_fn: Any = None
     if best is not None and not read_only:
-      best_fn = lambda metrics: metrics[best]
+      worst = -math.inf if best_is_largest else math.inf
+
+      def value_of(metrics: Mapping[str, float]) -> float:
+        value = metrics.get(best, math.nan)
+        return value if math.isfinite(value) else worst
+
+      best_fn = value_of
       policies.append(
           checkpoint_managers.BestN(
               get_metric_fn=best_fn,
@@ -73,6 +79,7 @@ class Checkpoints:
           )
       )
     self._best, self._best_is_largest = best, best_is_largest
+    self._keep = keep
     self._folder = storage.place(place)
     if read_only and not self._folder.is_dir():
       raise UserError(f"there are no checkpoints in {self._folder}")
@@ -99,9 +106,7 @@ class Checkpoints:
         item_handlers=handlers,
     )
 
-  def save(
-      self, state: TrainState, metrics: Mapping[str, float] | None = None
-  ) -> None:
+  def save(self, state: TrainState) -> None:
     """Starts to write a checkpoint; returns once the arrays may change again.
 
     Raises:
@@ -110,8 +115,6 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    if metrics and not math.isfinite(metrics.get(self._best or "", math.nan)):
-      metrics = None
     checksums = {k: int(v) for k, v in _checksums(state).items()}
     self._manager.save(
         step,
@@ -122,8 +125,32 @@ class Checkpoints:
                 {"checksums": checksums, "config": self._config}
             ),
         ),
-        metrics=metrics,
     )
+
+  def measured(self, step: int, metrics: Mapping[str, float]) -> None:
+    """Adds to a checkpoint what its model was measured to be.
+
+    Raises:
+      OSError, ValueError: if it could not be written.
+    """
+    self._manager.wait_until_finished()
+    if jax.process_index() == 0:
+      file = self._folder / str(step) / METRICS
+      file.parent.mkdir(exist_ok=True)
+      part = file.parent / "part"  # The whole file appears at once.
+      part.write_text(json.dumps(dict(metrics)))
+      part.replace(file)
+    if jax.process_count() > 1:
+      multihost_utils.sync_global_devices(f"measured step {step}")
+    self._manager.reload()
+    steps = sorted(self._manager.all_steps())
+    stays = {*steps[-self._keep :], self._manager.best_step()}
+    for other in set(steps) - stays:  # It was the best until now.
+      self._manager.delete(other)
+
+  def metrics(self, step: int) -> Mapping[str, float] | None:
+    """What the model of a checkpoint was measured to be; None: it was not."""
+    return self._manager.metrics(step)
 
   def restore(self, like: TrainState) -> TrainState | None:
     """The newest checkpoint that is whole; None if there is none at all.

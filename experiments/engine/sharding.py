@@ -104,7 +104,8 @@ def part_of_batches(mesh: Mesh) -> Shard:
           if device.process_index == jax.process_index()
       ]
   )
-  return Shard(rows[0] // len(rows), mesh.shape[DATA] // len(rows))
+  parts = mesh.shape[DATA]
+  return Shard(rows[0] // len(rows), parts // len(rows), parts=parts)
 
 
 def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:

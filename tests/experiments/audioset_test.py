@@ -205,7 +205,7 @@ def test_it_trains_and_is_evaluated(data_dir):
   for _ in range(2):
     state, scalars = step(state, next(data))
     assert np.isfinite(float(scalars["loss"])) and scalars["skipped_clips"] == 0
-  run = evaluate.make_evaluate(built.task.evals, built.net, built.layout)
+  run = evaluate.Evaluate(built.task.evals, built.net, built.layout)
   metrics, pictures = run(state.model)
   assert 0 < metrics["test/map"] <= 100
   assert metrics["test/classes_without_positives"] == 11 - 3

@@ -19,8 +19,8 @@ from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
+from experiments.evaluate import Evaluate
 from experiments.evaluate import evaluate
-from experiments.evaluate import make_evaluate
 from experiments.evaluate import measured_and_drawn
 from experiments.task import Eval
 from experiments.train import train as train_here
@@ -52,9 +52,9 @@ def test_the_batch_size_changes_no_metric(config):
     with config.copy_and_resolve_references().unlocked() as changed:
       changed.batch_size = batch_size
     evals = load(changed).evals
-    metrics, _ = make_evaluate(
-        evals, net, sharding.Layout(sharding.make_mesh())
-    )(model)
+    metrics, _ = Evaluate(evals, net, sharding.Layout(sharding.make_mesh()))(
+        model
+    )
     found.append(metrics)
   for metrics in found[1:]:
     assert metrics["test/top1"] == found[0]["test/top1"]
@@ -109,7 +109,7 @@ class Rows:
     return {"rows": "drawn"}
 
   def run(self):
-    evaluate = make_evaluate({"n": self.eval}, self.net, self.layout)
+    evaluate = Evaluate({"n": self.eval}, self.net, self.layout)
     metrics, pictures = evaluate(self.model)
     assert pictures == {"n-rows": "drawn"}
     assert metrics["n/sum"] == 6 * self.WIDTH * (self.WIDTH - 1) / 2
@@ -141,8 +141,7 @@ def test_rows_of_the_first_batch_are_drawn_and_data_is_read_once(
 ):
   eval_of = Rows(rows, batch_size)
   assert eval_of.run() == list(expected)
-  padding = -13 % batch_size  # It repeats the last example.
-  assert sorted(eval_of.numbers.read) == [*range(13), *[12] * padding]
+  assert sorted(eval_of.numbers.read) == list(range(13))
 
 
 def test_no_more_than_the_rows_that_are_drawn_leaves_the_devices():
@@ -181,7 +180,7 @@ def test_padding_does_not_count_and_summaries_see_every_example_in_order():
   net = state_lib.make_net(lambda batch, is_training: batch["i"], "float32")
   example = {"i": jax.ShapeDtypeStruct((), "int32")}
   model = state_lib.initial_model(net, example, seed=0)
-  metrics, _ = make_evaluate(
+  metrics, _ = Evaluate(
       {"n": number}, net, sharding.Layout(sharding.make_mesh())
   )(model)
   assert metrics == {"n/sum": 78.0}
@@ -192,6 +191,36 @@ def test_a_checkpoint_evaluates_to_what_its_run_recorded(config, run):
   last = [r for r in recorded(run) if "test/top1" in r][-1]
   metrics = evaluate(config, run, "latest")
   assert metrics == last
+
+
+def test_a_failed_evaluation_loses_no_step_and_is_made_up_for(
+    config, run, tmp_path, monkeypatch
+):
+  with monkeypatch.context() as patch:
+    patch.setattr(Evaluate, "__call__", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+      train_here(config, tmp_path)
+  assert (tmp_path / "checkpoints" / "6").is_dir()
+  assert not any("test/top1" in record for record in recorded(tmp_path))
+  train_here(config, tmp_path)
+  mended, whole = (
+      [record for record in recorded(folder) if "test/top1" in record]
+      for folder in (tmp_path, run)
+  )
+  assert mended == whole
+  assert evaluate(config, tmp_path, "best") == evaluate(config, run, "best")
+
+
+def test_what_an_evaluation_cannot_compute_stops_a_run_before_it_begins(
+    config, tmp_path, monkeypatch
+):
+  def scaled(example):
+    return {"image": example["image"].astype(np.float32)}
+
+  monkeypatch.setattr("experiments.digits.scaled", scaled)
+  with pytest.raises(UserError, match="eval 'test': label"):
+    train_here(config, tmp_path / "run")
+  assert not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_evaluating_leaves_what_a_run_is_writing_alone(config, run):

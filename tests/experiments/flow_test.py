@@ -14,7 +14,6 @@ from experiments.data.flow import textures
 from experiments.data.pipeline import Shard
 from experiments.engine import build
 from experiments.engine.build import load
-from experiments.engine.errors import UserError
 from experiments.inference import tiles
 
 Y, X = 5, 7
@@ -150,7 +149,7 @@ def test_training_starts_plain_and_every_step_is_finite():
 
 def test_an_untrained_model_is_as_good_as_no_movement():
   built = build.build(tiny())
-  run = evaluate.make_evaluate(built.task.evals, built.net, built.layout)
+  run = evaluate.Evaluate(built.task.evals, built.net, built.layout)
   metrics, pictures = run(built.initial_state().model)
   assert set(built.task.evals) == {"scenes", "homographies", "patch", "noise"}
   for name in built.task.evals:
@@ -167,9 +166,15 @@ def test_the_pairs_of_a_batch_are_drawn_with_their_flow():
   assert drawn["input"].shape == (4 * 14, 3 * 22, 3)
 
 
-def test_pairs_with_noise_need_even_batches():
-  with pytest.raises(UserError, match="eval_batch_size 3 is odd"):
-    load(tiny(eval_batch_size=3))
+def test_pairs_stay_beside_themselves_with_noise_in_batches_of_any_size():
+  for batch_size, parts in ((1, 3), (3, 1), (3, 5)):
+    task = load(tiny(eval_batch_size=batch_size))
+    for batch in task.evals["noise"].data(Shard(parts=parts)):
+      assert batch["real"].sum() in (2, 4)
+      assert len(batch["real"]) % parts == 0
+      np.testing.assert_array_equal(batch["flow"][::2], batch["flow"][1::2])
+      real = batch["disturbed"][batch["real"]]
+      assert real.tolist() == [False, True] * (len(real) // 2)
 
 
 def test_a_data_set_that_is_not_there_is_named():

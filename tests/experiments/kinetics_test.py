@@ -192,9 +192,9 @@ def test_evaluation_sees_each_clip_once_and_tells_the_coverage(data_dir):
   config = tiny(data_dir=data_dir)
   built = build.build(config)
   model = built.initial_state().model
-  metrics, drawn = evaluate.make_evaluate(
-      built.task.evals, built.net, built.layout
-  )(model)
+  metrics, drawn = evaluate.Evaluate(built.task.evals, built.net, built.layout)(
+      model
+  )
   assert metrics["test/coverage"] == 1.0
   assert metrics["test/video_psnr_mean_frame"] > 45
   assert set(drawn) == {

@@ -95,6 +95,7 @@ def test_metrics_are_sums_over_all_that_is_hidden():
   batch = {
       "targets": jnp.asarray([[0, 1, 0], [2, 0, 0]]),
       "weights": jnp.asarray([[1.0, 1, 0], [1, 0, 0]]),
+      "mask": jnp.ones([2, 10], bool),
       **{
           f"{guess}_{what}": jnp.ones(2)
           for guess in mlm.GUESSES
@@ -110,9 +111,24 @@ def test_metrics_are_sums_over_all_that_is_hidden():
   bits = nats.sum() / np.log(2)
   assert found["bits_per_byte"] == pytest.approx(bits / (2 + 3 + 4), rel=1e-5)
   assert found["left_bits_per_byte"] == pytest.approx(2 / np.log(2) / 9)
-  loss, _ = mlm.loss({"logits": logits}, batch)
+  assert found["hidden_share"] == pytest.approx(3 / 20)
+  loss, scalars = mlm.loss({"logits": logits}, batch)
   each = nats[:2].mean(), nats[2]
   assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
+  assert float(scalars["hidden_share"]) == pytest.approx(3 / 20)
+  # An example of which nothing is hidden changes neither.
+  batch["weights"] = batch["weights"].at[1].set(0)
+  loss, scalars = mlm.loss({"logits": logits}, batch)
+  assert float(loss) == pytest.approx(nats[:2].mean(), rel=1e-5)
+  measured = mlm.measure({"logits": logits}, batch, sizes)
+  found = mlm.summarize({k: np.asarray(v) for k, v in measured.items()})
+  assert found["nats"] == pytest.approx(nats[:2].mean(), rel=1e-5)
+  batch["weights"] = jnp.zeros([2, 3])
+  loss, scalars = mlm.loss({"logits": logits}, batch)
+  assert float(loss) == float(scalars["accuracy"]) == 0
+  measured = mlm.measure({"logits": logits}, batch, sizes)
+  found = mlm.summarize({k: np.asarray(v) for k, v in measured.items()})
+  assert found == {"hidden_share": 0.0}
 
 
 def test_a_text_shows_what_was_guessed_right_and_wrong():

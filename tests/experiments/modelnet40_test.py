@@ -117,7 +117,7 @@ def test_the_order_of_points_does_not_matter():
 def test_every_step_is_finite_and_the_score_starts_at_chance(data_dir):
   built = build.build(tiny(data_dir=data_dir))
   state, data = built.initial_state(), iter(built.task.train_data(Shard()))
-  run = evaluate.make_evaluate(built.task.evals, built.net, built.layout)
+  run = evaluate.Evaluate(built.task.evals, built.net, built.layout)
   metrics, pictures = run(state.model)
   # Its head starts at zero: all classes are as likely.
   assert metrics["test/loss"] == pytest.approx(np.log(12), abs=1e-4)

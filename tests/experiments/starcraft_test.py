@@ -295,7 +295,7 @@ def test_both_encoders_learn(encode, data_dir):
 
 def test_a_model_is_measured_beside_the_baselines(data_dir):
   built = build.build(tiny(data_dir=data_dir))
-  run = evaluate.make_evaluate(built.task.evals, built.net, built.layout)
+  run = evaluate.Evaluate(built.task.evals, built.net, built.layout)
   metrics, pictures = run(built.initial_state().model)
   assert np.isfinite(list(metrics.values())).all()
   # At first, chances are about even.

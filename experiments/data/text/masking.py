@@ -12,6 +12,7 @@ import grain
 import numpy as np
 
 from experiments.data.pipeline import Example
+from experiments.data.text import words
 from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import MASK
 from experiments.data.text.tokenizers import padded
@@ -73,7 +74,8 @@ def hidden(
 ) -> Example:
   """Hides 15 % of the words, all ids of each, and says what stood there.
 
-  A word is what stands between white space, for bytes and pieces alike.
+  Words are those of `words.word_of_each`, for bytes and pieces alike; none has
+  more ids than may be hidden. Where there is a word, something is hidden.
 
   Args:
     example: "tokens" and "mask".
@@ -104,17 +106,13 @@ def _chosen(
     tokens: np.ndarray, rng: np.random.Generator, tokenizer: Tokenizer, most
 ) -> np.ndarray:
   """Which ids are those of chosen words."""
-  in_word = tokenizer.in_word[tokens]
-  first = np.ones(len(tokens), bool)
-  first[1:] = ~in_word[:-1] | tokenizer.opens_word[tokens[1:]]
-  first &= in_word
-  word = np.cumsum(first) - 1  # White space: the word before it, or -1.
-  count = word[-1] + 1
-  sizes = np.bincount(word[in_word], minlength=count)
+  word = words.word_of_each(tokens, tokenizer, min(words.LONGEST, most))
+  sizes = np.bincount(word[word >= 0])
+  count = len(sizes)
   order = rng.permutation(count)[: round(SHARE * count) or 1]
   is_chosen = np.zeros(count + 1, bool)  # The last one is never chosen.
   is_chosen[order[np.cumsum(sizes[order]) <= most]] = True
-  return is_chosen[word] & in_word
+  return is_chosen[word]
 
 
 @dataclasses.dataclass(frozen=True)

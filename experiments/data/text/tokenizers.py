@@ -4,10 +4,10 @@ Both have the same six special ids, those of the published model.
 """
 
 from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
-import string
 
 import numpy as np
 import sentencepiece as spm
@@ -57,9 +57,9 @@ class Tokenizer:
 
   encode: Callable[[bytes], np.ndarray]  # Adds no special ids.
   decode: Callable[[np.ndarray], str]  # Special ids say nothing.
-  opens_word: np.ndarray  # Whether a word begins with this id wherever it is.
-  in_word: np.ndarray  # Or else it is white space, or special.
-  num_bytes: np.ndarray  # Of the text that an id stands for, in UTF-8.
+  texts: Sequence[bytes]  # What each id stands for, in UTF-8; special: b"".
+  num_bytes: np.ndarray  # How many bytes that are.
+  spaces_in_words: bool  # Whether white space belongs to the word after it.
   most_bytes: int  # So many bytes of text make no fewer ids than one, usually.
 
   @property
@@ -70,17 +70,19 @@ class Tokenizer:
 
 def utf8() -> Tokenizer:
   """An id for each byte: its value, after the special ids."""
-  is_byte = np.arange(BYTES_VOCABULARY) >= NUM_SPECIAL
-  spaces = np.frombuffer(string.whitespace.encode(), np.uint8)
-  is_space = np.isin(np.arange(BYTES_VOCABULARY), spaces + NUM_SPECIAL)
+  texts = [b""] * NUM_SPECIAL + [bytes([value]) for value in range(256)]
   return Tokenizer(
       encode=encode_bytes,
       decode=decode,
-      opens_word=np.zeros([BYTES_VOCABULARY], bool),
-      in_word=is_byte & ~is_space,
-      num_bytes=is_byte.astype(np.int32),
+      texts=texts,
+      num_bytes=_sizes(texts),
+      spaces_in_words=False,
       most_bytes=1,
   )
+
+
+def _sizes(texts: Sequence[bytes]) -> np.ndarray:
+  return np.array([len(text) for text in texts], np.int32)
 
 
 # A piece that opens a word begins with it.
@@ -111,17 +113,20 @@ def sentencepiece(model: str) -> Tokenizer:
     raise DataError(
         f"{file}: its first pieces are {names[:NUM_SPECIAL]}, not {special}"
     )
-  is_text = np.arange(len(names)) >= NUM_SPECIAL
-  sizes = [
-      1 if pieces.is_byte(i) else len(name.replace(_SPACE, " ").encode())
+  texts = [
+      # A byte's name is <0xE7>.
+      bytes([int(name[1:-1], 16)])
+      if pieces.is_byte(i)
+      else name.replace(_SPACE, " ").encode()
       for i, name in zip(ids, names, strict=True)
   ]
+  texts[:NUM_SPECIAL] = [b""] * NUM_SPECIAL
   return Tokenizer(
       encode=functools.partial(_encode_pieces, pieces),
       decode=functools.partial(_decode_pieces, pieces),
-      opens_word=np.array([name.startswith(_SPACE) for name in names]),
-      in_word=is_text,
-      num_bytes=np.where(is_text, sizes, 0).astype(np.int32),
+      texts=texts,
+      num_bytes=_sizes(texts),
+      spaces_in_words=True,
       most_bytes=8,
   )
 

@@ -176,31 +176,52 @@ class TrainTest(parameterized.TestCase):
     with self.assertRaisesRegex(ValueError, "6 does not divide among 4"):
       train_batches(1, Shard(0, 4))
 
+  @parameterized.parameters((1, 1), (2, 2), (4, 4), (8, 8), (8, 4))
+  def test_processes_may_have_a_row_each(self, batch_size, count):
+    whole = rows(train_batches(3, batch_size=batch_size))
+    parts = [
+        train_batches(3, Shard(i, count), batch_size=batch_size)
+        for i in range(count)
+    ]
+    together = [rows(batches) for batches in zip(*parts, strict=True)]
+    self.assertEqual(sum(together, []), whole)
+
 
 class EvaluationTest(parameterized.TestCase):
 
-  @parameterized.product(batch_size=[2, 6, 26], processes=[1, 2])
+  @parameterized.product(
+      batch_size=[1, 2, 6, 26], shards=[(1, 1), (1, 3), (2, 2), (3, 12)]
+  )
   def test_every_example_is_real_exactly_once_and_in_order(
-      self, batch_size, processes
+      self, batch_size, shards
   ):
+    processes, devices = shards
     parts = [
         list(
             pipeline.evaluation(
                 Numbers(13),
-                [],
+                [noisy],
                 batch_size=batch_size,
-                shard=Shard(i, processes),
+                shard=Shard(i, processes, parts=devices),
             )
         )
         for i in range(processes)
     ]
     self.assertLen({len(part) for part in parts}, 1)  # As many batches each.
-    seen = []
+    seen, noise = [], []
     for batches in zip(*parts, strict=True):
       for batch in batches:
-        self.assertLen(batch["i"], batch_size // processes)
+        # No more than it takes.
+        self.assertLen(
+            batch["i"], -(-batch_size // devices) * devices // processes
+        )
         seen += batch["i"][batch["real"]].tolist()
+        noise += batch["noise"][batch["real"]].tolist()
     self.assertEqual(seen, list(range(13)))
+    (whole,) = pipeline.evaluation(
+        Numbers(13), [noisy], batch_size=13, shard=Shard()
+    )
+    self.assertEqual(noise, whole["noise"].tolist())
 
 
 class SourceTest(absltest.TestCase):

@@ -39,7 +39,8 @@ def saved(tmp_path_factory):
   checkpoints = Checkpoints(workdir, CONFIG, keep=3, best="score")
   for step in (1, 2, 3):
     state = state._replace(step=jnp.asarray(step))
-    checkpoints.save(state, {"score": float(step)})
+    checkpoints.save(state)
+    checkpoints.measured(step, {"score": float(step)})
   checkpoints.close()
   return workdir, state
 
@@ -137,7 +138,8 @@ def test_any_damage_to_any_small_file_is_survived(saved, tmp_path, kind):
     step = int(state.step)
     assert step == 3 or step == 2 and "3 is damaged" in notes[0], name
     assert len(notes) == 3 - step
-    checkpoints.save(state._replace(step=jnp.asarray(4)), {"score": 4.0})
+    checkpoints.save(state._replace(step=jnp.asarray(4)))
+    checkpoints.measured(4, {"score": 4.0})
     checkpoints.close()
     assert int(Checkpoints(folder, CONFIG, **how).restore(like).step) == 4
     checkpoints = Checkpoints(folder, best="score", read_only=True)
@@ -168,19 +170,6 @@ def test_a_checkpoint_that_is_damaged_twice_is_moved_aside_twice(folder):
   assert {"3", "damaged-3", "damaged-3-2"} <= names
 
 
-def test_a_metric_that_is_not_a_number_chooses_no_checkpoint(tmp_path):
-  state, like = start()
-  checkpoints = Checkpoints(tmp_path, keep=1, best="score")
-  for step, score in enumerate([1.0, float("nan"), 0.5], start=1):
-    metrics = {"score": score}
-    checkpoints.save(state._replace(step=jnp.asarray(step)), metrics)
-  checkpoints.close()
-  assert (
-      Checkpoints(tmp_path, best="score").restore_model(like.model, "best")[1]
-      == 1
-  )
-
-
 def test_damage_to_the_optimizer_is_found_too(folder):
   cut_off(folder, 3, "rest")
   state = Checkpoints(folder, note=lambda line: None).restore(start()[1])
@@ -202,15 +191,33 @@ def test_another_models_checkpoint_is_not_taken_for_damaged(folder):
   assert (folder / "3").is_dir()
 
 
-def test_the_newest_and_the_best_stay(tmp_path):
-  state, _ = start()
-  checkpoints = Checkpoints(tmp_path, keep=2, best="score")
-  for step, score in enumerate([1.0, 5.0, 2.0, 3.0, 4.0], start=1):
-    metrics = {"score": score}
-    checkpoints.save(state._replace(step=jnp.asarray(step)), metrics)
+@pytest.mark.parametrize(
+    ("scores", "largest", "expected"),
+    [
+        ((1.0, 5.0, 2.0, 3.0, 4.0), True, {"2", "4", "5"}),
+        ((1.0, 5.0, 2.0, 3.0, 4.0), False, {"1", "4", "5"}),
+        ((1.0, 5.0, 2.0, 3.0, 6.0), True, {"4", "5"}),
+        ((1.0, 5.0, np.nan, np.nan, np.nan), True, {"2", "4", "5"}),
+        ((1.0, None, None, None, None), True, {"1", "4", "5"}),
+    ],
+)
+def test_the_newest_and_the_best_stay(tmp_path, scores, largest, expected):
+  state, like = start()
+  best = {"best": "score", "best_is_largest": largest}
+  checkpoints = Checkpoints(tmp_path, keep=2, **best)
+  for step, score in enumerate(scores, start=1):
+    checkpoints.save(state._replace(step=jnp.asarray(step)))
+    assert checkpoints.metrics(step) is None
+    if score is not None:
+      checkpoints.measured(step, {"score": score})
   checkpoints.close()
-  kept = {path.name for path in tmp_path.iterdir()}
-  assert kept == {"2", "4", "5"}
+  assert {path.name for path in tmp_path.iterdir()} == expected
+  checkpoints = Checkpoints(tmp_path, **best, read_only=True)
+  _, step = checkpoints.restore_model(like.model, "best")
+  assert scores[step - 1] == (max if largest else min)(
+      score for score in scores if score == score and score is not None
+  )
+  assert checkpoints.metrics(step) == {"score": scores[step - 1]}
 
 
 def test_values_that_are_restored_are_those_of_any_dtype(tmp_path):

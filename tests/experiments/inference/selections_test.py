@@ -90,7 +90,7 @@ def test_scores_are_those_of_evaluation(model):
       task.evals["validation"].summarize,
   )
   layout = sharding.Layout(sharding.make_mesh())
-  run = evaluate.make_evaluate({"own": own}, model.network.net, layout)
+  run = evaluate.Evaluate({"own": own}, model.network.net, layout)
   expected, _ = run(model.model)
   _, _, scores = starcraft.predict_game(model, game())
   assert expected.keys() == {f"own/{name}" for name in scores}

@@ -10,6 +10,7 @@ import sentencepiece as spm
 from experiments import mlm
 from experiments.data.text import masking
 from experiments.data.text import tokenizers
+from experiments.data.text import words
 from experiments.data.text.tokenizers import MASK
 from experiments.data.text.tokenizers import SEP
 
@@ -85,6 +86,71 @@ def test_the_rest_stays_and_what_was_there_is_kept():
     assert example[name].shape == (40,) and not example[name][count:].any()
 
 
+ENGLISH = (
+    "It was the best of times, it was the worst of times; it was the age of"
+    " wisdom -- it was the age of foolishness,\n(don't!) \t3.14 x/y.\n"
+)
+# What was hidden of it when this was recorded.
+OF_ENGLISH = {
+    0: [*range(43, 49), 68, 69, *range(84, 92)],
+    1: [4, 5, 6, 7, 8, 9, 49, 50, 51],
+}
+SCRIPTS = {
+    "English": ENGLISH,
+    "Chinese": "人人生而自由，在尊严和权利上一律平等。他们赋有理性和良心。",
+    "Chinese, lines": "人人生而自由，在尊严和权利上一律平等。" * 18 + "\n",
+    "Japanese": "すべての人間は、生れながらにして自由であり、平等である。",
+    "Thai": "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์",
+    "Tibetan": "འགྲོ་བ་མི་རིགས་ཡོངས་ལ་",
+    "Russian": "Все люди рождаются свободными и равными. ",
+    "Korean": "모든 인간은 태어날 때부터 자유로우며 동등하다. ",
+    "wide spaces": "アイウエオカ\u3000キクケコサシ\u3000",
+    "letters": "abcdefghij",
+}
+
+
+@pytest.mark.parametrize("seed", OF_ENGLISH)
+def test_of_english_the_same_words_are_hidden_as_ever(seed):
+  rng = np.random.default_rng(seed)
+  example = masking.cropped({"text": ENGLISH.encode()}, rng, UTF8, 100)
+  example = masking.hidden(example, rng, UTF8, 20)
+  positions = example["positions"][example["weights"] > 0]
+  assert positions.tolist() == OF_ENGLISH[seed]
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_about_15_percent_is_hidden_of_every_script(script, kind, pieces):
+  tokenizer = tokenizers.sentencepiece(pieces) if kind == "pieces" else UTF8
+  text = {"text": (SCRIPTS[script] * 400).encode()}
+  hidden = ids = 0
+  for seed in range(20):
+    rng = np.random.default_rng(seed)
+    example = masking.cropped(text, rng, tokenizer, 2048)
+    example = masking.hidden(example, rng, tokenizer, 409)
+    assert example["weights"].any()
+    hidden += example["weights"].sum()
+    ids += example["mask"].sum()
+  assert 0.11 < hidden / ids < 0.17  # White space is never hidden.
+
+
+def test_words_of_scripts_without_spaces_are_characters_with_their_marks():
+  seen = set()
+  for seed in range(100):
+    # The first character is cut off.
+    ids = tokenizers.encode("猫犬 ไม่ 猫。データ")[2:]
+    seen.update(hidden_words(hide(ids, UTF8, seed), UTF8))
+  assert seen == {"\ufffd", "犬", "ไ", "ม่", "猫", "。", "データ"}
+
+
+def test_a_long_word_is_cut_into_spans():
+  ids = np.concatenate([tokenizers.encode("a" * 150), np.zeros(9, np.int32)])
+  word = words.word_of_each(ids, UTF8)
+  assert word.tolist() == [0] * 64 + [1] * 64 + [2] * 22 + [-1] * 9
+  example = hide(tokenizers.encode("a" * 61), UTF8, most=7)
+  assert example["weights"].sum() == 7
+
+
 def test_words_that_would_be_too_many_stay():
   for seed in range(50):
     assert (
@@ -114,7 +180,8 @@ def test_words_of_pieces_are_those_of_the_text(pieces):
 def test_pieces_are_shown_with_the_spaces_between_them(pieces):
   tokenizer = tokenizers.sentencepiece(pieces)
   ids = tokenizer.encode(b"the cat sat on the mat and said")
-  opens = np.flatnonzero(tokenizer.opens_word[ids])
+  word = words.word_of_each(ids, tokenizer)
+  opens = np.flatnonzero(np.diff(word, prepend=-1))
   assert len(opens) == 8
   first, second = (np.arange(opens[i], opens[i + 1]) for i in (1, 4))
   positions = np.concatenate([first, second])
