@@ -466,7 +466,7 @@ def tfds_file(name: str, file_format: str = "array_record"):
 
 def to_tfrecord(data: pathlib.Path) -> None:
   """The same records as TFRecord."""
-  from array_record.python import array_record_module
+  from array_record.python import array_record_module  # pyright: ignore
 
   (file,) = data.glob("*array_record*")
   every = array_record_module.ArrayRecordReader(str(file)).read_all()

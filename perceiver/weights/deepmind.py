@@ -214,7 +214,7 @@ def _unpickled(data: bytes) -> Any:
   }[version]
   _, _, dtype = read_header(file)
   if not dtype.hasobject:
-    raise WeightsError(f"an array of {dtype}, not a tree of them")
+    raise WeightsError(f"an array of {printable(dtype)}, not a tree of them")
   array = pickles.load(file.read())
   objects = array.value if isinstance(array, pickles.Array) else None
   if not isinstance(objects, list) or len(objects) != 1:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from perceiver.weights.tensors import dtype_of
+from perceiver.weights.tensors import printable
 from perceiver.weights.tensors import WeightsError
 
 # Steps of a program. The largest published checkpoint takes some 20,000.
@@ -188,7 +189,7 @@ class _Machine:
     known = _Name(module, name)
     texts = isinstance(module, str) and isinstance(name, str)
     if not texts or known not in _MADE:
-      what = f"{module}.{name}"[:100] if texts else "no text"
+      what = printable(f"{module}.{name}") if texts else "no text"
       raise WeightsError(
           f"refused: the pickle asks for {what}, which is neither an array nor"
           " a plain container"

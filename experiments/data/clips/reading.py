@@ -37,13 +37,14 @@ class Clips:
   without_sound: int
   root: pathlib.Path
   records: Any  # JSON by index; can be pickled.
+  where: str  # They are.
 
   def __len__(self) -> int:
     return len(self.records)
 
   def __getitem__(self, index: int) -> Example:
     record = self.records[index]
-    with errors.naming(f"clip {index} of {self.root}"):
+    with errors.naming(f"clip {index} of {self.where}"):
       file, labels, seconds = json.loads(record)
       return {
           "file": str(self.root / file),
@@ -117,6 +118,7 @@ def open_clips(
         without_sound=without_sound,
         root=pathlib.Path(index["root"]),
         records=errors.Named(source, records),
+        where=records,
     )
     if not len(clips):
       raise DataError(f"{file} has no clips: {clips.note()}")

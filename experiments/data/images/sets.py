@@ -192,8 +192,9 @@ class _Prepared:
         example = self._examples[index]
     except DataError as error:
       raise ImageError(f"{where} cannot be read: {error}") from error
-    if "file_name" in example:
-      name = example["file_name"]
-      where += f", {name.decode() if isinstance(name, bytes) else name}"
-    labels = np.atleast_1d(example[self._key]).astype(int).tolist()
-    return example["image"], labels, where
+    with errors.naming(where, ImageError):
+      if "file_name" in example:
+        name = example["file_name"]
+        where += f", {name.decode() if isinstance(name, bytes) else name}"
+      labels = np.atleast_1d(example[self._key]).astype(int).tolist()
+      return example["image"], labels, where

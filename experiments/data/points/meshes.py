@@ -132,7 +132,7 @@ def _triangles(
       if corners not in range(table.shape[1]):
         raise DataError(f"{name}: a face of {corners:g} corners is cut short")
       face = table[table[:, 0] == corners, 1 : int(corners) + 1]
-      is_vertex = (face >= 0) & (face < num_vertices) & (face % 1 == 0)
+      is_vertex = (face >= 0) & (face < num_vertices) & (face == np.floor(face))
       if not is_vertex.all():
         raise DataError(
             f"{name}: a face with a corner {face[~is_vertex][0]:g}, which is"

@@ -88,7 +88,9 @@ def test_a_clip_is_decoded_as_it_is_evaluated(tmp_path, monkeypatch):
   file = str(tmp_path / "a.mp4")
   video.write(file, frames, 25.0, sound[: rate * length // 25], rate)
   # As long as what is evaluated, so that its middle is all of it.
-  clips = reading.Clips(("a",), {}, 0, tmp_path, [b'["a.mp4", [3], 0.0]'])
+  clips = reading.Clips(
+      ("a",), {}, 0, tmp_path, [b'["a.mp4", [3], 0.0]'], "an index"
+  )
   monkeypatch.setattr(reading, "open_clips", lambda *args, **kwargs: clips)
   task = build.load(read.config)
   (batch,) = task.evals["test"].data(Shard())

@@ -264,10 +264,3 @@ def test_damaged_pickles_are_refused_or_read(tmp_path):
 @pytest.mark.slow
 def test_many_damaged_pickles_are_refused_or_read(tmp_path):
   assert_mutations_are_refused_or_read(tmp_path, 10_000)
-
-
-def test_damaged_trees_in_npy_are_refused_or_read(tmp_path):
-  file = tmp_path / "model.npy"
-  np.save(file, np.asarray(tree(np.ones(3)), object), allow_pickle=True)
-  assert list(deepmind.load(file)) == ["module|w"]
-  assert not fuzzing.tracebacks(deepmind.load, file, 300, (WeightsError,))
