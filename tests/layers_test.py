@@ -25,7 +25,8 @@ RULES = {
         "experiments.engine experiments.task experiments.data.pipeline"
         " experiments.data.errors experiments.data.clips.video"
         " experiments.data.atomic perceiver PIL absl etils filelock haiku jax"
-        " jaxtyping matplotlib ml_collections numpy optax orbax rich tensorboardX"
+        " jaxtyping matplotlib ml_collections numpy optax orbax rich"
+        " tensorboardX"
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"
