@@ -7,13 +7,13 @@ Each --metrics is a panel; its names are those of metrics.jsonl.
 """
 
 from collections.abc import Sequence
-import json
 import pathlib
 
 from absl import flags
 import matplotlib.figure
 
 from experiments.engine import command
+from experiments.engine import record
 from experiments.engine.errors import UserError
 
 Curve = tuple[list[int], list[float]]
@@ -26,12 +26,10 @@ def curve(run: pathlib.Path, metric: str) -> Curve:
     UserError: if there is no such run, or it has no such metric.
   """
   file = run / "metrics.jsonl"
-  if not file.exists():
-    raise UserError(f"there is no {file}")
-  records = [json.loads(line) for line in file.read_text().splitlines()]
+  records = record.read(file)
   points = [(r["step"], r[metric]) for r in records if metric in r]
   if not points:
-    names = sorted({name for record in records for name in record})
+    names = sorted({name for found in records for name in found})
     raise UserError(f"{file} has no {metric!r}; it has {', '.join(names)}")
   steps, values = zip(*points, strict=True)
   return list(steps), list(values)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import itertools
-import json
+import math
 import pathlib
 import re
 from typing import Any
@@ -25,7 +25,9 @@ import numpy as np
 import rich.console
 import rich.table
 
+from experiments.data import atomic
 from experiments.engine import command
+from experiments.engine import record
 from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.task import Config
@@ -78,12 +80,14 @@ def best_of(files: Iterable[pathlib.Path], config: Config) -> Row | None:
   Returns:
     None if none of them has measured it.
   """
-  lines = [line for file in files for line in file.read_text().splitlines()]
-  records = [r for r in map(json.loads, lines) if config.best in r]
-  sign = 1 if config.best_is_largest else -1
-  return max(
-      records, key=lambda record: sign * record[config.best], default=None
-  )
+  best, sign = config.best, 1 if config.best_is_largest else -1
+  records = [
+      found
+      for file in files
+      for found in record.read(file)
+      if math.isfinite(found.get(best, math.nan))
+  ]
+  return max(records, key=lambda found: sign * found[best], default=None)
 
 
 def flat(changes: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -113,11 +117,9 @@ def folder_name(changes: Mapping[str, Any]) -> str:
 
 def merged(file: pathlib.Path, variant: str, rows: list[Row]) -> Found:
   """All variants' rows in the file, with these added to it."""
-  found = json.loads(file.read_text()) if file.exists() else {}
+  found = atomic.read_json(file) if file.exists() else {}
   found[variant] = rows
-  partial = file.with_name(file.name + ".partial")
-  partial.write_text(json.dumps(found, indent=2) + "\n")
-  partial.rename(file)
+  atomic.write_json(file, found)
   return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import importlib.metadata
@@ -29,6 +30,7 @@ from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import atomic
 from experiments.data.clips import video
+from experiments.engine.errors import UserError
 from experiments.task import Drawn
 from experiments.task import Movie
 
@@ -106,6 +108,44 @@ def _git(*command: str) -> str:
     return ""
 
 
+def read(path: pathlib.Path) -> list[dict[str, float]]:
+  """What a metrics.jsonl has: the step and the numbers of each record.
+
+  Lines that are damaged, or not yet whole, are left out; standard error says
+  so.
+
+  Raises:
+    UserError: if there is no such file.
+  """
+  if not path.is_file():
+    raise UserError(f"there is no {path}")
+  records, damaged = [], []
+  for i, (_, record) in enumerate(_parsed(path.read_bytes()), start=1):
+    try:
+      # What JSON has no number for is written as its name.
+      numbers = {name: float(value) for name, value in record.items()}
+      records.append({**numbers, "step": int(record["step"])})
+    except (ValueError, TypeError, KeyError, AttributeError):
+      damaged.append(i)
+  if damaged:
+    print(f"{path}: left out damaged lines: {_few(damaged)}", file=sys.stderr)
+  return records
+
+
+def _parsed(content: bytes) -> Iterator[tuple[bytes, Any]]:
+  """Each line, and what it is in JSON; None if it is damaged or cut off."""
+  for line in content.splitlines(keepends=True):
+    record = None
+    if line.endswith(b"\n"):
+      with contextlib.suppress(ValueError, RecursionError):
+        record = json.loads(line)
+    yield line, record
+
+
+def _few(numbers: list[int]) -> str:
+  return ", ".join(map(str, numbers[:5])) + ", ..." * (len(numbers) > 5)
+
+
 # Type checkers do not see what protocol buffers define.
 event_pb2: Any = untyped_events
 summary_pb2: Any = untyped
@@ -156,21 +196,17 @@ class Recorder:
   ) -> None:
     """Drops lines of a file: those that are not kept, and damaged ones."""
     content = path.read_bytes() if path.exists() else b""
-    lines, kept, damaged = content.splitlines(keepends=True), [], []
-    for i, line in enumerate(lines, start=1):
+    kept, damaged = [], []
+    for i, (line, record) in enumerate(_parsed(content), start=1):
       try:
-        record = json.loads(line)
-        if not line.endswith(b"\n"):
-          raise ValueError("cut off")
         if is_kept(record):
           kept.append(line)
-      except (ValueError, TypeError, KeyError, RecursionError):
-        damaged.append(str(i))
+      except (TypeError, KeyError):
+        damaged.append(i)
     if damaged:
-      shown = ", ".join(damaged[:5]) + ", ..." * (len(damaged) > 5)
-      self.note(f"{path}: dropped damaged lines: {shown}")
-    if len(kept) < len(lines):
-      atomic.write(path, b"".join(kept))
+      self.note(f"{path}: dropped damaged lines: {_few(damaged)}")
+    if len(whole := b"".join(kept)) < len(content):
+      atomic.write(path, whole)
 
   def note(self, line: str) -> None:
     """Says a line."""

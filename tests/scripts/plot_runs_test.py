@@ -13,7 +13,8 @@ from tests.conftest import Command
 def run(tmp_path):
   lines = [{"step": 5, "loss": 3.0}, {"step": 5, "cost": 7.0}]
   lines += [{"step": 11, "loss": 2.0}]
-  (tmp_path / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (tmp_path / "metrics.jsonl").write_text(text)
   return tmp_path
 
 

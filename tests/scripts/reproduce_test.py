@@ -135,9 +135,13 @@ def measured(folder, **records):
   """A run with such metrics, evaluation by evaluation."""
   folder.mkdir(parents=True)
   count = len(next(iter(records.values())))
-  rows = [{name: x[i] for name, x in records.items()} for i in range(count)]
+  rows = [
+      {"step": i, **{name: x[i] for name, x in records.items()}}
+      for i in range(count)
+  ]
   lines = [{"step": 1, "loss": 0.5}, *rows]
-  (folder / "metrics.jsonl").write_text("\n".join(map(json.dumps, lines)))
+  text = "".join(json.dumps(line) + "\n" for line in lines)
+  (folder / "metrics.jsonl").write_text(text)
 
 
 def test_what_training_told_is_the_best_of_the_runs_there(

@@ -3,6 +3,7 @@
 import io
 import json
 import resource
+from typing import Any
 import wave
 
 import numpy as np
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing import event_accumulator
 
 from experiments.data.clips import video
 from experiments.engine import record
+from experiments.engine.errors import UserError
 from experiments.task import Movie
 
 
@@ -95,7 +97,7 @@ def test_movies_are_files_and_can_be_seen_and_heard_in_tensorboard(tmp_path):
   events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
   events.Reload()
   (image,) = events.Images("test-clip")
-  gif = Image.open(io.BytesIO(image.encoded_image_string))
+  gif: Any = Image.open(io.BytesIO(image.encoded_image_string))
   assert (image.step, image.width, image.height) == (7, 32, 16)
   assert (gif.n_frames, gif.info["duration"]) == (3, 40)
   (heard,) = events.Audio("test-clip-sound")
@@ -154,3 +156,18 @@ def test_the_peak_of_a_device_is_that_of_its_longest_known_name():
   )
   assert record.peak_flops(Device("TPU v5 lite"), "bfloat16") == 197e12
   assert record.peak_flops(Device("cpu"), "float32") is None
+
+
+def test_records_are_read_and_damaged_lines_are_left_out(tmp_path, capsys):
+  path = tmp_path / "metrics.jsonl"
+  path.write_bytes(
+      b'{"step": 1, "loss": 2.5}\n\xff{]\n[3]\n{"loss": 1.0}\n'
+      b'{"step": 2, "loss": "nan", "top1": "inf"}\n{"step": 3, "loss": 1.5'
+  )
+  first, second = record.read(path)
+  assert first == {"step": 1, "loss": 2.5}
+  assert np.isnan(second["loss"]) and second["top1"] == np.inf
+  error = capsys.readouterr().err
+  assert error == f"{path}: left out damaged lines: 2, 3, 4, 6\n"
+  with pytest.raises(UserError, match="there is no .*other"):
+    record.read(tmp_path / "other")
