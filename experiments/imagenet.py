@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,10 @@ from experiments.data.images.image import MEAN
 from experiments.data.images.image import STD
 from experiments.data.images.mixing import Mix
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
 from experiments.engine.settings import Optional
 from experiments.inference import commands
 from experiments.inference import subjects
@@ -88,9 +91,57 @@ def permuted(x):
   return x[:, np.random.default_rng(0).permutation(x.shape[1])]
 
 
+def fitted(config, note):
+  """With `count_classes`, the classes and held-out images of the training set.
+
+  A set of `sets` without a name is that of training, and without a split its
+  validation or test set; where there is none, a tenth is held out.
+
+  Args:
+    config: complete.
+    note: takes a line for people.
+
+  Raises:
+    FileNotFoundError, DataError: if the data set is not there.
+    UserError: if nothing can be held out.
+  """
+  if not config.count_classes:
+    return config
+  name = config.train.name
+  about = sets.about(name, config.data_dir)
+  chosen: Sequence[int] = config.classes or range(len(about.classes))
+  classes = [about.classes[number] for number in chosen]
+  note(f"{name}: {len(classes)} classes: {', '.join(classes)}")
+  changes: dict[str, Any] = {
+      "num_classes": len(classes),
+      "class_names": tuple(classes),
+  }
+  for row in config.evals:
+    own, path = config.sets[row], f"sets.{row}"
+    if not own.name:
+      changes[f"{path}.name"] = name
+    if own.split:
+      continue
+    splits = [s for s in ("validation", "test") if s in about.splits]
+    if not splits:
+      if config.train.split != "train":
+        raise UserError(
+            f"{name} has only {', '.join(about.splits)}: --config.{path}.split="
+            "... says which part of it is evaluated"
+        )
+      changes["train.split"], splits = "train[:90%]", ["train[90%:]"]
+      note(
+          f"{name} has no validation or test set: {splits[0]}, a tenth of its"
+          " training set, is held out and evaluated"
+      )
+    changes[f"{path}.split"] = splits[0]
+  return settings.changed(config, changes)
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
+  names = tuple(config.class_names)
   size = size_of(config)
   kind = "labels" if config.max_labels else "label"
   shape = (config.max_labels,) if config.max_labels else ()
@@ -122,6 +173,7 @@ def task(config) -> Task:
         augment.eval_steps(size),
         batch_size=config.eval_batch_size,
         shard=shard,
+        scattered=True,  # Sets are in the order of their classes.
     )
 
   return Task(
@@ -131,11 +183,14 @@ def task(config) -> Task:
       loss=functools.partial(loss, smoothing=config.label_smoothing),
       evals={
           name: Eval(
-              functools.partial(eval_data, name=name), measure, summarize, draw
+              functools.partial(eval_data, name=name),
+              measure,
+              summarize,
+              functools.partial(draw, names=names),
           )
           for name in config.evals
       },
-      draw=draw_input,
+      draw=functools.partial(draw_input, names=names),
   )
 
 
@@ -205,15 +260,15 @@ def summarize(measured):
   }
 
 
-def draw(outputs, batch):
-  """The first images as they are answered: the label, and what was said."""
+def draw(outputs, batch, names=()):
+  """Some images as they are answered: the label, and what was said."""
   predicted = outputs["logits"].argmax(-1)
 
   def show(ax, i):
     _show(ax, batch["image"][i])
     its = labels_of(batch)[i]
     ax.set_title(
-        f"{_listed(its)} → {predicted[i]}",
+        f"{_listed(its, names)} → {_listed(predicted[i : i + 1], names)}",
         color="black" if predicted[i] in its else "red",
     )
 
@@ -224,14 +279,15 @@ def draw(outputs, batch):
   }
 
 
-def draw_input(batch):
+def draw_input(batch, names=()):
   """The first images that are trained on, with what is to be said of them."""
 
   def show(ax, i):
     _show(ax, batch["image"][i])
-    title = _listed(labels_of(batch)[i])
+    title = _listed(labels_of(batch)[i], names)
     if "ratio" in batch:
-      title = f"{batch['ratio'][i]:.0%} {title}, {batch['mix_label'][i]}"
+      other = _listed(batch["mix_label"][i : i + 1], names)
+      title = f"{batch['ratio'][i]:.0%} {title}, {other}"
     ax.set_title(title)
 
   return {"input": figures.sixteen(len(batch["image"]), show)}
@@ -242,8 +298,10 @@ def labels_of(batch):
   return batch["labels"] if "labels" in batch else batch["label"][:, None]
 
 
-def _listed(labels):
-  return ", ".join(str(label) for label in labels if label >= 0)
+def _listed(labels, names):
+  return ", ".join(
+      names[label] if names else str(label) for label in labels if label >= 0
+  )
 
 
 def _show(ax, image):
@@ -253,6 +311,7 @@ def _show(ax, image):
 
 SETTINGS = {
     "classes": Sequence[int],
+    "class_names": Sequence[str],
     "max_labels": int | None,
     "model.input": INPUTS,
     "model.encoder": Encoder,
@@ -286,7 +345,11 @@ def read_images(config, files) -> Iterator[Batch]:
 def classify(args, load):
   """Prints the likeliest classes of images."""
   weights = load()
-  names = commands.read_names(args.labels, weights.config.num_classes)
+  names = commands.read_names(
+      args.labels,
+      weights.config.num_classes,
+      weights.config.get("class_names", ()),
+  )
   batches = read_images(weights.config, args.inputs)
   for file, batch in zip(args.inputs, batches, strict=True):
     print(file)

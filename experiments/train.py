@@ -24,6 +24,7 @@ from experiments.engine import sharding
 from experiments.engine import start
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
+from experiments.engine.build import fitted
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -77,6 +78,7 @@ class _Run:
   """A run, from its checks to its end."""
 
   def __init__(self, config: task_lib.Config, workdir: pathlib.Path):
+    config, self.notes = fitted(config)
     self.built = built = build(config)
     self.config = config = built.config
     self.train_step = built.train_step()
@@ -124,7 +126,7 @@ class _Run:
         f" processes, mesh {dict(built.mesh.shape)}; batch {config.batch_size},"
         f" {built.steps} steps, {config.compute_dtype}"
     )
-    for note in built.task.notes():
+    for note in (*self.notes, *built.task.notes()):
       self.recorder.note(note)
     taken = built.network.attention(config.batch_size // config.accumulate)
     for module, how in taken.items():

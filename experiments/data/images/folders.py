@@ -76,24 +76,18 @@ def find(
   place = _opened(path)
   if place is None:
     return None
-  folders = place.folders("")
+  here = _splits(place, only_split)
   name = split.partition("[")[0]
-  here = {
-      s: f"{folder}/"
-      for s in _FOLDERS
-      for folder in _FOLDERS[s]
-      if folder in folders
-  } or {only_split: ""}
   if name not in here:
     raise DataError(f"{place.path} has no split {name!r}, but {sorted(here)}")
   own = set(place.folders(here[name]))
-  known = set(place.folders(here["train"])) if "train" in here else own
+  ordered = _classes(place, here, name)
+  known = set(ordered)
   if own - known:
     raise DataError(
         f"{place.path}/{here[name]}{min(own - known)} is no class of the"
         " training set"
     )
-  ordered = sorted(known, key=_order)
   if classes is not None:
     ordered = [ordered[number] for number in classes]
   names, labels = [], []
@@ -112,6 +106,33 @@ def find(
       np.array(labels, np.int32)[part],
       len(ordered),
   )
+
+
+def about(
+    path: pathlib.Path, only_split: str = "train"
+) -> tuple[list[str], list[str]] | None:
+  """The splits, and the names of the classes by label, at a place of `find`."""
+  place = _opened(path)
+  if place is None:
+    return None
+  here = _splits(place, only_split)
+  return sorted(here), _classes(place, here, next(iter(here)))
+
+
+def _splits(place: Any, only_split: str) -> dict[str, str]:
+  """Each split, and what its files' names begin with."""
+  folders = place.folders("")
+  return {
+      split: f"{folder}/"
+      for split, names in _FOLDERS.items()
+      for folder in names
+      if folder in folders
+  } or {only_split: ""}
+
+
+def _classes(place: Any, here: Mapping[str, str], split: str) -> list[str]:
+  """The classes of the training set; without one, of the split."""
+  return sorted(place.folders(here.get("train", here[split])), key=_order)
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -89,6 +89,37 @@ class Labelled:
     return {"image": image, "labels": padded, "file": file}
 
 
+class About(NamedTuple):
+  """What a data set says of itself."""
+
+  splits: Sequence[str]
+  classes: Sequence[str]  # Their names, by label; without names, numbers.
+
+
+def about(name: str, data_dir: str) -> About:
+  """The splits and classes of a data set that `open_images` can open.
+
+  Raises:
+    FileNotFoundError, DataError: as `open_images`.
+  """
+  root = pathlib.Path(data_dir).expanduser()
+  prepared = _DEFAULT.get(name, name)
+  if any((root / prepared).glob("[0-9]*/dataset_info.json")):
+    info = pipeline.prepared(prepared, str(root)).info
+    key = next((key for key in _LABELS if key in info.features), "")
+    kind = info.features[key] if key else None
+    kind = getattr(kind, "feature", kind)  # Of a sequence.
+    count = getattr(kind, "num_classes", None)
+    if count is None:
+      raise DataError(f"{name} in {root} does not say what classes it has")
+    classes = getattr(kind, "names", None) or [str(i) for i in range(count)]
+    return About(sorted(info.splits), tuple(classes))
+  found = folders.about(root / name, _only_split(name))
+  if found is None:
+    raise _missing(name, root)
+  return About(*found)
+
+
 def open_images(
     name: str,
     split: str,
@@ -137,12 +168,9 @@ def open_images(
       )
     images = _Prepared(root, prepared, split, several=max_labels is not None)
   else:
-    only = _ONLY_SPLIT.get(name.partition("/")[0], "train")
-    images = folders.find(root / name, split, only, classes)
+    images = folders.find(root / name, split, _only_split(name), classes)
     if images is None:
-      hint = _HINTS.get(name.partition("/")[0], _HINT)
-      hint = hint.format(root=root, name=prepared)
-      raise FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
+      raise _missing(name, root)
   has = images.num_classes
   if None not in (has, num_classes) and has != num_classes:
     raise DataError(
@@ -152,6 +180,16 @@ def open_images(
   if count is None:
     raise DataError(f"{name} in {root} needs num_classes: it does not say")
   return Labelled(images, count, max_labels)
+
+
+def _only_split(name: str) -> str:
+  return _ONLY_SPLIT.get(name.partition("/")[0], "train")
+
+
+def _missing(name: str, root: pathlib.Path) -> FileNotFoundError:
+  hint = _HINTS.get(name.partition("/")[0], _HINT)
+  hint = hint.format(root=root, name=_DEFAULT.get(name, name))
+  return FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
 
 
 class _Prepared:
