@@ -142,6 +142,14 @@ def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
   names = tuple(config.class_names)
+  notes: list[str] = []
+
+  def opened(which):
+    found = images(config, **which)
+    if found.note():
+      notes.append(f"{which.name}, {which.split}: {found.note()}")
+    return found
+
   size = size_of(config)
   kind = "labels" if config.max_labels else "label"
   shape = (config.max_labels,) if config.max_labels else ()
@@ -157,7 +165,7 @@ def task(config) -> Task:
 
   def train_data(shard):
     return pipeline.train(
-        images(config, **config.train),
+        opened(config.train),
         augment.train_steps(size, **config.augmentation),
         batch_size=config.batch_size,
         seed=config.seed,
@@ -169,7 +177,7 @@ def task(config) -> Task:
 
   def eval_data(shard, name):
     return pipeline.evaluation(
-        images(config, **config.sets[name]),
+        opened(config.sets[name]),
         augment.eval_steps(size),
         batch_size=config.eval_batch_size,
         shard=shard,
@@ -190,6 +198,7 @@ def task(config) -> Task:
           )
           for name in config.evals
       },
+      notes=lambda: dict.fromkeys(notes),
       draw=functools.partial(draw_input, names=names),
   )
 

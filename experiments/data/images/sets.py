@@ -60,6 +60,12 @@ class Labelled:
   num_classes: int
   max_labels: int | None
 
+  def note(self) -> str:
+    """What a person should know of what was left out, or nothing."""
+    left_out = getattr(self.images, "left_out", {})
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
+    return f"left out, as no pictures that can be read: {kinds}" * bool(kinds)
+
   def __len__(self) -> int:
     return len(self.images)
 
@@ -132,8 +138,12 @@ def open_images(
   """A split of a data set; the first of these that is there:
 
   * DATA_DIR/NAME/VERSION, from TFDS, as ArrayRecord or TFRecord files.
-  * DATA_DIR/NAME/SPLIT/CLASS/*.jpg, any other image too, the label being the
-    number of the class in their order; "validation" may be called "val".
+  * DATA_DIR/NAME/SPLIT/CLASS/*.jpg, any other image too, also in folders in
+    CLASS, the label being the number of the class in their order; "validation"
+    may be called "val". Images of a split besides the training set may lie in
+    no classes if a list has them: the only .txt or .csv in the split's folder,
+    or beside it with "val" in its name. Its lines are classes, in the order of
+    the images, or images and their classes.
   * DATA_DIR/NAME/CLASS/*.jpg, if there is only one split: "train", but "test"
     of imagenet_v2.
   * DATA_DIR/NAME.zip or the only zip in DATA_DIR/NAME, with one of the last
