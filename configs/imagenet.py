@@ -153,7 +153,11 @@ VARIANTS = {
     # The same of any folder of classes: `--config.train.name=FOLDER`.
     "mini": (
         "mini_conv",
-        {"sets": {"test": {"name": "", "split": ""}}, "count_classes": True},
+        {
+            "sets": {"test": {"name": "", "split": ""}},
+            "count_classes": True,
+            "upright": True,
+        },
     ),
     "mini_perceiver_fourier": ("mini_fourier", PERCEIVER),
     "mini_perceiver_learned": ("mini_learned", PERCEIVER),
@@ -240,6 +244,8 @@ def numbers() -> ConfigDict:
   config.count_classes = False
   config.class_names = ()  # By label; none: they are shown as numbers.
   config.max_labels = None  # Of an image; None: it has one.
+  # Whether images are turned as their EXIF says; the release's are not.
+  config.upright = False
   config.augmentation = ConfigDict({"num_layers": 4, "magnitude": 5})
   # Of pairs; {}: there are none.
   config.mix = ConfigDict({"alpha": 0.2, "mixup": True, "cutmix": True})

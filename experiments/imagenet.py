@@ -166,7 +166,9 @@ def task(config) -> Task:
   def train_data(shard):
     return pipeline.train(
         opened(config.train),
-        augment.train_steps(size, **config.augmentation),
+        augment.train_steps(
+            size, **config.augmentation, upright=config.upright
+        ),
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -178,7 +180,7 @@ def task(config) -> Task:
   def eval_data(shard, name):
     return pipeline.evaluation(
         opened(config.sets[name]),
-        augment.eval_steps(size),
+        augment.eval_steps(size, config.upright),
         batch_size=config.eval_batch_size,
         shard=shard,
         scattered=True,  # Sets are in the order of their classes.
@@ -329,7 +331,7 @@ SETTINGS = {
     "model.output": OUTPUTS,
     "train": images,
     "sets.*": images,
-    "augmentation": augment.train_steps,
+    "augmentation": functools.partial(augment.train_steps, upright=False),
     "mix": Optional(Mix),
 }
 
@@ -341,7 +343,8 @@ def read_images(config, files) -> Iterator[Batch]:
     UserError: if the model's images are not square, or a file holds no image.
   """
   with user_errors("the model"):
-    steps = augment.eval_steps(size_of(config))
+    upright = config.get("upright", False)  # Older files have no such key.
+    steps = augment.eval_steps(size_of(config), upright)
   for file in files:
     with commands.using(file):
       example = {"image": pathlib.Path(file).read_bytes(), "file": file}
