@@ -17,6 +17,13 @@ The full-size models were not trained here. The `mini_*` learn from CIFAR-10, in
     python -m experiments.train --config=configs/imagenet.py:mini_conv
         --workdir=DIR --config.data_dir=FOLDER_OF_CIFAR10
 
+`mini` is `mini_conv` for any data set, such as a folder DATA_DIR/mine with a
+folder of images for each class. Classes are counted and named; its validation
+or test set, or else a tenth of its images, is evaluated:
+
+    python -m experiments.train --config=configs/imagenet.py:mini
+        --workdir=DIR --config.data_dir=DATA_DIR --config.train.name=mine
+
 Top-1 of 2,000 test images, in percent:
 
                   Perceiver IO, mini_*  Perceiver, mini_perceiver_*
@@ -143,6 +150,15 @@ VARIANTS = {
         "conv",
         MINI | {"model.input.num_bands": 16, "model.input.channels": 32},
     ),
+    # The same of any folder of classes: `--config.train.name=FOLDER`.
+    "mini": (
+        "mini_conv",
+        {
+            "sets": {"test": {"name": "", "split": ""}},
+            "count_classes": True,
+            "upright": True,
+        },
+    ),
     "mini_perceiver_fourier": ("mini_fourier", PERCEIVER),
     "mini_perceiver_learned": ("mini_learned", PERCEIVER),
     "mini_perceiver_conv": ("mini_conv", PERCEIVER),
@@ -224,7 +240,12 @@ def numbers() -> ConfigDict:
   )
   config.evals = ("test",)  # Of these.
   config.classes = ()  # These alone, from 0 in this order; none: all.
+  # Take num_classes, class_names and what `sets` leave empty from the data.
+  config.count_classes = False
+  config.class_names = ()  # By label; none: they are shown as numbers.
   config.max_labels = None  # Of an image; None: it has one.
+  # Whether images are turned as their EXIF says; the release's are not.
+  config.upright = False
   config.augmentation = ConfigDict({"num_layers": 4, "magnitude": 5})
   # Of pairs; {}: there are none.
   config.mix = ConfigDict({"alpha": 0.2, "mixup": True, "cutmix": True})

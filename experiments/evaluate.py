@@ -22,6 +22,7 @@ from experiments.engine import sharding
 from experiments.engine import step as step_lib
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
+from experiments.engine.build import fitted
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -144,6 +145,7 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
   place = config.run.checkpoints or workdir_lib.find_checkpoints(workdir)
   if place is None:
     raise UserError(f"there are no checkpoints in {workdir}")
+  config, _ = fitted(config)
   built = build(config)
   checkpoints = Checkpoints(
       place,

@@ -83,9 +83,13 @@ def network(config) -> Network:
     frames = batch["frames"]  # [B, T=2, Y, X, 3]
     if frames.dtype == jnp.uint8:
       frames = frames / 255.0 * 2.0 - 1.0
+    height, width = frames.shape[2:4]
+    frames, (top, left) = filled_up(frames, size)
     if frames.shape[2:4] == size:
-      return {"flow": of_tile(frames, is_training)}
-    return {"flow": in_tiles(of_tile, frames, size, **config.tiling)}
+      flow = of_tile(frames, is_training)
+    else:
+      flow = in_tiles(of_tile, frames, size, **config.tiling)
+    return {"flow": flow[:, top : top + height, left : left + width]}
 
   example = {"frames": jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)}
   return Network(example, forward)
@@ -283,6 +287,28 @@ def draw_input(batch, most=8):
   return {"input": np.concatenate(rows[:most])}
 
 
+def filled_up(frames, size):
+  """Frames that are at least as large as a tile: what is outermost repeats.
+
+  Source: RAFT's `InputPadder`, which does so on both sides.
+
+  Args:
+    frames: [B, T, Y, X, C].
+    size: of a tile, y and x.
+
+  Returns:
+    frames, and the y and x at which the given ones begin in them.
+  """
+  missing = [
+      max(tile - own, 0)
+      for tile, own in zip(size, frames.shape[2:4], strict=True)
+  ]
+  before = [number // 2 for number in missing]
+  around = [(a, number - a) for a, number in zip(before, missing, strict=True)]
+  around = [(0, 0), (0, 0), *around, (0, 0)]
+  return jnp.pad(frames, around, mode="edge"), before
+
+
 def in_tiles(of_tile, frames, size, min_overlap, even):
   """The flow of larger frames, one tile after the other to save memory."""
   num_examples, num_frames, height, width, channels = frames.shape
@@ -353,12 +379,13 @@ def flow_between(
 
   Args:
     weights: a model of optical flow.
-    first: RGB, uint8 [Y, X, 3], at least as large as what the model sees.
+    first: RGB, uint8 [Y, X, 3].
     second: of the same size.
 
   Returns:
-    x and y in pixels, float32 [Y, X, 2]; of larger frames, in tiles as in
-    evaluation (`config.tiling`).
+    x and y in pixels, float32 [Y, X, 2], as in evaluation: of frames that are
+    larger than what the model sees in tiles (`config.tiling`), of smaller ones
+    as they are with their edges repeated.
 
   Raises:
     UserError: if the sizes do not fit.

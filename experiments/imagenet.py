@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import pathlib
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,10 @@ from experiments.data.images.image import MEAN
 from experiments.data.images.image import STD
 from experiments.data.images.mixing import Mix
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
 from experiments.engine.settings import Optional
 from experiments.inference import commands
 from experiments.inference import subjects
@@ -89,9 +92,65 @@ def permuted(x):
   return x[:, np.random.default_rng(0).permutation(x.shape[1])]
 
 
+def fitted(config, note):
+  """With `count_classes`, the classes and held-out images of the training set.
+
+  A set of `sets` without a name is that of training, and without a split its
+  validation or test set; where there is none, a tenth is held out.
+
+  Args:
+    config: complete.
+    note: takes a line for people.
+
+  Raises:
+    FileNotFoundError, DataError: if the data set is not there.
+    UserError: if nothing can be held out.
+  """
+  if not config.count_classes:
+    return config
+  name = config.train.name
+  about = sets.about(name, config.data_dir)
+  chosen: Sequence[int] = config.classes or range(len(about.classes))
+  classes = [about.classes[number] for number in chosen]
+  note(f"{name}: {len(classes)} classes: {', '.join(classes)}")
+  changes: dict[str, Any] = {
+      "num_classes": len(classes),
+      "class_names": tuple(classes),
+  }
+  for row in config.evals:
+    own, path = config.sets[row], f"sets.{row}"
+    if not own.name:
+      changes[f"{path}.name"] = name
+    if own.split:
+      continue
+    splits = [s for s in ("validation", "test") if s in about.splits]
+    if not splits:
+      if config.train.split != "train":
+        raise UserError(
+            f"{name} has only {', '.join(about.splits)}: --config.{path}.split="
+            "... says which part of it is evaluated"
+        )
+      changes["train.split"], splits = "train[:90%]", ["train[90%:]"]
+      note(
+          f"{name} has no validation or test set: {splits[0]}, a tenth of its"
+          " training set, is held out and evaluated"
+      )
+    changes[f"{path}.split"] = splits[0]
+  return settings.changed(config, changes)
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
+  names = tuple(config.class_names)
+  notes: list[str] = []
+
+  def opened(which):
+    found = images(config, **which)
+    if found.note():
+      notes.append(f"{which.name}, {which.split}: {found.note()}")
+    return found
+
   size = size_of(config)
   kind = "labels" if config.max_labels else "label"
   shape = (config.max_labels,) if config.max_labels else ()
@@ -107,8 +166,10 @@ def task(config) -> Task:
 
   def train_data(shard):
     return pipeline.train(
-        images(config, **config.train),
-        augment.train_steps(size, **config.augmentation),
+        opened(config.train),
+        augment.train_steps(
+            size, **config.augmentation, upright=config.upright
+        ),
         batch_size=config.batch_size,
         seed=config.seed,
         shard=shard,
@@ -119,10 +180,11 @@ def task(config) -> Task:
 
   def eval_data(shard, name):
     return pipeline.evaluation(
-        images(config, **config.sets[name]),
-        augment.eval_steps(size),
+        opened(config.sets[name]),
+        augment.eval_steps(size, config.upright),
         batch_size=config.eval_batch_size,
         shard=shard,
+        scattered=True,  # Sets are in the order of their classes.
     )
 
   return Task(
@@ -132,11 +194,15 @@ def task(config) -> Task:
       loss=functools.partial(loss, smoothing=config.label_smoothing),
       evals={
           name: Eval(
-              functools.partial(eval_data, name=name), measure, summarize, draw
+              functools.partial(eval_data, name=name),
+              measure,
+              summarize,
+              functools.partial(draw, names=names),
           )
           for name in config.evals
       },
-      draw=draw_input,
+      notes=lambda: dict.fromkeys(notes),
+      draw=functools.partial(draw_input, names=names),
   )
 
 
@@ -206,15 +272,15 @@ def summarize(measured):
   }
 
 
-def draw(outputs, batch):
-  """The first images as they are answered: the label, and what was said."""
+def draw(outputs, batch, names=()):
+  """Some images as they are answered: the label, and what was said."""
   predicted = outputs["logits"].argmax(-1)
 
   def show(ax, i):
     _show(ax, batch["image"][i])
     its = labels_of(batch)[i]
     ax.set_title(
-        f"{_listed(its)} → {predicted[i]}",
+        f"{_listed(its, names)} → {_listed(predicted[i : i + 1], names)}",
         color="black" if predicted[i] in its else "red",
     )
 
@@ -225,14 +291,15 @@ def draw(outputs, batch):
   }
 
 
-def draw_input(batch):
+def draw_input(batch, names=()):
   """The first images that are trained on, with what is to be said of them."""
 
   def show(ax, i):
     _show(ax, batch["image"][i])
-    title = _listed(labels_of(batch)[i])
+    title = _listed(labels_of(batch)[i], names)
     if "ratio" in batch:
-      title = f"{batch['ratio'][i]:.0%} {title}, {batch['mix_label'][i]}"
+      other = _listed(batch["mix_label"][i : i + 1], names)
+      title = f"{batch['ratio'][i]:.0%} {title}, {other}"
     ax.set_title(title)
 
   return {"input": figures.sixteen(len(batch["image"]), show)}
@@ -243,8 +310,10 @@ def labels_of(batch):
   return batch["labels"] if "labels" in batch else batch["label"][:, None]
 
 
-def _listed(labels):
-  return ", ".join(str(label) for label in labels if label >= 0)
+def _listed(labels, names):
+  return ", ".join(
+      names[label] if names else str(label) for label in labels if label >= 0
+  )
 
 
 def _show(ax, image):
@@ -254,6 +323,7 @@ def _show(ax, image):
 
 SETTINGS = {
     "classes": Sequence[int],
+    "class_names": Sequence[str],
     "max_labels": int | None,
     "model.input": INPUTS,
     "model.encoder": Encoder,
@@ -262,7 +332,7 @@ SETTINGS = {
     "model.output": OUTPUTS,
     "train": images,
     "sets.*": images,
-    "augmentation": augment.train_steps,
+    "augmentation": functools.partial(augment.train_steps, upright=False),
     "mix": Optional(Mix),
 }
 
@@ -274,7 +344,8 @@ def read_images(config, files) -> Iterator[Batch]:
     UserError: if the model's images are not square, or a file holds no image.
   """
   with user_errors("the model"):
-    steps = augment.eval_steps(size_of(config))
+    upright = config.get("upright", False)  # Older files have no such key.
+    steps = augment.eval_steps(size_of(config), upright)
   for file in files:
     with commands.using(file):
       example = {"image": errors.content(file), "file": file}
@@ -287,7 +358,11 @@ def read_images(config, files) -> Iterator[Batch]:
 def classify(args, load):
   """Prints the likeliest classes of images."""
   weights = load()
-  names = commands.read_names(args.labels, weights.config.num_classes)
+  names = commands.read_names(
+      args.labels,
+      weights.config.num_classes,
+      weights.config.get("class_names", ()),
+  )
   batches = read_images(weights.config, args.inputs)
   for file, batch in zip(args.inputs, batches, strict=True):
     print(file)

@@ -19,6 +19,7 @@ from experiments.data import pipeline
 from experiments.data.text import corpus
 from experiments.data.text import masking
 from experiments.data.text import tokenizers
+from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import UserError
 from experiments.engine.weights import Weights
@@ -67,6 +68,25 @@ def network(config) -> Network:
   return Network(example, forward)
 
 
+def fitted(config, note):
+  """With a corpus whose part is 1, the others have none.
+
+  `best` is a metric of a corpus that has a part.
+  """
+  parts, changes = config.corpora.to_dict(), {}
+  whole = [name for name, part in parts.items() if part == 1]
+  others = [name for name, part in parts.items() if part and name not in whole]
+  if len(whole) == 1 and others:
+    changes |= {f"corpora.{name}": 0.0 for name in others}
+    note(f"of all text, {whole[0]} has a part of 1, and the others none")
+  read = whole if len(whole) == 1 else [n for n, part in parts.items() if part]
+  best, _, metric = config.best.partition("/")
+  if metric and best not in read and read:
+    changes["best"] = f"{read[0]}/{metric}"
+    note(f"the best checkpoint is that of {changes['best']}")
+  return settings.changed(config, changes)
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
@@ -91,7 +111,10 @@ def task(config) -> Task:
         functools.partial(masking.hidden, tokenizer=tokenizer(), most=most),
     ]
 
-  read = functools.partial(corpus.open_documents, data_dir=config.data_dir)
+  notes: list[str] = []
+  read = functools.partial(
+      corpus.open_documents, data_dir=config.data_dir, note=notes.append
+  )
   shares = {n: share for n, share in config.corpora.items() if share}
 
   def train_data(shard, num_workers=config.num_workers):
@@ -136,7 +159,9 @@ def task(config) -> Task:
       "targets": jax.ShapeDtypeStruct((most,), jnp.int32),
       "weights": jax.ShapeDtypeStruct((most,), jnp.float32),
   }
-  return Task(example, forward, train_data, loss, evals)
+  return Task(
+      example, forward, train_data, loss, evals, lambda: dict.fromkeys(notes)
+  )
 
 
 def open_tokenizer(config) -> tokenizers.Tokenizer:

@@ -5,6 +5,8 @@ two must be there; each other one makes a command work for the task.
 
   network(config) -> Network: describing, converting and using a model.
   task(config) -> Task: training and evaluating it.
+  fitted(config, note) -> config: what its data decides, found before training
+    and evaluation; `note` takes a line of what a person should know.
   SETTINGS, a table of `experiments.engine.settings`: what configs can set.
   attention_subjects(config, inputs) -> iterator of Subject: what
     `scripts.show_attention` draws of the command's inputs.

@@ -26,6 +26,7 @@ from experiments.engine import sharding
 from experiments.engine import start
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
+from experiments.engine.build import fitted
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -98,6 +99,7 @@ class _Run:
       opened: contextlib.ExitStack,
   ):
     """Prepares the run; what it opens is closed with `opened`."""
+    config, self.notes = fitted(config)
     self.built = built = build(config)
     self.config = config = built.config
     _check_settings(config, built.steps)
@@ -166,7 +168,7 @@ class _Run:
         f" processes, mesh {dict(built.mesh.shape)}; batch {config.batch_size},"
         f" {built.steps} steps, {config.compute_dtype}"
     )
-    for note in built.task.notes():
+    for note in (*self.notes, *built.task.notes()):
       self.recorder.note(note)
     taken = built.network.attention(
         config.batch_size // config.accumulate, built.layout

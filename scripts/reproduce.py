@@ -474,4 +474,5 @@ if __name__ == "__main__":
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
   _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
+  command.quiet()
   app.run(main, flags_parser=_parse)

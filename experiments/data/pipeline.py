@@ -166,6 +166,7 @@ def evaluation(
     batch_size: int,
     shard: Shard,
     together: int = 1,
+    scattered: bool = False,
 ) -> grain.IterDataset:
   """One pass, in order; rows that only fill a batch are not "real".
 
@@ -178,13 +179,15 @@ def evaluation(
     shard: which rows of each batch are this process's.
     together: examples that follow each other and are to be in one batch; the
       batch is filled up to a multiple, and `batch_size` is rounded up to one.
+    scattered: in another order, always the same, in which any few examples that
+      follow each other are from all over the set.
 
   Returns:
     this process's rows of every batch.
   """
   examples = _apply(grain.MapDataset.source(source).seed(0), steps)
   size = _multiple(batch_size, together)
-  batches = _Filled(examples, size, shard, together)
+  batches = _Filled(examples, size, shard, together, scattered)
   return batches.to_iter_dataset(_AHEAD)
 
 
@@ -201,8 +204,10 @@ class _Filled(grain.MapDataset):
       batch_size: int,
       shard: Shard,
       together: int,
+      scattered: bool,
   ):
     super().__init__(examples)
+    self._stride = _stride(len(examples)) if scattered else 1
     self._batch_size = batch_size
     among = math.lcm(shard.count, shard.parts, together)
     own = _multiple(batch_size, among) // shard.count
@@ -218,10 +223,19 @@ class _Filled(grain.MapDataset):
     real = self._rows < min(self._batch_size, len(self._parent) - first)
     # A process without a real row shows another's first one.
     wanted = first + (self._rows[real] if real.any() else np.zeros(1, int))
+    wanted = wanted * self._stride % len(self._parent)
     rows: list[Any] = [self._parent[int(i)] for i in wanted]
     rows += [rows[-1]] * (len(real) - len(rows))
     batch = {key: np.stack([row[key] for row in rows]) for key in rows[0]}
     return {**batch, "real": real}
+
+
+def _stride(length: int) -> int:
+  """A step that goes round evenly and meets all of so many places once."""
+  stride = max(round(length * (math.sqrt(5) - 1) / 2), 1)  # The golden section.
+  while math.gcd(stride, length) > 1:
+    stride += 1
+  return stride
 
 
 def _multiple(number: int, of: int) -> int:

@@ -58,6 +58,32 @@ def load(config: task_lib.Config) -> task_lib.Task:
     return module.task(config)
 
 
+def fitted(config: task_lib.Config) -> tuple[task_lib.Config, list[str]]:
+  """The complete config of a run, with what its data and its length decide.
+
+  Returns:
+    it, and what a person should know of that.
+
+  Raises:
+    UserError, DataError, FileNotFoundError: if the data is not there, or does
+      not fit the config.
+  """
+  config, notes = settings.complete(config), []
+  module = declared.module(config.task)
+  if hasattr(module, "fitted"):
+    with user_errors("the data"):
+      config = settings.complete(module.fitted(config, notes.append))
+  steps, warmup = number_of_steps(config), config.schedule.get("warmup", 0)
+  if warmup >= steps:
+    shorter = steps // 10
+    notes.append(
+        f"schedule.warmup is {shorter} steps instead of {warmup}: the run has"
+        f" {steps}"
+    )
+    config = settings.changed(config, {"schedule.warmup": shorter})
+  return config, notes
+
+
 def load_network(config: task_lib.Config) -> task_lib.Network:
   """The model alone of the task that `config.task` names.
 

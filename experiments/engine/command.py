@@ -78,8 +78,13 @@ def run_with_arguments(
     with job.together(), one_line_errors():
       return main(argv[1:])
 
-  logging.set_verbosity(logging.FATAL)  # Libraries' chatter is not for users.
+  quiet()
   app.run(guarded, flags_parser=_parse)
+
+
+def quiet() -> None:
+  """Keeps what libraries log from the person who started a command."""
+  logging.set_verbosity(logging.FATAL)
 
 
 def fail(message: str) -> NoReturn:

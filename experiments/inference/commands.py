@@ -90,20 +90,23 @@ def beside(
   return [np.concatenate(pair, axis=1) for pair in pairs]
 
 
-def read_names(file: str | None, count: int) -> list[str]:
-  """Names of the classes, one a line, or JSON; without a file, their numbers.
+def read_names(
+    file: str | None, count: int, known: Sequence[str] = ()
+) -> list[str]:
+  """Names of the classes, one a line, or JSON.
 
   JSON is a list, or names by number, as in transformers' `config.json`.
 
   Args:
     file: the file.
     count: how many classes there are.
+    known: the model's own names, without a file; if it has none, numbers.
 
   Raises:
     UserError: if the file is something else, or has more or fewer.
   """
   if file is None:
-    return [f"class {i}" for i in range(count)]
+    return list(known) or [f"class {i}" for i in range(count)]
   with user_errors(file):
     names = pathlib.Path(file).read_text(encoding="utf-8")
     if file.endswith(".json"):

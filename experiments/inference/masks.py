@@ -44,29 +44,43 @@ def masked(
 ) -> tuple[np.ndarray, list[slice]]:
   """The ids of a text, int32 [M], and where they are masked.
 
+  Args:
+    text: `[MASK]` is a masked byte in it, `[MASK:9]` are nine of them.
+    masks: parts that are masked wherever they are, though they overlap.
+
   Raises:
     UserError: if nothing is masked, or one of `masks` is not there.
   """
+  masks = list(masks)
+  # Between the marks, whose numbers `split` gives as well.
+  pieces = re.split(_MASK, text)
   for part in masks:
-    if not part or part not in text:
+    if not part or not any(part in piece for piece in pieces[::2]):
       raise UserError(f"{part!r} is to be masked and is not in the text")
-  pattern = "|".join([_MASK, *map(re.escape, masks)])
-  pieces, spans, end, length = [], [], 0, 0
-  for match in re.finditer(pattern, text):
-    before = text_lib.encode(text[end : match.start()])
-    end = match.end()
-    count = len(match[0].encode())
-    if re.fullmatch(_MASK, match[0]):
-      count = int(match[1] or 1)
-    pieces += [before, np.full([count], text_lib.MASK, np.int32)]
-    start = length + len(before)
-    length = start + count
-    if spans and spans[-1].stop == start:  # They are one.
-      start = spans.pop().start
-    spans.append(slice(start, length))
-  if not all(span.stop > span.start for span in spans) or not spans:
+  ids, hidden = [], []
+  for place, piece in enumerate(pieces):
+    if place % 2:  # A mark.
+      count = int(piece or 1)
+      if not count:
+        raise UserError("nothing is masked by [MASK:0]")
+      hidden += [True] * count
+      ids += [text_lib.MASK] * count
+      continue
+    is_in = [False] * len(piece)
+    for part in masks:
+      start = piece.find(part)
+      while start >= 0:
+        is_in[start : start + len(part)] = [True] * len(part)
+        start = piece.find(part, start + 1)
+    for letter, masked_too in zip(piece, is_in, strict=True):
+      its = text_lib.encode(letter).tolist()
+      hidden += [masked_too] * len(its)
+      ids += [text_lib.MASK] * len(its) if masked_too else its
+  if not any(hidden):
     raise UserError("nothing is masked: write [MASK] for a byte, or [MASK:9]")
-  return np.concatenate([*pieces, text_lib.encode(text[end:])]), spans
+  edges = np.flatnonzero(np.diff([0, *hidden, 0])).reshape(-1, 2)
+  spans = [slice(int(start), int(end)) for start, end in edges]
+  return np.array(ids, np.int32), spans
 
 
 def k_best(log_probs: np.ndarray, k: int) -> list[Bytes]:

@@ -36,8 +36,9 @@ def attend(
 ) -> Float[Array, "B N H V"]:
   """What queries read, for each head; one that may see no key reads 0.
 
-  The values and gradients are the same, but for rounding, whichever
-  implementation `attend_by` or its automatic choice takes.
+  A key that no query may see, such as padding, changes nothing, even if it is
+  not a number. The values and gradients are the same, but for rounding,
+  whichever implementation `attend_by` or its automatic choice takes.
 
   Args:
     q: queries.
@@ -54,11 +55,22 @@ def attend(
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
+  if mask is not None:  # Zero times what is not finite is not a number.
+    k = _where_seen(k, mask)
+    v = None if v is None else _where_seen(v, mask)
+    constants = None if constants is None else _where_seen(constants, mask)
   layout = context.current_layout()
   if layout is not None:
     compute = functools.partial(_attend, scale=scale)
     return layout.attend(compute, q, k, v, mask, constants)
   return _attend(q, k, v, mask, constants, scale=scale)
+
+
+def _where_seen(x: Array, mask: Array) -> Array:
+  """x [B, M, ...], 0 where no query may see it."""
+  seen = mask.any(axis=1)  # [#B, #M]
+  seen = seen.reshape(*seen.shape, *[1] * (x.ndim - 2))
+  return jnp.where(seen, x, jnp.zeros([], x.dtype))
 
 
 def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):

@@ -125,17 +125,28 @@ def test_frames_larger_than_the_models_are_blended_from_tiles():
   np.testing.assert_allclose(predict(as_floats), whole, atol=1e-6)
 
 
-def test_frames_smaller_than_the_models_are_refused():
+@pytest.mark.parametrize(
+    "size", [(14, 22), (9, 22), (13, 31), (11, 15), (30, 9), (1, 1)]
+)
+def test_frames_smaller_than_the_models_have_their_edges_repeated(size):
   built = build.build_network(tiny())
-  frames = jax.ShapeDtypeStruct((1, 2, 13, 31, 3), jnp.uint8)
-  with pytest.raises(ValueError, match="13 x 31 pixels is smaller than .* 14"):
-    jax.eval_shape(
-        lambda model, frames: built.net.apply(
-            *model, None, {"frames": frames}, False
-        ),
-        built.like,
-        frames,
-    )
+  model = jax.tree.map(
+      lambda x: 0.3 * jax.random.normal(jax.random.key(x.size), x.shape),
+      jax.jit(built.start)(),
+  )
+  frames = np.random.default_rng(0).integers(0, 256, [1, 2, *size, 3], np.uint8)
+  predict = lambda frames: built.net.apply(
+      *model, None, {"frames": frames}, False
+  )[0]["flow"]
+  tall, wide = (max(n - own, 0) for n, own in zip((14, 22), size, strict=True))
+  around = [(tall // 2, tall - tall // 2), (wide // 2, wide - wide // 2)]
+  padded = np.pad(frames, [(0, 0)] * 2 + around + [(0, 0)], mode="edge")
+  expected = predict(padded)[:, tall // 2 :, wide // 2 :][
+      :, : size[0], : size[1]
+  ]
+  found = predict(frames)
+  assert found.shape == (1, *size, 2) and np.abs(found).max() > 1e-3
+  np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_training_starts_plain_and_every_step_is_finite():

@@ -1,5 +1,7 @@
 """Classification of images, from files to percents."""
 
+from unittest import mock
+
 import cv2
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,7 @@ from experiments import imagenet
 from experiments.data.pipeline import Shard
 from experiments.engine.build import build
 from experiments.engine.build import build_network
+from experiments.engine.build import fitted
 from experiments.train import check_batch
 
 CLASSES, IMAGES = 11, 5
@@ -68,6 +71,85 @@ def test_evaluation_sees_every_picture_once(pictures):
   task = build(tiny(pictures)).task
   real = [batch["real"] for batch in task.evals["test"].data(Shard())]
   assert np.concatenate(real).sum() == CLASSES * IMAGES
+
+
+def own(pictures, **changes):
+  """A config for a folder of three classes of ten images, without splits."""
+  for kind in ("owl", "cat", "dog"):
+    folder = pictures / "mine" / kind
+    folder.mkdir(parents=True, exist_ok=True)
+    for i in range(10):
+      level = np.full([31, 37, 3], 8 * i, np.uint8)
+      cv2.imwrite(str(folder / f"{i}.png"), level)
+  config = configs.get_config("mini")
+  config.data_dir, config.train.name = str(pictures), "mine"
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def test_of_a_folder_the_classes_are_counted_and_a_part_is_held_out(tmp_path):
+  config, notes = fitted(own(tmp_path))
+  assert config.num_classes == 3
+  assert config.class_names == ("cat", "dog", "owl")
+  assert notes == [
+      "mine: 3 classes: cat, dog, owl",
+      "mine has no validation or test set: train[90%:], a tenth of its training"
+      " set, is held out and evaluated",
+  ]
+  parts = [
+      {file for _, _, file in map(part.images.__getitem__, range(len(part)))}
+      for part in (
+          imagenet.images(config, **config.train),
+          imagenet.images(config, **config.sets["test"]),
+      )
+  ]
+  assert [len(part) for part in parts] == [27, 3] and not parts[0] & parts[1]
+  assert fitted(config)[0].to_dict() == config.to_dict()
+
+
+def test_a_test_set_that_is_there_is_evaluated(pictures):
+  config = configs.get_config("mini")
+  config.data_dir, config.train.name = str(pictures), "imagenet2012"
+  config.classes = (2, 0)
+  config, _ = fitted(config)
+  assert config.class_names == ("n00000002", "n00000000")
+  assert config.num_classes == 2 and config.train.split == "train"
+  assert config.sets["test"].to_dict() == {
+      "name": "imagenet2012",
+      "split": "validation",
+      "max_labels": None,
+  }
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_shortened(tmp_path):
+  config, notes = fitted(own(tmp_path, train_examples=50 * 64))
+  assert config.schedule.warmup == 5
+  assert notes[-1] == (
+      "schedule.warmup is 5 steps instead of 100: the run has 50"
+  )
+
+
+def test_pictures_are_shown_with_the_names_of_their_classes(monkeypatch):
+  titles = []
+
+  def sixteen(count, show, title=""):
+    del title
+    ax = mock.Mock()
+    for i in range(count):
+      show(ax, i)
+    titles.extend(call.args[0] for call in ax.set_title.call_args_list)
+
+  monkeypatch.setattr("experiments.engine.figures.sixteen", sixteen)
+  batch = {
+      "image": np.zeros([2, 3, 3, 3]),
+      "label": np.array([1, 0]),
+      "real": np.ones(2, bool),
+  }
+  logits = np.array([[0, 1], [0, 1]])
+  imagenet.draw({"logits": logits}, batch, ("cat", "owl"))
+  imagenet.draw_input(batch, ("cat", "owl"))
+  imagenet.draw_input(batch)
+  assert titles == ["owl → owl", "cat → owl", "owl", "cat", "1", "0"]
 
 
 def test_some_classes_are_counted_from_0(pictures):

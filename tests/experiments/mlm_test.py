@@ -152,6 +152,19 @@ def test_a_corpus_without_a_share_is_not_read(data_dir, tmp_path):
     load(config).train_data(Shard())
 
 
+def test_a_corpus_with_a_part_of_1_is_all_that_is_read(data_dir):
+  config = tiny(data_dir)
+  config.corpora = {"c4": 0.7, "wikipedia": 0.3, "own": 1.0}
+  config, notes = build.fitted(config)
+  assert config.corpora.to_dict() == {"c4": 0.0, "wikipedia": 0.0, "own": 1.0}
+  assert config.best == "own/bits_per_byte"
+  assert notes[0] == "of all text, own has a part of 1, and the others none"
+  assert build.fitted(config)[0].to_dict() == config.to_dict()
+  config, notes = build.fitted(tiny(data_dir))
+  assert config.corpora.to_dict() == {"c4": 0.7, "wikipedia": 0.3}
+  assert not notes and config.best == "wikipedia/bits_per_byte"
+
+
 def test_the_data_goes_on_where_it_was_stopped(data_dir):
   task = load(tiny(data_dir))
   whole = iter(task.train_data(Shard()))

@@ -31,7 +31,11 @@ _TRIES = 10
 
 
 def train_steps(
-    size: int, /, num_layers: int = 4, magnitude: float = 5.0
+    size: int,
+    /,
+    num_layers: int = 4,
+    magnitude: float = 5.0,
+    upright: bool = False,
 ) -> Sequence[Step]:
   """From a file's content to what is trained on, but for mixing.
 
@@ -41,6 +45,7 @@ def train_steps(
     magnitude: of RandAugment, 0 to 10. Its distances are in pixels of the
       image as it is stored, so they are for photographs: at 5 it moves an image
       by 50 pixels.
+    upright: as of `decode`.
 
   Returns:
     one step, which is all of them in turn, for Grain takes its time with each;
@@ -48,7 +53,8 @@ def train_steps(
     ...} to {"image": normalised, float32 [size, size, 3], ...} without "file".
     It raises `image.ImageError`, which names the file.
   """
-  steps: list[Step] = [decode, random_crop, random_flip]
+  read = functools.partial(decode, upright=upright)
+  steps: list[Step] = [read, random_crop, random_flip]
   if num_layers:
     steps.append(
         functools.partial(
@@ -59,18 +65,30 @@ def train_steps(
   return [pipeline.in_turn(steps)]
 
 
-def eval_steps(size: int) -> Sequence[Step]:
+def eval_steps(size: int, upright: bool = False) -> Sequence[Step]:
   """From a file's content to what is evaluated; as `train_steps`."""
-  return [decode, centre_crop, functools.partial(normalised, size=size)]
+  return [
+      functools.partial(decode, upright=upright),
+      centre_crop,
+      functools.partial(normalised, size=size),
+  ]
 
 
-def decode(example: Example) -> Example:
-  """A step: the pixels of a file, in RGB, without the file's name."""
+def decode(example: Example, upright: bool = False) -> Example:
+  """A step: the pixels of a file, in RGB, without the file's name.
+
+  Args:
+    example: "image", and "file" for errors.
+    upright: whether the image is turned as its EXIF says. The release's models
+      were trained on images as they are stored.
+  """
   example = dict(example)
   name = example.pop("file", "an image")
   image = example["image"]
   if not isinstance(image, np.ndarray):
-    image = image_lib.decode(image, name)
+    content, image = image, image_lib.decode(image, name)
+    if upright:
+      image = image_lib.turned_upright(image, content)
   elif image.shape[2] == 1:
     image = cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
   return {**example, "image": image}

@@ -1,11 +1,13 @@
 """Images in folders that are their classes, on a disk or in a zip file."""
 
+import collections
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
 import os
 import pathlib
+import re
 from typing import Any
 import zipfile
 
@@ -34,6 +36,7 @@ class Files:
   names: np.ndarray  # Inside of the place, as bytes: there may be millions.
   labels: np.ndarray  # int32
   num_classes: int
+  left_out: Mapping[str, int]  # By ending: files that are no pictures.
 
   def __len__(self) -> int:
     return len(self.names)
@@ -77,24 +80,21 @@ def find(
   place = _opened(path)
   if place is None:
     return None
-  folders = place.folders("")
+  here = _splits(place, only_split)
   name = split.partition("[")[0]
-  here = {
-      s: f"{folder}/"
-      for s in _FOLDERS
-      for folder in _FOLDERS[s]
-      if folder in folders
-  } or {only_split: ""}
   if name not in here:
     raise DataError(f"{place.path} has no split {name!r}, but {sorted(here)}")
   own = set(place.folders(here[name]))
-  known = set(place.folders(here["train"])) if "train" in here else own
-  if own - known:
+  ordered = _classes(place, here, name)
+  known = set(ordered)
+  listed = None if own and own <= known else _list_of(place, here[name])
+  if listed:
+    own = set()
+  elif own - known:
     raise DataError(
         f"{place.path}/{here[name]}{min(own - known)} is no class of the"
         " training set"
     )
-  ordered = sorted(known, key=_order)
   if classes is not None:
     wrong = [n for n in classes if not 0 <= n < len(ordered)]
     if wrong:
@@ -104,10 +104,17 @@ def find(
       )
     ordered = [ordered[number] for number in classes]
   names, labels = [], []
-  for label, kind in enumerate(ordered):
-    found = place.files(f"{here[name]}{kind}/") if kind in own else []
-    names += [os.fsencode(file) for file in sorted(found)]
-    labels += [label] * len(found)
+  left_out: collections.Counter[str] = collections.Counter()
+  label_of = {kind: label for label, kind in enumerate(ordered)}
+  for kind in [""] if listed else [kind for kind in ordered if kind in own]:
+    files = sorted(place.files(f"{here[name]}{kind}/" if kind else here[name]))
+    left_out.update(_ending(file) for file in files if not _is_image(file))
+    files = [file for file in files if _is_image(file)]
+    names += [os.fsencode(file) for file in files]
+    if listed:
+      labels += _labels_of(files, place, listed, label_of)
+    else:
+      labels += [label_of[kind]] * len(files)
   if not names:
     raise DataError(
         f"{place.path}/{here[name]} has no folders of classes with images"
@@ -118,7 +125,94 @@ def find(
       np.array(names)[part],
       np.array(labels, np.int32)[part],
       len(ordered),
+      left_out - collections.Counter({_ending(listed or ""): 1}),
   )
+
+
+def _list_of(place: Any, split: str) -> str | None:
+  """The list of the labels of a split whose images are not in classes.
+
+  It is the only text or table in the split's folder; or the one beside it whose
+  name has that of the folder in it.
+  """
+  lists = [f for f in place.direct(split) if f.endswith((".txt", ".csv"))]
+  if not lists and split:
+    lists = [
+        file
+        for file in place.direct("")
+        if file.endswith((".txt", ".csv")) and split[:-1] in file
+    ]
+  return lists[0] if len(lists) == 1 else None
+
+
+def _labels_of(
+    files: Sequence[str], place: Any, listed: str, label_of: Mapping[str, int]
+) -> list[int]:
+  """The label of each file by a list.
+
+  A line is the class of the next file, in their order; or a file's name, with
+  its ending or without, and its class. After it may stand more.
+
+  Raises:
+    DataError: if a class or a file is unknown, or a file is not in it.
+  """
+  where = f"{place.path}/{listed}"
+  text = place.read(listed).decode("utf-8", "replace")
+  lines = [re.split(r"[\s,]+", line.strip()) for line in text.splitlines()]
+  lines = [line for line in lines if line != [""]]
+  if lines and all(len(line) == 1 for line in lines):
+    if len(lines) != len(files):
+      raise DataError(f"{where} has {len(lines)} lines for {len(files)} images")
+    named = [line[0] for line in lines]
+  else:
+    kinds = {_stem(line[0]): line[1] for line in lines if len(line) > 1}
+    missing = [file for file in files if _stem(file) not in kinds]
+    if missing:
+      raise DataError(f"{where} does not name {missing[0]}")
+    named = [kinds[_stem(file)] for file in files]
+  unknown = sorted(set(named) - label_of.keys())
+  if unknown:
+    raise DataError(
+        f"{where}: {unknown[0]!r} is no class of the training set, such as"
+        f" {min(label_of)!r}"
+    )
+  return [label_of[kind] for kind in named]
+
+
+def _stem(file: str) -> str:
+  name = file.rpartition("/")[2]
+  return name.rpartition(".")[0] if _is_image(name) else name
+
+
+def _ending(file: str) -> str:
+  return os.path.splitext(file)[1].lower()
+
+
+def about(
+    path: pathlib.Path, only_split: str = "train"
+) -> tuple[list[str], list[str]] | None:
+  """The splits, and the names of the classes by label, at a place of `find`."""
+  place = _opened(path)
+  if place is None:
+    return None
+  here = _splits(place, only_split)
+  return sorted(here), _classes(place, here, next(iter(here)))
+
+
+def _splits(place: Any, only_split: str) -> dict[str, str]:
+  """Each split, and what its files' names begin with."""
+  folders = place.folders("")
+  return {
+      split: f"{folder}/"
+      for split, names in _FOLDERS.items()
+      for folder in names
+      if folder in folders
+  } or {only_split: ""}
+
+
+def _classes(place: Any, here: Mapping[str, str], split: str) -> list[str]:
+  """The classes of the training set; without one, of the split."""
+  return sorted(place.folders(here.get("train", here[split])), key=_order)
 
 
 def _order(name: str) -> tuple[int, str]:
@@ -137,8 +231,12 @@ def _part(split: str, name: str, length: int) -> np.ndarray:
 
 
 def _is_image(name: str) -> bool:
-  # Not those with a dot in front, which archives of Macs are full of.
-  return name.lower().endswith(ENDINGS) and not name.startswith(".")
+  return name.lower().endswith(ENDINGS)
+
+
+def _is_shown(name: str) -> bool:
+  """Not what is hidden, nor what Macs add to archives."""
+  return not name.startswith(".") and name != "__MACOSX"
 
 
 def _opened(path: pathlib.Path) -> Any:
@@ -159,12 +257,23 @@ class _Folder:
   def folders(self, inside: str) -> list[str]:
     """Those that are directly in one, which is empty or ends with a slash."""
     entries = os.scandir(self.path / inside)
-    return [e.name for e in entries if e.is_dir() and e.name[0] != "."]
+    return [e.name for e in entries if e.is_dir() and _is_shown(e.name)]
+
+  def direct(self, inside: str) -> list[str]:
+    """Files that are directly in a folder."""
+    entries = os.scandir(self.path / inside)
+    return [
+        f"{inside}{e.name}"
+        for e in entries
+        if _is_shown(e.name) and not e.is_dir()
+    ]
 
   def files(self, inside: str) -> list[str]:
-    """Images in a folder."""
-    entries = os.scandir(self.path / inside)
-    return [f"{inside}{e.name}" for e in entries if _is_image(e.name)]
+    """Files in a folder, and in the folders in it."""
+    found = self.direct(inside)
+    for folder in self.folders(inside):
+      found += self.files(f"{inside}{folder}/")
+    return found
 
   def read(self, name: str) -> bytes:
     """What a file holds."""
@@ -200,11 +309,21 @@ class _Zip:
     return [
         e[:-1]
         for e in self._tree.get(inside, ())
-        if e[-1] == "/" and e[0] not in "._"
+        if e[-1] == "/" and _is_shown(e[:-1])
+    ]
+
+  def direct(self, inside: str) -> list[str]:
+    return [
+        f"{inside}{e}"
+        for e in self._tree.get(inside, ())
+        if e[-1] != "/" and _is_shown(e)
     ]
 
   def files(self, inside: str) -> list[str]:
-    return [f"{inside}{e}" for e in self._tree.get(inside, ()) if _is_image(e)]
+    found = self.direct(inside)
+    for folder in self.folders(inside):
+      found += self.files(f"{inside}{folder}/")
+    return found
 
   def read(self, name: str) -> bytes:
     try:

@@ -71,6 +71,34 @@ def decode(content: bytes, name: str) -> np.ndarray:
   return _rgb(by_opencv(content, name, how))
 
 
+_ORIENTATION = 0x0112  # EXIF's tag.
+_TURNED = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image[:, ::-1].swapaxes(0, 1),
+}
+
+
+def turned_upright(image: np.ndarray, content: bytes) -> np.ndarray:
+  """An image [Y, X, C] that `decode` gave, as its EXIF says how to hold it.
+
+  Args:
+    image: it.
+    content: of its file; one that says nothing leaves the image as it is.
+  """
+  try:
+    with Image.open(io.BytesIO(content)) as file:
+      orientation = file.getexif().get(_ORIENTATION, 1)
+  except Exception:  # PIL raises what it likes at files that OpenCV can read.
+    return image
+  turn = _TURNED.get(orientation)
+  return image if turn is None else np.ascontiguousarray(turn(image))
+
+
 def by_opencv(
     content: bytes, name: str | os.PathLike[str], how: int
 ) -> np.ndarray:

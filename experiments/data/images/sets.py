@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 import dataclasses
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -61,6 +61,12 @@ class Labelled:
   num_classes: int
   max_labels: int | None
 
+  def note(self) -> str:
+    """What a person should know of what was left out, or nothing."""
+    left_out = getattr(self.images, "left_out", {})
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
+    return f"left out, as no pictures that can be read: {kinds}" * bool(kinds)
+
   def __len__(self) -> int:
     return len(self.images)
 
@@ -90,6 +96,37 @@ class Labelled:
     return {"image": image, "labels": padded, "file": file}
 
 
+class About(NamedTuple):
+  """What a data set says of itself."""
+
+  splits: Sequence[str]
+  classes: Sequence[str]  # Their names, by label; without names, numbers.
+
+
+def about(name: str, data_dir: str) -> About:
+  """The splits and classes of a data set that `open_images` can open.
+
+  Raises:
+    FileNotFoundError, DataError: as `open_images`.
+  """
+  root = pathlib.Path(data_dir).expanduser()
+  prepared = _DEFAULT.get(name, name)
+  if any((root / prepared).glob("[0-9]*/dataset_info.json")):
+    info = pipeline.prepared(prepared, str(root)).info
+    key = next((key for key in _LABELS if key in info.features), "")
+    kind = info.features[key] if key else None
+    kind = getattr(kind, "feature", kind)  # Of a sequence.
+    count = getattr(kind, "num_classes", None)
+    if count is None:
+      raise DataError(f"{name} in {root} does not say what classes it has")
+    classes = getattr(kind, "names", None) or [str(i) for i in range(count)]
+    return About(sorted(info.splits), tuple(classes))
+  found = folders.about(root / name, _only_split(name))
+  if found is None:
+    raise _missing(name, root)
+  return About(*found)
+
+
 def open_images(
     name: str,
     split: str,
@@ -102,8 +139,12 @@ def open_images(
   """A split of a data set; the first of these that is there:
 
   * DATA_DIR/NAME/VERSION, from TFDS, as ArrayRecord or TFRecord files.
-  * DATA_DIR/NAME/SPLIT/CLASS/*.jpg, any other image too, the label being the
-    number of the class in their order; "validation" may be called "val".
+  * DATA_DIR/NAME/SPLIT/CLASS/*.jpg, any other image too, also in folders in
+    CLASS, the label being the number of the class in their order; "validation"
+    may be called "val". Images of a split besides the training set may lie in
+    no classes if a list has them: the only .txt or .csv in the split's folder,
+    or beside it with "val" in its name. Its lines are classes, in the order of
+    the images, or images and their classes.
   * DATA_DIR/NAME/CLASS/*.jpg, if there is only one split: "train", but "test"
     of imagenet_v2.
   * DATA_DIR/NAME.zip or the only zip in DATA_DIR/NAME, with one of the last
@@ -138,12 +179,9 @@ def open_images(
       )
     images = _Prepared(root, prepared, split, several=max_labels is not None)
   else:
-    only = _ONLY_SPLIT.get(name.partition("/")[0], "train")
-    images = folders.find(root / name, split, only, classes)
+    images = folders.find(root / name, split, _only_split(name), classes)
     if images is None:
-      hint = _HINTS.get(name.partition("/")[0], _HINT)
-      hint = hint.format(root=root, name=prepared)
-      raise FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
+      raise _missing(name, root)
   has = images.num_classes
   if None not in (has, num_classes) and has != num_classes:
     raise DataError(
@@ -153,6 +191,16 @@ def open_images(
   if count is None:
     raise DataError(f"{name} in {root} needs num_classes: it does not say")
   return Labelled(images, count, max_labels)
+
+
+def _only_split(name: str) -> str:
+  return _ONLY_SPLIT.get(name.partition("/")[0], "train")
+
+
+def _missing(name: str, root: pathlib.Path) -> FileNotFoundError:
+  hint = _HINTS.get(name.partition("/")[0], _HINT)
+  hint = hint.format(root=root, name=_DEFAULT.get(name, name))
+  return FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
 
 
 class _Prepared:

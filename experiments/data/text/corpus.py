@@ -19,6 +19,7 @@ import resource
 from typing import Any
 
 from array_record.python import array_record_data_source
+import numpy as np
 
 from experiments.data import atomic
 from experiments.data import errors
@@ -31,6 +32,8 @@ from experiments.data.text.shards import Folder
 from experiments.data.text.shards import Result
 from experiments.data.text.sources import Sources
 
+_SPLITS = (documents.TRAIN, documents.VALIDATION)
+_HELD_OUT_OF = 20  # Documents, where preparing has held out none.
 _FORMAT = 1  # Of all that is written; another is refused.
 
 
@@ -88,14 +91,21 @@ def prepare(
   return _read_index(folder)
 
 
-def open_documents(name: str, split: str, data_dir: str) -> Any:
+def open_documents(
+    name: str,
+    split: str,
+    data_dir: str,
+    note: Callable[[str], None] = lambda line: None,
+) -> Any:
   """The documents of a corpus.
 
   Args:
     name: of a corpus that was prepared here, or of a data set of TFDS that has
       a "text", such as "c4/en".
-    split: "train" or "validation"; of TFDS also slices.
+    split: "train" or "validation"; of TFDS also slices. Where preparing a
+      corpus has held nothing out, one training document in 20 is "validation".
     data_dir: the folder with all data sets; "~" is the home folder.
+    note: takes a line if that is so.
 
   Returns:
     the documents by index, each as bytes of UTF-8; they can be pickled.
@@ -114,21 +124,43 @@ def open_documents(name: str, split: str, data_dir: str) -> Any:
   index = _read_index(folder)
   with errors.naming(folder.index):
     splits = index["splits"]
+    if list(splits) == [documents.TRAIN] and split in _SPLITS:
+      every = _of_shards(folder, documents.TRAIN, splits)
+      at = len(every) // 2 % _HELD_OUT_OF  # There is one among any two.
+      held_out = np.arange(len(every)) % _HELD_OUT_OF == at
+      if len(every) < 2:
+        raise DataError(
+            f"{folder.path} has {len(every)} document: one to learn from and"
+            " one to evaluate are needed"
+        )
+      if split == documents.VALIDATION:
+        note(
+            f"{name}: no document was held out when it was prepared;"
+            f" {held_out.sum()} of {len(every)} are held out now"
+        )
+        return _Some(every, np.flatnonzero(held_out))
+      return _Some(every, np.flatnonzero(~held_out))
     if split not in splits:
       having = " and ".join(sorted(splits)) or "no split"
       raise DataError(f"{folder.path} has documents in {having}, not {split!r}")
-    shards = splits[split]["shards"]
-    _allow_open_files(len(shards))
-    # With the numbers of documents, no file is opened before it is read.
-    documents = array_record_data_source.ArrayRecordDataSource(
-        [
-            f"{folder.path / split / shard['name']}[0:{shard['documents']:d}]"
-            for shard in shards
-        ]
-    )
-    if not len(documents):
-      raise DataError(f"{folder.path} has no documents in {split!r}")
-  return errors.Named(documents, f"{folder.path / split}")
+    return _of_shards(folder, split, splits)
+
+
+def _of_shards(
+    folder: Folder, split: str, splits: Mapping[str, Any]
+) -> errors.Named:
+  shards = splits[split]["shards"]
+  _allow_open_files(len(shards))
+  # With the numbers of documents, no file is opened before it is read.
+  found = array_record_data_source.ArrayRecordDataSource(
+      [
+          f"{folder.path / split / shard['name']}[0:{shard['documents']:d}]"
+          for shard in shards
+      ]
+  )
+  if not len(found):
+    raise DataError(f"{folder.path} has no documents in {split!r}")
+  return errors.Named(found, f"{folder.path / split}")
 
 
 def _how_to_prepare(name: str, data_dir: str, folder: Folder) -> str:
@@ -143,6 +175,20 @@ def _how_to_prepare(name: str, data_dir: str, folder: Folder) -> str:
       f"no corpus {name!r}{complete} in {pathlib.Path(data_dir).expanduser()}:"
       f" prepare it with `{command} --data_dir={data_dir}`."
   )
+
+
+@dataclasses.dataclass(frozen=True)
+class _Some:
+  """Some of the documents."""
+
+  documents: Any  # By index.
+  which: np.ndarray
+
+  def __len__(self) -> int:
+    return len(self.which)
+
+  def __getitem__(self, index: int) -> bytes:
+    return self.documents[int(self.which[index])]
 
 
 class _Texts:

@@ -6,6 +6,8 @@ Source: Perceiver IO, appendix F.
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
+import functools
+import sys
 from typing import Any
 
 import grain
@@ -18,6 +20,7 @@ from experiments.data.text.tokenizers import MASK
 from experiments.data.text.tokenizers import padded
 from experiments.data.text.tokenizers import Tokenizer
 
+_FEW = 200  # Documents.
 DOCUMENTS = 10  # That are joined before cropping.
 SHARE = 0.15  # Of the words, that is hidden.
 # As if each id had been seen so often after every other, as in all the text.
@@ -34,8 +37,38 @@ def in_tens(documents: Any, seed: int) -> grain.MapDataset:
   Returns:
     {"text": documents with line breaks between them}.
   """
-  shuffled = grain.MapDataset.source(documents).seed(seed).shuffle().repeat()
+  source = grain.MapDataset.source(documents).seed(seed)
+  if len(documents) < _FEW:
+    shuffled = _Shuffled(source, seed)
+  else:
+    shuffled = source.shuffle().repeat()
   return shuffled.batch(DOCUMENTS, batch_fn=_joined)
+
+
+class _Shuffled(grain.MapDataset):
+  """A few documents, in another order in every pass, without end.
+
+  Grain's shuffle looks for each place among 65,536: of four documents that
+  takes longer than all else.
+  """
+
+  def __init__(self, documents: grain.MapDataset, seed: int):
+    super().__init__(documents)
+    self._number, self._of_run = len(documents), seed
+
+  def __len__(self) -> int:
+    return sys.maxsize if self._number else 0
+
+  def __getitem__(self, index: Any) -> Any:
+    if isinstance(index, slice):
+      return self.slice(index)
+    seen, place = divmod(index, self._number)
+    return self._parent[_order(self._number, self._of_run, seen)[place]]
+
+
+@functools.lru_cache(maxsize=64)
+def _order(number: int, seed: int, seen: int) -> list[int]:
+  return np.random.default_rng([seed, seen]).permutation(number).tolist()
 
 
 def _joined(documents: Sequence[bytes]) -> dict[str, bytes]:

@@ -223,6 +223,23 @@ class EvaluationTest(parameterized.TestCase):
     )
     self.assertEqual(noise, whole["noise"].tolist())
 
+  @parameterized.parameters(1, 2, 13, 60, 1000)
+  def test_scattered_examples_are_from_all_over_the_set(self, length):
+    settings = {"batch_size": 4, "shard": Shard()}
+    batches = list(
+        pipeline.evaluation(
+            Numbers(length), [noisy], scattered=True, **settings
+        )
+    )
+    order = [i for b in batches for i in b["i"][b["real"]].tolist()]
+    self.assertEqual(sorted(order), list(range(length)))
+    if length >= 60:  # Of each half, quarter and eighth of the set.
+      self.assertLen({8 * i // length for i in order[:16]}, 8)
+    straight = pipeline.evaluation(Numbers(length), [noisy], **settings)
+    whole = np.concatenate([b["noise"][b["real"]] for b in straight])
+    noise = np.concatenate([b["noise"][b["real"]] for b in batches])
+    np.testing.assert_array_equal(noise, whole[order])
+
 
 class SourceTest(absltest.TestCase):
 

@@ -509,3 +509,33 @@ def test_cudnn_is_given_heads_and_masks_that_it_can_take(shape, widths):
   assert given == ["cudnn"]
   for x, expected in zip(ours, plainly(*qkv, *masks), strict=True):
     near(x, expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["k", "v", "constants"])
+@pytest.mark.parametrize("implementation", ["plain", "blocked"])
+def test_what_no_query_may_see_changes_nothing(implementation, name, bad):
+  rng = np.random.default_rng(0)
+  normal = lambda *shape: rng.standard_normal(shape).astype(np.float32)
+  given = {
+      "q": normal(2, 5, 3, 4),
+      "k": normal(2, 7, 3, 4),
+      "v": normal(2, 7, 3, 6),
+      "constants": normal(2, 7, 3),
+  }
+  mask = np.ones([2, 5, 7], bool)
+  mask[:, :, 4:] = mask[1, 2:, 0] = False
+
+  def read(arrays, mask):
+    with attend_by(implementation):
+      y = softmax.attend(**arrays, mask=jnp.asarray(mask))
+    return jnp.sin(y).sum(), y
+
+  for some in (mask, mask[:, :1]):
+    run = jax.value_and_grad(lambda x, m=some: read(x, m), has_aux=True)
+    expected = run(given)
+    broken = {**given, name: given[name].copy()}
+    broken[name][:, 4:] = bad
+    found = run(broken)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    assert not np.asarray(found[1]["k"])[:, 4:].any()

@@ -5,6 +5,7 @@ import io
 import cv2
 import numpy as np
 from PIL import Image
+from PIL import ImageOps
 import pytest
 
 from experiments.data import pipeline
@@ -192,6 +193,28 @@ def test_an_image_is_not_turned_upright():
   assert image.decode(content, "").shape == (97, 113, 3)
   content = encoded(smooth(97, 113), format="PNG", exif=exif)
   assert image.decode(content, "").shape == (97, 113, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("orientation", range(10))  # 0 and 9 are none.
+def test_images_are_turned_upright_where_that_is_set(orientation, kind):
+  rng = np.random.default_rng(0)
+  small = rng.integers(0, 256, [2, 3, 3], np.uint8).repeat(8, 0).repeat(8, 1)
+  file, exif = io.BytesIO(), Image.Exif()
+  exif[0x0112] = orientation
+  Image.fromarray(small).save(file, kind, exif=exif)
+  content = file.getvalue()
+  given = {"image": content, "file": "a"}
+  as_stored = augment.decode(given)["image"]
+  assert as_stored.shape == (16, 24, 3)
+  upright = augment.decode(given, upright=True)["image"]
+  with Image.open(io.BytesIO(content)) as opened:
+    expected = np.asarray(ImageOps.exif_transpose(opened))
+  assert upright.shape == expected.shape
+  assert np.abs(upright.astype(int) - expected).mean() < 6  # Another decoder.
+  steps = augment.eval_steps(8, True)
+  found = augment.normalised(augment.centre_crop({"image": upright}), 8)
+  np.testing.assert_array_equal(run(steps, given)["image"], found["image"])
 
 
 @pytest.mark.parametrize("steps", ["train_steps", "eval_steps"])

@@ -84,6 +84,63 @@ def test_classes_of_other_splits_are_the_training_sets(pets):
   assert contents(source) == [(4, 1)] and source.num_classes == 2
 
 
+@pytest.mark.parametrize("zipped", [False, True])
+def test_a_zip_file_and_folders_have_the_same_labels(tmp_path, zipped):
+  files = {
+      "_a/1.png": 1,
+      "b/images/2.JPEG": 2,
+      "b/images/more/3.png": 3,
+      "__MACOSX/b/4.png": 4,
+      ".c/5.png": 5,
+      "d/6.png": 6,
+  }
+  write(tmp_path / "own", files)
+  for i, name in enumerate(("d/7.gif", "d/8.avif", "b/9.gif", "d/.x.gif")):
+    (tmp_path / "own" / name).write_bytes(bytes([i]))
+  if zipped:
+    shutil.make_archive(str(tmp_path / "own"), "zip", tmp_path / "own")
+    shutil.rmtree(tmp_path / "own")
+  source = sets.open_images("own", "train", str(tmp_path))
+  assert contents(source) == [(1, 0), (2, 1), (3, 1), (6, 2)]
+  assert source.note() == (
+      "left out, as no pictures that can be read: 1 .avif, 2 .gif"
+  )
+
+
+LISTS = {
+    # As Tiny-ImageNet has it, Kaggle, and who writes one for ImageNet.
+    "val/val_annotations.txt": (
+        "v_1.JPEG\tn2\t0\t0\nv_0.JPEG\tn1\t3\t4\nv_2.JPEG\tn2\t0\t0\n"
+    ),
+    "LOC_val_solution.csv": (
+        "ImageId,PredictionString\nv_0,n1 1 2 3 4\nv_1,n2 1 2 3 4 n2 5 6 7 8\n"
+        "v_2,n2 5 5 5 5\n"
+    ),
+    "val_labels.txt": "n1\nn2\nn2\n",
+}
+
+
+@pytest.mark.parametrize("file", LISTS)
+@pytest.mark.parametrize("folder", ["val", "val/images"])
+def test_a_list_has_the_labels_of_images_that_lie_in_no_classes(
+    tmp_path, file, folder
+):
+  root = tmp_path / "tiny"
+  write(root, {"train/n1/images/a.JPEG": 9, "train/n2/images/b.JPEG": 9})
+  write(root, {f"{folder}/v_{i}.JPEG": i for i in range(3)})
+  (root / file).write_text(LISTS[file])
+  source = sets.open_images("tiny", "validation", str(tmp_path))
+  assert contents(source) == [(0, 0), (1, 1), (2, 1)] and not source.note()
+  for text, match in (
+      ("n1\nn2\n", "2 lines for 3 images"),
+      ("n1\nn2\n5\n", "'5' is no class of the training set, such as 'n1'"),
+      ("v_0.JPEG n1\nv_2.JPEG n2\n", "does not name val/.*v_1.JPEG"),
+  ):
+    (root / file).write_text(text)
+    with pytest.raises(ValueError, match=match):
+      sets.open_images("tiny", "validation", str(tmp_path))
+
+
 def test_some_classes_can_be_chosen_and_get_new_labels(pets):
   assert contents(sets.open_images("pets", "train", pets, classes=[1])) == [
       (1, 0)

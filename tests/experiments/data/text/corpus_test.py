@@ -391,6 +391,35 @@ class TestOpen:
     assert len(found) == 200 and found[107] == b"1 7"
     assert pickle.loads(pickle.dumps(found))[93] == b"0 93"
 
+  @pytest.mark.parametrize(("count", "held_out"), [(2, 1), (5, 1), (45, 3)])
+  def test_where_nothing_was_held_out_one_in_twenty_is(
+      self, tmp_path, count, held_out
+  ):
+    (tmp_path / "files").mkdir()
+    for i in range(count):
+      (tmp_path / "files" / f"{i:02}.txt").write_text(f"text {i}")
+    source = sources.text("own", [str(tmp_path / "files")], held_out=0)
+    corpus.prepare(source, str(tmp_path), processes=1)
+    notes = []
+    train, test = (
+        corpus.open_documents("own", split, str(tmp_path), notes.append)
+        for split in ("train", "validation")
+    )
+    every = [*(train[i] for i in range(len(train))), *map(bytes, test)]
+    assert sorted(every) == sorted(b"text %d" % i for i in range(count))
+    assert len(test) == held_out
+    assert notes == [
+        "own: no document was held out when it was prepared;"
+        f" {held_out} of {count} are held out now"
+    ]
+
+  def test_one_document_is_not_enough(self, tmp_path):
+    (tmp_path / "one.txt").write_text("text")
+    source = sources.text("own", [str(tmp_path / "one.txt")])
+    corpus.prepare(source, str(tmp_path), processes=1)
+    with pytest.raises(DataError, match="has 1 document: one to learn from"):
+      corpus.open_documents("own", "train", str(tmp_path))
+
   @pytest.mark.parametrize(
       ("name", "command"),
       [

@@ -248,6 +248,26 @@ def test_ten_documents_make_a_text_and_every_pass_has_another_order():
   assert parts[0] + parts[1] != parts[2] + parts[3]
 
 
+def test_a_few_documents_are_read_as_quickly_as_many():
+  few, many = [b"a", b"b", b"c", b"d"], [b"a"] * 4000
+
+  def seconds(documents):
+    texts = masking.in_tens(documents, seed=0)
+    start = time.perf_counter()
+    parts = [texts[i]["text"].split(b"\n") for i in range(300)]
+    took = time.perf_counter() - start
+    if documents is few:  # Each pass has every one of them.
+      every = [part for text in parts for part in text]
+      passes = {tuple(every[i : i + 4]) for i in range(0, 3000, 4)}
+      assert {tuple(sorted(one)) for one in passes} == {tuple(few)}
+      assert len(passes) == 24
+    return took
+
+  assert min(seconds(few) for _ in range(3)) < 10 * max(
+      seconds(many) for _ in range(3)
+  )
+
+
 def test_guesses_are_counted():
   batch = {
       "tokens": np.array([[7, MASK, 9, MASK], [7, MASK, MASK, 9]]),
