@@ -160,8 +160,9 @@ def attend_by(
 
   Args:
     implementation: "plain" holds all scores; "blocked" never does, and computes
-      them again in the backward pass; "cudnn" and "tpu" are the accelerators'
-      own flash attention; "auto" picks by device, shapes, dtype and memory.
+      them again in the backward pass; "cudnn" and "tpu" (splash attention) are
+      flash attention of the accelerators; "auto" picks by target, shapes, dtype
+      and memory.
 
   Raises:
     ValueError: if it is another.
