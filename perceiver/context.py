@@ -75,6 +75,10 @@ class Layout(Protocol):
     """x [B, rows, C], placed; whole if its rows do not divide."""
     ...
 
+  def gather(self, x: Array) -> Array:
+    """x, whole on every device."""
+    ...
+
   def attend(
       self,
       attend: Attend,

@@ -17,9 +17,9 @@ from perceiver import context
 
 _LANES = 128  # The kernel takes multiples of so many queries and keys.
 # Bytes of a head's features, and queries and keys of a block at most: what the
-# fast memory of a v5e chip holds, tried with widths of 32 to 704.
-_MOST = ((1024, 1024), (2048, 512))
-_LEAST = 256  # The same of wider ones.
+# fast memory of a v5e chip holds, four arrays of scores in float32 among them.
+_MOST = ((256, (512, 1024)), (1024, (512, 512)), (2048, (256, 512)))
+_LEAST = (256, 256)  # The same of wider ones.
 # What each block costs beside its rows, as so many rows more.
 _FIXED = 128
 
@@ -60,16 +60,13 @@ def attend(
     blocks: queries and keys of a block; None: by the sizes.
   """
   v = k if v is None else v
-  scale = q.shape[-1] ** -0.5 if scale is None else scale
+  factor = q.shape[-1] ** -0.5 if scale is None else scale
   # The kernel has no scale: q's rounding is the price.
-  q = (q.astype(jnp.float32) * scale).astype(q.dtype)
+  q = (q.astype(jnp.float32) * factor).astype(q.dtype)
   q, k = with_constants(q, k, constants, 1.0)
   (batch, queries, _, _), keys = q.shape, k.shape[1]
   width = max(q.shape[-1], v.shape[-1]) * q.dtype.itemsize
-  rows, columns = blocks or (
-      block_of(queries, width),
-      block_of(keys, width),
-  )
+  rows, columns = blocks or blocks_of(queries, keys, width)
   q = _lengthened(q, rows)
   k, v = (_lengthened(x, columns) for x in (k, v))
   segments = None
@@ -79,7 +76,7 @@ def attend(
     segments = _segments(mask, batch, queries, keys, q.shape[1], k.shape[1])
   kernel = _kernel(q.shape[2], q.shape[1], k.shape[1], rows, columns)
   by_head = (x.swapaxes(1, 2) for x in (q, k, v))
-  y = jax.vmap(kernel)(*by_head, segments)
+  y: Any = jax.vmap(kernel)(*by_head, segments)
   y = y.swapaxes(1, 2)[:, :queries]
   if mask is None:
     return y
@@ -87,20 +84,24 @@ def attend(
   return jnp.where(mask.any(-1)[..., None, None], y, 0)
 
 
-def block_of(length: int, width: int) -> int:
-  """Rows of a block, which the length is padded to a multiple of.
+def blocks_of(queries: int, keys: int, width: int) -> tuple[int, int]:
+  """Queries and keys of a block, which both are padded to multiples of.
+
+  They are those with the least rows to compute: those of the padding, and a
+  fixed cost of each block, among them.
 
   Args:
-    length: of the axis that is split.
+    queries: how many there are.
+    keys: how many there are.
     width: bytes of a head's features.
-
-  Returns:
-    the size with the least rows to compute, those of the padding and a fixed
-    cost of each block among them.
   """
   most = next((most for up_to, most in _MOST if width <= up_to), _LEAST)
-  cost = lambda block: -(-length // block) * (block + _FIXED)
-  return min(range(_LANES, most + 1, _LANES), key=cost)
+
+  def block(length, most):
+    cost = lambda block: -(-length // block) * (block + _FIXED)
+    return min(range(_LANES, most + 1, _LANES), key=cost)
+
+  return block(queries, most[0]), block(keys, most[1])
 
 
 def with_constants(

@@ -9,7 +9,7 @@ import pytest
 
 from perceiver.kernels import softmax
 from perceiver.kernels import splash
-from perceiver.kernels.splash import block_of
+from perceiver.kernels.splash import blocks_of
 
 # Queries and keys that are multiples of nothing, but of few blocks.
 BATCH, QUERIES, KEYS, HEADS = 2, 100, 150, 2
@@ -129,9 +129,14 @@ def test_one_mask_for_all_examples():
     ],
 )
 def test_blocks_are_large_and_add_few_rows(length, block):
-  assert block_of(length, 64) == block
+  assert blocks_of(128, length, 128) == (128, block)
 
 
 def test_blocks_of_wide_heads_are_smaller():
-  widths = 2 * 322, 2 * 704, 4 * 704  # In bytes.
-  assert [block_of(2048, width) for width in widths] == [1024, 512, 256]
+  widths = 2 * 128, 2 * 322, 2 * 704, 4 * 704  # In bytes.
+  assert [blocks_of(2048, 2048, width) for width in widths] == [
+      (512, 1024),
+      (512, 512),
+      (256, 512),
+      (256, 256),
+  ]
