@@ -1,10 +1,11 @@
 """Prints what a TPU's compiler estimates of training steps on one chip.
 
     python -m tools.estimate_tpu [--steps=imagenet:fourier=16,mlm:bytes=8]
-        [--topology=v5e:2x2] [--set=PATH=VALUE ...] [--json=FILE]
+        [--topology=v5e:2x2] [--set=PATH=VALUE ...] [--json=FILE] [--attention]
 
-Needs the package libtpu, and no TPU. Each step takes one to five minutes of a
-core and up to 3 GiB.
+With --attention: what computes each module's attention there; that compiles
+nothing. Needs the package libtpu, and no TPU. Each step takes one to five
+minutes of a core and up to 3 GiB.
 """
 
 from collections.abc import Mapping
@@ -80,6 +81,20 @@ def estimate_step(
   }
 
 
+def attention_rows(
+    name: str, batch_size: int, changes: Mapping[str, str], chip: Any
+) -> list[str]:
+  """Rows of Markdown: a config's modules and what computes their attention."""
+  fixed = {"compute_dtype": "bfloat16", "batch_size": batch_size}
+  config = settings.changed(settings.load(name, fixed), changes, are_texts=True)
+  built = build.build(config, [chip])
+  taken = built.network.attention(batch_size, built.layout)
+  return [
+      f"| `{name}` | {module.removesuffix('/attention')} | {how} |"
+      for module, how in taken.items()
+  ]
+
+
 def row_of(found: Mapping[str, Any]) -> str:
   """A row of Markdown."""
   cells = [f"`{found['config']}`", str(found["batch_size"])]
@@ -109,15 +124,21 @@ def main() -> None:
   for change in _SET.value:
     path, _, value = change.partition("=")
     changes[path] = value
-  print(
-      "| config | batch | a step | products | kernels | copies | rest | memory"
-      " | compiling |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
-  )
+  if _ATTENTION.value:
+    print("| config | module | attention, queries × keys |\n|---|---|---|")
+  else:
+    print(
+        "| config | batch | a step | products | kernels | copies | rest |"
+        " memory | compiling |\n|---|--:|--:|--:|--:|--:|--:|--:|--:|"
+    )
   rows = []
   for text in _STEPS.value:
     name, _, size = text.partition("=")
     if not size.isdigit():
       raise UserError(f"--steps={text} is not CONFIG=BATCH, as {STEPS[0]}")
+    if _ATTENTION.value:
+      print(*attention_rows(name, int(size), changes, chip), sep="\n")
+      continue
     rows.append(estimate_step(name, int(size), changes, chip))
     print(row_of(rows[-1]), flush=True)
     if _JSON.value:
@@ -128,5 +149,6 @@ if __name__ == "__main__":
   _STEPS = flags.DEFINE_list("steps", list(STEPS), "CONFIG=BATCH,...")
   _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "its first chip")
   _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE of the configs")
+  _ATTENTION = flags.DEFINE_bool("attention", False, "what computes it alone")
   _JSON = flags.DEFINE_string("json", None, "a file for what is found")
   command.run(main, needs_config=False)

@@ -51,8 +51,8 @@ def cudnn(
 ) -> Float[Array, "B N H V"]:
   """What queries read, as `softmax.attend`."""
   v = k if v is None else v
-  scale = q.shape[-1] ** -0.5 if scale is None else scale
-  q, k = with_constants(q, k, constants, scale)
+  factor = q.shape[-1] ** -0.5 if scale is None else scale
+  q, k = with_constants(q, k, constants, factor)
   width = _padded(q.shape[-1], v, 8)
   whole = None
   if mask is not None:
@@ -62,7 +62,7 @@ def cudnn(
   y = jax.nn.dot_product_attention(
       *(_widened(x, width) for x in (q, k, v)),
       mask=whole,
-      scale=scale,
+      scale=factor,
       implementation="cudnn",
   )[..., : v.shape[-1]]
   if mask is None:

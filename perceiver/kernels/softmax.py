@@ -68,7 +68,11 @@ def attend(
 def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
   name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
-  context.note_taken(f"{name}, {q.shape[1]:,} × {k.shape[1]:,}")
+  note = f"{name}, {q.shape[1]:,} × {k.shape[1]:,}"
+  if name == "tpu":
+    rows, columns = splash.blocks_for(q, k, v, constants)
+    note += f" in blocks of {rows:,} × {columns:,}"
+  context.note_taken(note)
   if name == "blocked":
     queries, keys = _BLOCKS.get(
         context.current_target().platform, _LARGE_BLOCKS

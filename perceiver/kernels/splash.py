@@ -65,8 +65,7 @@ def attend(
   q = (q.astype(jnp.float32) * factor).astype(q.dtype)
   q, k = with_constants(q, k, constants, 1.0)
   (batch, queries, _, _), keys = q.shape, k.shape[1]
-  width = max(q.shape[-1], v.shape[-1]) * q.dtype.itemsize
-  rows, columns = blocks or blocks_of(queries, keys, width)
+  rows, columns = blocks or blocks_for(q, k, v)
   q = _lengthened(q, rows)
   k, v = (_lengthened(x, columns) for x in (k, v))
   segments = None
@@ -82,6 +81,15 @@ def attend(
     return y
   # It lets a query that may see no key read all of them.
   return jnp.where(mask.any(-1)[..., None, None], y, 0)
+
+
+def blocks_for(
+    q: Any, k: Any, v: Any, constants: Any = None
+) -> tuple[int, int]:
+  """`blocks_of` for arguments of `attend`."""
+  features = q.shape[-1] + (0 if constants is None else 1)
+  width = max(features, 0 if v is None else v.shape[-1])
+  return blocks_of(q.shape[1], k.shape[1], width * q.dtype.itemsize)
 
 
 def blocks_of(queries: int, keys: int, width: int) -> tuple[int, int]:
