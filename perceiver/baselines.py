@@ -46,7 +46,8 @@ class Transformer(hk.Module):
       y = MLP(self.widening_factor, name="mlp")(x)
       return layer_norm(x + y, "norm_mlp")
 
-    return scan_layers(layer, x, self.num_layers, remat=self.remat)
+    policy = "nothing_saveable" if self.remat else None
+    return scan_layers(layer, x, self.num_layers, remat_policy=policy)
 
 
 def embedded(x: Float[Array, "B M C"]) -> Float[Array, "B M C"]:

@@ -76,6 +76,10 @@ class Layout(Protocol):
     """x [B, rows, C], placed; whole if its rows do not divide."""
     ...
 
+  def gather(self, x: Array) -> Array:
+    """x, whole on every device."""
+    ...
+
   def attend(
       self,
       attend: Attend,
@@ -162,8 +166,9 @@ def attend_by(
 
   Args:
     implementation: "plain" holds all scores; "blocked" never does, and computes
-      them again in the backward pass; "cudnn" and "tpu" are the accelerators'
-      own flash attention; "auto" picks by device, shapes, dtype and memory.
+      them again in the backward pass; "cudnn" and "tpu" (splash attention) are
+      flash attention of the accelerators; "auto" picks by target, shapes, dtype
+      and memory.
 
   Raises:
     ValueError: if it is another.

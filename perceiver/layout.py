@@ -1,5 +1,8 @@
 """Marks the arrays whose place the caller may decide (`laid_out_by`)."""
 
+from typing import Any
+
+import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool
@@ -12,6 +15,19 @@ def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
   """x where it is to live; what has no rows stays where it is."""
   layout = current_layout()
   return x if layout is None or x.ndim != 3 else layout.place(x)
+
+
+@jax.custom_vjp
+def gather(x: Any) -> Any:
+  """x whole on every device, for what is read several times.
+
+  Where its gradient lives is the compiler's choice.
+  """
+  layout = current_layout()
+  return x if layout is None else layout.gather(x)
+
+
+gather.defvjp(lambda x: (gather(x), None), lambda _, dx: (dx,))
 
 
 def place_evenly(

@@ -27,6 +27,11 @@ from perceiver.learned import LearnedArray
 # that looks at whole tensors must look at each row by itself.
 STACK = "layers"
 
+# Layers of a loop's body, at most, where nothing else is asked for. On a TPU a
+# loop copies what its body keeps for the backward pass, and longer bodies copy
+# less; compiling takes longer. Elsewhere: 1.
+_UNROLLED = {"tpu": 6}
+
 
 @dataclasses.dataclass
 class Encoder(hk.Module):
@@ -91,6 +96,9 @@ class Processor(hk.Module):
   qk_channels: int | None = None  # None: D.
   widening_factor: int = 1
   remat: bool = False  # Recompute in the backward pass: less memory, more time.
+  # What is kept nevertheless: a name in `jax.checkpoint_policies`.
+  remat_policy: str = "nothing_saveable"
+  unroll: int | None = None  # Layers of a loop's body; None: by the target.
   name: str | None = None
 
   def __call__(self, z: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -107,7 +115,8 @@ class Processor(hk.Module):
         widening_factor=self.widening_factor,
         name="self_attention",
     )(z)
-    return scan_layers(layer, z, layers, repeats, self.remat)
+    policy = self.remat_policy if self.remat else None
+    return scan_layers(layer, z, layers, repeats, policy, self.unroll)
 
 
 def scan_layers(
@@ -115,7 +124,8 @@ def scan_layers(
     z: Float[Array, "B N D"],
     num_layers: int,
     repeats: int = 1,
-    remat: bool = False,
+    remat_policy: str | None = None,
+    unroll: int | None = None,
 ) -> Float[Array, "B N D"]:
   """An array after so many layers of one kind, each with its own parameters.
 
@@ -126,8 +136,16 @@ def scan_layers(
     z: an array.
     num_layers: how many there are.
     repeats: how often all of them run, one after the other.
-    remat: recompute layers in the backward pass.
+    remat_policy: recompute layers in the backward pass, but for what this names
+      (`jax.checkpoint_policies`); None: keep all of it.
+    unroll: layers of the loop's body; None: by the target.
+
+  Raises:
+    ValueError: if these do not divide the layers, or there is no such policy.
   """
+  unroll = unroll or _unrolled(num_layers)
+  if num_layers % unroll:
+    raise ValueError(f"unroll {unroll} does not divide {num_layers} layers.")
   pure = hk.transform(layer)
   initialise = jax.vmap(pure.init, in_axes=(0, None))
   with context.no_recording():  # What is drawn at first is no read.
@@ -146,11 +164,39 @@ def scan_layers(
       z = pure.apply(params, None, z)
     return z, weights
 
-  def apply_block(z, _):
-    return jax.lax.scan(apply_layer, z, stacked)
+  if remat_policy is not None:
+    policy = getattr(jax.checkpoint_policies, remat_policy, None)
+    if policy is None:
+      raise ValueError(
+          f"remat_policy {remat_policy!r} is not in jax.checkpoint_policies."
+      )
+    apply_layer = jax.checkpoint(apply_layer, prevent_cse=False, policy=policy)
 
-  if remat:
-    apply_layer = jax.checkpoint(apply_layer, prevent_cse=False)
+  def apply_layers(z, rows):
+    collected = []
+    for params in rows:
+      z, weights = apply_layer(z, params)
+      collected.append(weights)
+    return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
+
+  if repeats > 1:  # What all repeats share is gathered once.
+    stacked = jax.tree.map(layout.gather, stacked)
+  if unroll == 1:
+    apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
+  elif unroll == num_layers:
+    rows = _rows(stacked)
+    apply_block = lambda z, _: apply_layers(z, rows)
+  else:
+    groups = jax.tree.map(
+        lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
+    )
+
+    def apply_block(z, _):
+      z, weights = jax.lax.scan(
+          lambda z, group: apply_layers(z, _rows(group)), z, groups
+      )
+      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), weights)
+
   if repeats == 1:
     z, weights = apply_block(z, None)
   else:
@@ -159,6 +205,23 @@ def scan_layers(
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)
   return z
+
+
+def _unrolled(num_layers: int) -> int:
+  """Layers of a loop's body on the target."""
+  most = _UNROLLED.get(context.current_target().platform, 1)
+  return next(n for n in range(most, 0, -1) if num_layers % n == 0)
+
+
+def _rows(stacked: Any) -> list[Any]:
+  """A tree for each row of the arrays of a tree."""
+  # Its gradient is a concatenation; that of indexing, a sum of padded arrays.
+  split = lambda x: [row[0] for row in jax.lax.split(x, [1] * len(x), axis=0)]
+  leaves, tree = jax.tree.flatten(stacked)
+  return [
+      jax.tree.unflatten(tree, row)
+      for row in zip(*map(split, leaves), strict=True)
+  ]
 
 
 @dataclasses.dataclass

@@ -152,6 +152,10 @@ class Layout:
     spec = PartitionSpec(data, self._along(x.shape[1]))
     return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
+  def gather(self, x: Array) -> Array:
+    """x, whole on every device."""
+    return jax.lax.with_sharding_constraint(x, copied(self.mesh))
+
   def attend(
       self,
       attend: Attend,

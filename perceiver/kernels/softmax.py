@@ -15,6 +15,7 @@ from jaxtyping import Float
 from perceiver import context
 from perceiver.kernels import blocked
 from perceiver.kernels import fused
+from perceiver.kernels import splash
 
 # Queries and keys of a block. On a CPU its scores shall stay in the caches; an
 # accelerator needs more of them to have enough to do.
@@ -23,6 +24,9 @@ _LARGE_BLOCKS = (2048, 2048)
 # The plain form may fill this part of an accelerator's memory with scores: the
 # backward pass keeps them, and their gradients beside them.
 _SHARE_FOR_SCORES = 1 / 32
+# Up to so many scores of a head, the plain form is as fast on a TPU as its
+# kernel, by the compiler's estimate.
+_FEW_SCORES = 2**17
 
 
 def attend(
@@ -76,7 +80,11 @@ def _where_seen(x: Array, mask: Array) -> Array:
 def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
   name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
-  context.note_taken(f"{name}, {q.shape[1]:,} × {k.shape[1]:,}")
+  note = f"{name}, {q.shape[1]:,} × {k.shape[1]:,}"
+  if name == "tpu":
+    rows, columns = splash.blocks_for(q, k, v, constants)
+    note += f" in blocks of {rows:,} × {columns:,}"
+  context.note_taken(note)
   if name == "blocked":
     queries, keys = _BLOCKS.get(
         context.current_target().platform, _LARGE_BLOCKS
@@ -92,7 +100,7 @@ def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
         keys=keys,
         axis=axis,
     )
-  compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": fused.tpu}[name]
+  compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": splash.attend}[name]
   return compute(q, k, v, mask, constants, scale=scale)
 
 
@@ -154,7 +162,7 @@ def _choose(q, k, v, mask, constants=None) -> str:
   asked, target = context.asked_implementation(), context.current_target()
   problems = {
       "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
-      "tpu": lambda: fused.why_not_tpu(q, k, v, mask),
+      "tpu": lambda: splash.why_not(q, k, v, mask),
   }
   if asked in problems and (problem := problems[asked]()):
     raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")
@@ -162,8 +170,9 @@ def _choose(q, k, v, mask, constants=None) -> str:
     return asked
   if target.platform == "cpu":  # Faster at every shape that was measured.
     return "blocked"
+  few = target.platform == "tpu" and q.shape[1] * k.shape[1] <= _FEW_SCORES
   for name, problem in problems.items():
-    if not problem():
+    if not few and not problem():
       return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
   # A layout shows each device its own part, the compiler shows the whole.

@@ -1,4 +1,7 @@
+import dataclasses
 import functools
+import re
+from typing import Any
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -9,9 +12,12 @@ import jax.numpy as jnp
 from jaxtyping import TypeCheckError
 import numpy as np
 
+from perceiver import attend_by
 from perceiver import AverageDecoder
+from perceiver import compiled_for
 from perceiver import Decoder
 from perceiver import Encoder
+from perceiver import laid_out_by
 from perceiver import LearnedArray
 from perceiver import Processor
 from perceiver import record_weights
@@ -19,6 +25,7 @@ from perceiver import RepeatedEncoder
 from perceiver import SelfAttention
 from perceiver.flops import count_flops
 from perceiver.flops import count_parameters
+from perceiver.target import Target
 
 
 def normal(*shape):
@@ -58,6 +65,24 @@ def shapes_of(function, *args):
 def assert_near(ours, expected, atol=1e-5):
   near = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=atol)
   jax.tree.map(near, ours, expected)
+
+
+@dataclasses.dataclass
+class Gathering:
+  """A layout of one device that notes what is gathered."""
+
+  gathered: list[Any]
+  parts = 1
+
+  def place(self, x):
+    return x
+
+  def gather(self, x):
+    self.gathered.append(x)
+    return x
+
+  def attend(self, attend, *args):
+    return attend(*args)
 
 
 class EncoderTest(parameterized.TestCase):
@@ -185,6 +210,92 @@ class ProcessorTest(parameterized.TestCase):
       recomputed.append(program.count("prevent_cse="))
     self.assertLess(recomputed[0], recomputed[1])
     assert_near(results[1], results[0])
+
+  def test_longer_bodies_of_the_loop_change_no_value_and_no_gradient(self):
+    z = jnp.asarray(normal(2, 5, 10))
+    for num_blocks in (1, 3):
+      results = []
+      for unroll in (1, 2, 4):
+        net = transform(
+            Processor,
+            layers_per_block=4,
+            num_blocks=num_blocks,
+            num_heads=2,
+            unroll=unroll,
+        )
+        params = some_params(net, z)
+
+        def loss(params, net=net):
+          with record_weights() as weights:
+            z1 = net.apply(params, z)
+          return jnp.square(z1).mean(), weights
+
+        results.append(jax.jit(jax.grad(loss, has_aux=True))(params))
+      assert_near(results[1], results[0])
+      assert_near(results[2], results[0])
+
+  def test_bodies_are_as_long_as_the_target_likes(self):
+    turns = {
+        ("cpu", 4): "4",
+        ("tpu", 4): "",
+        ("tpu", 26): "13",
+        ("tpu", 24): "4",
+    }
+    for (platform, layers), length in turns.items():
+      net = transform(Processor, layers_per_block=layers, num_heads=2)
+      z = normal(2, 5, 10)
+      with compiled_for(Target(platform)), attend_by("plain"):
+        params = some_params(net, z)
+        program = str(jax.make_jaxpr(net.apply)(params, z))
+      found = re.findall(r"scan\[.*?[^_]length=(\d+)", program, re.DOTALL)
+      self.assertEqual("".join(found), length)
+
+  def test_what_all_repeats_share_is_gathered_once(self):
+    z = jnp.asarray(normal(2, 5, 10))
+    for num_blocks in (1, 3):
+      net = transform(
+          Processor, layers_per_block=2, num_blocks=num_blocks, num_heads=2
+      )
+      loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
+      params = some_params(net, z)
+      expected = jax.grad(loss)(params)
+      gathering: Any = Gathering([])
+      with laid_out_by(gathering):
+        found = jax.grad(loss)(params)
+      count = len(jax.tree.leaves(params)) if num_blocks > 1 else 0
+      self.assertLen(gathering.gathered, count)
+      for array in gathering.gathered:
+        self.assertLen(array, 2)  # All layers of it.
+      assert_near(found, expected)
+
+  def test_what_recomputing_keeps_is_a_setting(self):
+    z = jnp.asarray(normal(2, 5, 10))
+    products = []
+    for policy in ("nothing_saveable", "dots_saveable"):
+      net = transform(
+          Processor,
+          layers_per_block=2,
+          num_heads=2,
+          remat_policy=policy,
+          remat=True,
+      )
+      loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
+      params = some_params(net, z)
+      program = str(jax.make_jaxpr(jax.grad(loss))(params))
+      products.append(program.count("dot_general"))
+    self.assertLess(products[1], products[0])
+
+  @parameterized.parameters(
+      ({"unroll": 3}, "unroll 3 does not divide 4 layers"),
+      (
+          {"remat": True, "remat_policy": "all"},
+          "remat_policy 'all' is not in jax.checkpoint_policies",
+      ),
+  )
+  def test_bodies_and_policies_that_there_are_not(self, settings, message):
+    net = transform(Processor, layers_per_block=4, num_heads=2, **settings)
+    with self.assertRaisesRegex(ValueError, message):
+      jax.eval_shape(net.init, jax.random.key(0), normal(2, 5, 10))
 
   def test_the_program_does_not_grow_with_depth(self):
     def equations(layers_per_block, num_blocks):
