@@ -35,9 +35,7 @@ def main() -> None:
   for mesh in arguments.meshes:
     data, elements = map(int, mesh.split("x"))
     changes = arguments.changes | {"mesh.elements": elements}
-    built = build(
-        settings.load(arguments.config, changes), num_devices=data * elements
-    )
+    built = build(settings.load(arguments.config, changes), data * elements)
     evaluate = Evaluate(built.task.evals, built.net, built.layout)
     evaluate.trace(built.like.model)
     metrics, _ = evaluate(built.initial_state().model)

@@ -73,6 +73,7 @@ def fitted(config: task_lib.Config) -> tuple[task_lib.Config, list[str]]:
   if hasattr(module, "fitted"):
     with user_errors("the data"):
       config = settings.complete(module.fitted(config, notes.append))
+  _check_numbers(config)
   steps, warmup = number_of_steps(config), config.schedule.get("warmup", 0)
   if warmup >= steps:
     shorter = steps // 10
@@ -255,9 +256,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
     UserError: if the config does not fit the task, the model or the devices.
   """
   config = settings.complete(config)
-  with user_errors("the config"):
-    for name, (low, high) in BOUNDS.items():
-      bounds.check(name, config[name], low, high)
+  _check_numbers(config)
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)
@@ -310,14 +309,18 @@ def check_division(
     )
 
 
+def _check_numbers(config: task_lib.Config) -> None:
+  with user_errors("the config"):
+    for name, (low, high) in BOUNDS.items():
+      bounds.check(name, config[name], low, high)
+
+
 def number_of_steps(config: task_lib.Config) -> int:
   """Steps of a run.
 
   Raises:
     UserError: if there is none.
   """
-  if config.batch_size < 1:
-    raise UserError(f"batch_size {config.batch_size} is less than 1")
   steps = config.train_examples // config.batch_size
   if steps < 1:
     raise UserError(

@@ -1,10 +1,10 @@
 """AlphaStar Unplugged's records, written as its converter does."""
 
-import struct
 import zlib
 
 import numpy as np
 import pytest
+from tensorboardX import record_writer
 from tensorflow_datasets.proto import tf_example_pb2
 
 from experiments.data import pipeline
@@ -18,16 +18,21 @@ COLUMN = {name: i for i, name in enumerate(CONVERTED_UNITS)}
 STEPS, SLOTS, PICKS, NOBODY = 5, 512, 64, 512
 
 
-def write(path, arrays, records=1):
-  """A TFRecord file; check sums are not looked at."""
+def write(path, arrays, records=1, compress=zlib.compress):
+  """A TFRecord file."""
   example = tf_example_pb2.Example()
   for name, array in arrays.items():
-    compressed = zlib.compress(np.ascontiguousarray(array).tobytes())
+    compressed = compress(np.ascontiguousarray(array).tobytes())
     example.features.feature[name].bytes_list.value.append(compressed)
-  record = example.SerializeToString()
-  framed = struct.pack("<Q", len(record)) + bytes(4) + record + bytes(4)
+  write_records(path, [example.SerializeToString()] * records)
+
+
+def write_records(path, records):
   path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_bytes(records * framed)
+  writer = record_writer.RecordWriter(str(path))
+  for record in records:
+    writer.write(record)
+  writer.close()
 
 
 def game():
@@ -68,9 +73,7 @@ BAD = {
         "is cut off",
     ),
     "no example": (
-        lambda path: path.write_bytes(
-            struct.pack("<Q", 5) + bytes(4) + b"hello" + bytes(4)
-        ),
+        lambda path: write_records(path, [b"hello"]),
         "is no tf.Example",
     ),
     "two": (lambda path: write(path, game(), records=2), "2 records"),
@@ -93,12 +96,7 @@ BAD = {
         "5 steps, but 192 unit tags",
     ),
     "not compressed": (
-        lambda path: path.write_bytes(
-            path.read_bytes().replace(
-                zlib.compress(game()["observation/raw_units"].tobytes())[:9],
-                bytes(9),
-            )
-        ),
+        lambda path: write(path, game(), compress=bytes),
         "observation/raw_units: Error",
     ),
 }

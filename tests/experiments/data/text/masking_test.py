@@ -1,7 +1,6 @@
 """Examples of masked language modelling."""
 
 import collections
-import time
 
 import numpy as np
 import pytest
@@ -248,24 +247,13 @@ def test_ten_documents_make_a_text_and_every_pass_has_another_order():
   assert parts[0] + parts[1] != parts[2] + parts[3]
 
 
-def test_a_few_documents_are_read_as_quickly_as_many():
-  few, many = [b"a", b"b", b"c", b"d"], [b"a"] * 4000
-
-  def seconds(documents):
-    texts = masking.in_tens(documents, seed=0)
-    start = time.perf_counter()
-    parts = [texts[i]["text"].split(b"\n") for i in range(300)]
-    took = time.perf_counter() - start
-    if documents is few:  # Each pass has every one of them.
-      every = [part for text in parts for part in text]
-      passes = {tuple(every[i : i + 4]) for i in range(0, 3000, 4)}
-      assert {tuple(sorted(one)) for one in passes} == {tuple(few)}
-      assert len(passes) == 24
-    return took
-
-  assert min(seconds(few) for _ in range(3)) < 10 * max(
-      seconds(many) for _ in range(3)
-  )
+def test_each_pass_over_a_few_documents_has_every_one_of_them():
+  few = [b"a", b"b", b"c", b"d"]
+  texts = masking.in_tens(few, seed=0)
+  every = [part for i in range(300) for part in texts[i]["text"].split(b"\n")]
+  passes = {tuple(every[i : i + 4]) for i in range(0, 3000, 4)}
+  assert {tuple(sorted(one)) for one in passes} == {tuple(few)}
+  assert len(passes) == 24
 
 
 def test_guesses_are_counted():
@@ -289,21 +277,3 @@ def test_guesses_are_counted():
   nats = -np.log(after_7) - np.log(after_9)
   np.testing.assert_allclose(found["left_nats"], nats, rtol=1e-6)
   assert found["left_right"] == 2
-
-
-def test_hiding_words_takes_a_few_times_what_reading_them_takes():
-  rng = np.random.default_rng(0)
-  sentence = tokenizers.encode((WORDS + " ") * 60)[:2048]
-  example = {"tokens": sentence, "mask": np.ones(2048, bool)}
-
-  def seconds(call):
-    start = time.perf_counter()
-    for _ in range(50):
-      call()
-    return time.perf_counter() - start
-
-  hide = lambda: masking.hidden(example, rng, UTF8, 409)
-  read = lambda: [int(x) for x in sentence]  # A loop of Python over the ids.
-  assert min(seconds(hide) for _ in range(3)) < 3 * max(
-      seconds(read) for _ in range(3)
-  )
