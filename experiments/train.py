@@ -34,6 +34,8 @@ from experiments.engine.preemption import Preemption
 from experiments.evaluate import Evaluate
 from perceiver import bounds
 
+EMA = "_ema"  # Ends the names of evals of averaged parameters.
+
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
   """Trains to the end or until a signal, as SIGTERM; returns the last metrics.
@@ -109,7 +111,10 @@ class _Run:
       self.data = iter(built.task.train_data(shard))
     self.evaluate = Evaluate(built.task.evals, built.net, built.layout)
     # What would fail at the first evaluation fails here.
-    self._check_best(self.evaluate.trace(built.like.model))
+    found = self.evaluate.trace(built.like.model)
+    if config.ema:
+      found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
+    self._check_best(found)
     opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
     opened.enter_context(contextlib.closing(self.recorder))
@@ -289,6 +294,10 @@ class _Run:
 
   def _evaluate(self, step: int) -> dict[str, float]:
     metrics, pictures = self.evaluate(self.state.model)
+    averaged = self.state.averaged()
+    if averaged is not None:
+      more_metrics, more_pictures = self.evaluate(averaged, EMA)
+      metrics, pictures = metrics | more_metrics, pictures | more_pictures
     if self.config.best and self.config.best not in metrics:
       self.recorder.note(
           f"config.best = {self.config.best!r} is not one of {sorted(metrics)}:"

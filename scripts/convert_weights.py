@@ -32,7 +32,9 @@ CACHE = flags.DEFINE_string(
     "cache", "~/.cache/perceiver", "where downloads are kept"
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "latest", 'of a training run: "latest", "best" or a step'
+    "checkpoint",
+    "latest",
+    'of a training run: "latest", "best" or a step; with ":ema" averaged',
 )
 SWAP_KERNEL = flags.DEFINE_bool(
     "swap_kernel",

@@ -96,6 +96,17 @@ def read_config(path: pathlib.Path) -> Config:
     raise UserError(f"{path}: {error}") from error
 
 
+def completed(written: Mapping[str, Any]) -> Mapping[str, Any]:
+  """A config as it is in JSON, with the settings that it lacks.
+
+  One that this version cannot read stays as it is.
+  """
+  try:
+    return json.loads(settings.complete(ConfigDict(written)).to_json())
+  except (UserError, AttributeError):
+    return written
+
+
 def read_object(path: pathlib.Path) -> dict[str, Any]:
   """What is in a config.json.
 
