@@ -26,6 +26,7 @@ TRAIN = [
     "av>=15",
     "etils>=1.12",
     "filelock>=3.16",
+    "flatbuffers>=24",  # jax.export writes with it and does not require it.
     "google-crc32c>=1.5",  # TFRecord's check sums.
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
