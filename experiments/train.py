@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/X.py[:variant] --workdir=DIR
         [--config.key=value ...]
 
-The same command again continues where the newest checkpoint left off.
+The same command again continues where the newest checkpoint left off. With
+more --config.train_examples, it trains longer.
 """
 
 from collections.abc import Mapping
@@ -115,7 +116,7 @@ class _Run:
     if config.ema:
       found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
     self._check_best(found)
-    opened.enter_context(workdir_lib.claimed(workdir, config))
+    longer = opened.enter_context(workdir_lib.claimed(workdir, config))
     self.recorder = record.Recorder(workdir, built.steps)
     opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
@@ -130,6 +131,8 @@ class _Run:
     opened.callback(lambda: self.data.close())  # Others may take its place.
     self.profile = workdir / "profile"
     self._introduce()
+    if longer:
+      self.recorder.note(f"trains longer than before: {'; '.join(longer)}")
     state = self.checkpoints.restore(built.like)
     if state is not None:
       done = int(state.step)
@@ -187,7 +190,9 @@ class _Run:
     """Steps, with what is due after each."""
     done, last = int(self.state.step), self.built.steps
     self.first = done + 1
-    self.recorder.start(done)
+    # A run may be made longer: which steps had which schedule is told here.
+    of_run = json.loads(self.config.to_json())
+    self.recorder.start(done, {key: of_run[key] for key in workdir_lib.LONGER})
     metrics: dict[str, float] = {}
     if done and self._is_due(done, "eval_every"):
       if self.checkpoints.metrics(done) is None:

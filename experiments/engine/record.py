@@ -170,15 +170,21 @@ class Recorder:
     self._events: _Events | None = None
     self._bar: rich.progress.Progress | None = None
 
-  def start(self, step: int) -> None:
-    """Continues the files after `step`, and forgets what came after it."""
+  def start(self, step: int, more: Mapping[str, Any] | None = None) -> None:
+    """Continues the files after `step`, and forgets what came after it.
+
+    Args:
+      step: the last one that is done; 0: none is.
+      more: what else starts.jsonl says of this start.
+    """
     if not self._active:
       return
     starts = self._workdir / "starts.jsonl"
     self._keep(self._metrics, lambda record: record["step"] <= step)
     self._keep(starts, lambda record: record["from_step"] >= 0)
     with starts.open("a") as file:
-      file.write(json.dumps({"from_step": step, **environment()}) + "\n")
+      about = {"from_step": step, **(more or {}), **environment()}
+      file.write(json.dumps(about) + "\n")
     self._events = _Events(self._workdir / "tensorboard", step)
     if self._console.is_terminal:
       self._bar = rich.progress.Progress(

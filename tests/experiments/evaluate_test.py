@@ -271,6 +271,51 @@ def test_a_run_of_a_version_without_averages_goes_on(config, run, tmp_path):
   assert json.loads(starts[-1])["from_step"] == 12
 
 
+@pytest.mark.slow
+def test_a_run_that_is_made_longer_equals_one_that_was_as_long(
+    config, tmp_path, capsys
+):
+  def trained(folder, steps, **changes):
+    with config.copy_and_resolve_references().unlocked() as changed:
+      changed.train_examples = 16 * steps
+      changed.schedule = {"name": "constant", "peak": 1e-3}
+      changed.update_from_flattened_dict(changes)
+    train_here(changed, folder)
+    return [
+        {k: v for k, v in record.items() if not k.startswith("speed/")}
+        for record in recorded(folder)
+    ]
+
+  whole = trained(tmp_path / "whole", 12)
+  longer = tmp_path / "longer"
+  assert trained(longer, 6) == whole[: len(whole) // 2]
+  assert trained(longer, 12) == whole
+  told = capsys.readouterr().out
+  assert "longer than before: train_examples is 96 there and 192 here" in told
+  starts = [
+      json.loads(line)
+      for line in (longer / "starts.jsonl").read_text().splitlines()
+  ]
+  assert [(s["from_step"], s["train_examples"]) for s in starts] == [
+      (0, 96),
+      (6, 192),
+  ]
+  with pytest.raises(UserError, match="train_examples is 192 there and 96 her"):
+    trained(longer, 6)
+  with pytest.raises(UserError, match="schedule.peak is 0.001 there and 0.002"):
+    trained(longer, 12, **{"schedule.peak": 2e-3})
+  with pytest.raises(
+      UserError, match=r"config: seed is 0 there and 1 here\."
+  ):
+    trained(longer, 13, seed=1)
+  rates = trained(longer, 13, **{"schedule.peak": 2e-3})
+  assert [r["train/learning_rate"] for r in rates if "train/loss" in r] == [
+      *[np.float32(1e-3)] * 12,
+      np.float32(2e-3),
+  ]
+  assert starts[1]["schedule"] == {"name": "constant", "peak": 1e-3}
+
+
 def test_a_failed_evaluation_loses_no_step_and_is_made_up_for(
     config, run, tmp_path, monkeypatch
 ):
