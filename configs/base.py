@@ -71,6 +71,7 @@ def get_config() -> ConfigDict:
               "keep_checkpoints": 2,  # the newest; the best stays beside them
               "profile_from": 10,  # the first step that jax.profiler traces
               "profile_steps": 0,  # how many it traces
+              "wandb": "",  # the project of Weights & Biases that has it too
           },
       }
   )

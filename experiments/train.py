@@ -117,11 +117,14 @@ class _Run:
       found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
     self._check_best(found)
     longer = opened.enter_context(workdir_lib.claimed(workdir, config))
-    self.recorder = record.Recorder(workdir, built.steps)
+    as_json = json.loads(config.to_json())
+    self.recorder = record.Recorder(
+        workdir, built.steps, config.run.wandb, as_json
+    )
     opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
         workdir_lib.checkpoints(workdir, config),
-        config=json.loads(config.to_json()),
+        config=as_json,
         keep=config.run.keep_checkpoints,
         best=config.best or None,
         best_is_largest=config.best_is_largest,

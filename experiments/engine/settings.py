@@ -61,7 +61,7 @@ SETTINGS = {
     "start.grids.*": Grid,
 }
 # What older configs lack, and what it was for them.
-ADDED = {"ema": 0.0, "start.frozen": ""}
+ADDED = {"ema": 0.0, "run.wandb": "", "start.frozen": ""}
 _GIVEN = {"is_training", "rng"}
 _LEAVES = (int, float, bool, str)
 _MISSING = inspect.Parameter.empty

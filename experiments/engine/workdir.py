@@ -31,7 +31,14 @@ FILES = (
     lock.LOCK,
     lock.OWNER,
 )
-FOLDERS = ("checkpoints", "logs", "pictures", "profile", "tensorboard")
+FOLDERS = (
+    "checkpoints",
+    "logs",
+    "pictures",
+    "profile",
+    "tensorboard",
+    "wandb",
+)
 
 
 def check_kinds(workdir: pathlib.Path) -> None:

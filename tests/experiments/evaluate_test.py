@@ -304,9 +304,7 @@ def test_a_run_that_is_made_longer_equals_one_that_was_as_long(
     trained(longer, 6)
   with pytest.raises(UserError, match="schedule.peak is 0.001 there and 0.002"):
     trained(longer, 12, **{"schedule.peak": 2e-3})
-  with pytest.raises(
-      UserError, match=r"config: seed is 0 there and 1 here\."
-  ):
+  with pytest.raises(UserError, match=r"config: seed is 0 there and 1 here\."):
     trained(longer, 13, seed=1)
   rates = trained(longer, 13, **{"schedule.peak": 2e-3})
   assert [r["train/learning_rate"] for r in rates if "train/loss" in r] == [
