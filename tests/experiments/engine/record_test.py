@@ -216,7 +216,9 @@ def test_weights_and_biases_has_the_same_numbers_of_the_same_run(
     for step, loss in numbers.items():
       recorder.scalars(step, {"train/loss": loss})
     recorder.close()
-  first, second = (line for line in capfd.readouterr().out.splitlines() if line)
+  out, err = capfd.readouterr()
+  assert not err
+  first, second = out.splitlines()
   assert first.startswith("Weights & Biases: ") and "offline-run" in second
   sent = scanned(tmp_path)
   runs = [r.run for r in sent if r.HasField("run")]
