@@ -26,6 +26,7 @@ TRAIN = [
     "av>=15",
     "etils>=1.12",
     "filelock>=3.16",
+    "flatbuffers>=24",  # jax.export writes with it and does not require it.
     "google-crc32c>=1.5",  # TFRecord's check sums.
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
@@ -90,6 +91,8 @@ setuptools.setup(
         "bench": ["torch>=2.6", "transformers>=5"],
         # Reads pytorch_model.bin; with it, exports are tried in transformers.
         "huggingface": ["torch>=2.6", "transformers>=5"],
+        # Has a run's numbers too: config.run.wandb.
+        "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.
         "tensorflow": ["tensorflow-cpu>=2.20"],
         "test": TEST,

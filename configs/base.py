@@ -35,11 +35,18 @@ def get_config() -> ConfigDict:
           "products": "cheapest",
           # Weights to start from: a run's folder, or a file that
           # scripts/convert_weights.py has written. Parameters whose path has
-          # "fresh", a regular expression, in it start anew.
+          # "fresh", a regular expression, in it start anew; those that have
+          # "frozen" in it, another one, stay as they are.
           # "nearby" above 0: new cross-attends read what is near; how sharply.
           # With Fourier features, "grids" say where latents are: a name, and
           # the fields of locality.Grid.
-          "start": {"weights": "", "fresh": "", "nearby": 0.0, "grids": {}},
+          "start": {
+              "weights": "",
+              "fresh": "",
+              "frozen": "",
+              "nearby": 0.0,
+              "grids": {},
+          },
           "mesh": {
               # Devices that share each example: its inputs, latents, queries.
               "elements": 1,
@@ -49,6 +56,9 @@ def get_config() -> ConfigDict:
               "split_from": 2**18,
           },
           "max_grad_norm": 10.0,  # of all gradients together
+          # The decay of an exponential moving average of the parameters, which
+          # is evaluated and saved beside them, as 0.9999; 0: there is none.
+          "ema": 0.0,
           "skip_nonfinite": False,  # True: leave it out; False: stop
           "best": "",  # the metric whose best checkpoint is kept
           "best_is_largest": True,
@@ -61,6 +71,7 @@ def get_config() -> ConfigDict:
               "keep_checkpoints": 2,  # the newest; the best stays beside them
               "profile_from": 10,  # the first step that jax.profiler traces
               "profile_steps": 0,  # how many it traces
+              "wandb": "",  # the project of Weights & Biases that has it too
           },
       }
   )

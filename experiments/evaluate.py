@@ -1,7 +1,7 @@
 """Measures a checkpoint on a task's evals.
 
 python -m experiments.evaluate --config=configs/X.py --workdir=DIR
-    [--checkpoint=latest|best|STEP]
+    [--checkpoint=latest|best|STEP[:ema]]
 """
 
 from collections.abc import Mapping
@@ -54,8 +54,14 @@ class Evaluate:
         for name, e in evals.items()
     }
 
-  def __call__(self, model: Model) -> tuple[dict[str, float], Pictures]:
+  def __call__(
+      self, model: Model, ending: str = ""
+  ) -> tuple[dict[str, float], Pictures]:
     """What is measured with a model.
+
+    Args:
+      model: with numbers.
+      ending: added to the names of the evals.
 
     Raises:
       UserError: if an eval has no examples.
@@ -64,10 +70,10 @@ class Evaluate:
     for name, e in self._evals.items():
       values, drawn = self._run(name, model)
       for key, value in e.summarize(values).items():
-        metrics[f"{name}/{key}"] = value
+        metrics[f"{name}{ending}/{key}"] = value
       if e.draw is not None:
         for key, picture in e.draw(*drawn).items():
-          pictures[f"{name}-{key}"] = picture
+          pictures[f"{name}{ending}-{key}"] = picture
     return metrics, pictures
 
   def trace(self, like: Model) -> dict[str, list[str] | None]:
@@ -171,6 +177,8 @@ def main() -> None:
 if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string("workdir", None, "the run's folder")
   _CHECKPOINT = flags.DEFINE_string(
-      "checkpoint", "latest", '"latest", "best" or a step'
+      "checkpoint",
+      "latest",
+      '"latest", "best" or a step; with ":ema", its averaged parameters',
   )
   command.run(main)

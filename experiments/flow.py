@@ -72,7 +72,7 @@ def network(config) -> Network:
     dims = features.shape[-3:-1]
     query = x[:, : dims[0] * dims[1]]  # Those of the first frame.
     y = Decoder(**model.decoder)(query, z)
-    y = y.reshape(len(y), *dims, -1)
+    y = y.reshape(y.shape[0], *dims, -1)
     if model.upsample == 1:
       return flow_of(y)
     return upsampled(y, model.upsample)

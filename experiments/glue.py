@@ -3,6 +3,7 @@
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import functools
@@ -17,8 +18,10 @@ from sklearn import metrics
 
 from experiments.data import pipeline
 from experiments.data.text import glue
+from experiments.data.text import glue_files
 from experiments.data.text import tokenizers
 from experiments.engine.choose import choose
+from experiments.engine.weights import Weights
 from experiments.inference import subjects
 from experiments.mlm import open_tokenizer
 from experiments.task import Eval
@@ -149,6 +152,7 @@ def prepared(name, split, index, data_dir, tokenizer, length, notes):
             "mask": mask,
             "task": np.int32(index),
             "label": np.float32(example["label"]),
+            **{k: np.int32(x) for k, x in example.items() if k == "index"},
         }
     )
   if any(cut):
@@ -157,6 +161,53 @@ def prepared(name, split, index, data_dir, tokenizer, length, notes):
         f" longer than {length} ids and lose {sum(cut)} of them"
     )
   return found
+
+
+def test_answers(
+    read: Weights, data_dir: str, note: Callable[[str], None]
+) -> Iterator[tuple[str, list[tuple[int, str]]]]:
+  """What a model says of the test sets of its tasks, for GLUE's server.
+
+  Args:
+    read: the model.
+    data_dir: the folder with all data sets.
+    note: called with a line when a person should know something.
+
+  Yields:
+    the server's name of a file; the index of each example, and the answer.
+
+  Raises:
+    FileNotFoundError: if a test set is not there; says how to get it.
+    DataError: for a file with anything but what it should have.
+  """
+  config, notes = read.config, []
+  names, tokenizer = list(config.tasks), open_tokenizer(config)
+  say = jax.jit(functools.partial(answers, names=names))
+  for i, name in enumerate(names):
+    task = glue.TASKS[name]
+    for split, (file, count) in task.tests.items():
+      examples = prepared(
+          name, split, i, data_dir, tokenizer, config.max_length, notes
+      )
+      if len(examples) != count:
+        notes.append(
+            f"{file} has {len(examples):,} examples; GLUE's server has"
+            f" {count:,}"
+        )
+      found = []
+      for batch in pipeline.evaluation(
+          examples, [], batch_size=config.batch_size, shard=pipeline.Shard()
+      ):
+        real = batch.pop("real")
+        _, said = say(read.outputs(batch), batch)
+        for index, x in zip(
+            batch["index"][real], np.asarray(said)[real], strict=True
+        ):
+          found.append((int(index), glue_files.spelled(float(x), task)))
+      for line in notes:
+        note(line)
+      notes.clear()
+      yield file, found
 
 
 def answers(outputs, batch, names):

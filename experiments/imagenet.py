@@ -64,7 +64,9 @@ def network(config) -> Network:
   def forward(batch, is_training):
     image = batch["image"]
     if config.permuted and model.input.name == "conv":
-      image = permuted(image.reshape(len(image), -1, 3)).reshape(image.shape)
+      image = permuted(image.reshape(image.shape[0], -1, 3)).reshape(
+          image.shape
+      )
     x = read_image(image, is_training=is_training)  # [B, M, C]
     if config.permuted and model.input.name != "conv":
       x = permuted(x)

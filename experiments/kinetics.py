@@ -68,7 +68,7 @@ def network(config) -> Network:
     )
 
   def forward(batch, is_training):
-    hide = jnp.ones([len(batch["label"]), 1], bool)
+    hide = jnp.ones([batch["label"].shape[0], 1], bool)
     if is_training:
       hide = jax.random.bernoulli(
           hk.next_rng_key(), config.hide_label, hide.shape
@@ -90,7 +90,7 @@ def network(config) -> Network:
           }
       )
     return decode_all(
-        decode, len(z), dims, modalities, model, config.num_chunks
+        decode, z.shape[0], dims, modalities, model, config.num_chunks
     )
 
   shape = jax.ShapeDtypeStruct
@@ -175,8 +175,9 @@ def make_decode(z, dims, modalities, num_classes, model):
     }
     if "label" in modalities:
       # As many as there are of the others: one for all examples if they are.
-      count = max((len(x) for x in queries.values()), default=1)
-      queries["label"] = label_query(count)
+      count = max((x.shape[0] for x in queries.values()), default=1)
+      own = label_query()
+      queries["label"] = jnp.broadcast_to(own, (count, *own.shape[1:]))
     y = project(read(pack(queries), z))  # [B, O, E]
     parts = multimodal.unpack(
         y, {name: query.shape[1] for name, query in queries.items()}

@@ -3,7 +3,8 @@
     python -m experiments.train --config=configs/X.py[:variant] --workdir=DIR
         [--config.key=value ...]
 
-The same command again continues where the newest checkpoint left off.
+The same command again continues where the newest checkpoint left off. With
+more --config.train_examples, it trains longer.
 """
 
 from collections.abc import Mapping
@@ -33,6 +34,8 @@ from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
 from experiments.evaluate import Evaluate
 from perceiver import bounds
+
+EMA = "_ema"  # Ends the names of evals of averaged parameters.
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
@@ -109,13 +112,19 @@ class _Run:
       self.data = iter(built.task.train_data(shard))
     self.evaluate = Evaluate(built.task.evals, built.net, built.layout)
     # What would fail at the first evaluation fails here.
-    self._check_best(self.evaluate.trace(built.like.model))
-    opened.enter_context(workdir_lib.claimed(workdir, config))
-    self.recorder = record.Recorder(workdir, built.steps)
+    found = self.evaluate.trace(built.like.model)
+    if config.ema:
+      found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
+    self._check_best(found)
+    longer = opened.enter_context(workdir_lib.claimed(workdir, config))
+    as_json = json.loads(config.to_json())
+    self.recorder = record.Recorder(
+        workdir, built.steps, config.run.wandb, as_json
+    )
     opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
         workdir_lib.checkpoints(workdir, config),
-        config=json.loads(config.to_json()),
+        config=as_json,
         keep=config.run.keep_checkpoints,
         best=config.best or None,
         best_is_largest=config.best_is_largest,
@@ -125,6 +134,8 @@ class _Run:
     opened.callback(lambda: self.data.close())  # Others may take its place.
     self.profile = workdir / "profile"
     self._introduce()
+    if longer:
+      self.recorder.note(f"trains longer than before: {'; '.join(longer)}")
     state = self.checkpoints.restore(built.like)
     if state is not None:
       done = int(state.step)
@@ -182,7 +193,9 @@ class _Run:
     """Steps, with what is due after each."""
     done, last = int(self.state.step), self.built.steps
     self.first = done + 1
-    self.recorder.start(done)
+    # A run may be made longer: which steps had which schedule is told here.
+    of_run = json.loads(self.config.to_json())
+    self.recorder.start(done, {key: of_run[key] for key in workdir_lib.LONGER})
     metrics: dict[str, float] = {}
     if done and self._is_due(done, "eval_every"):
       if self.checkpoints.metrics(done) is None:
@@ -289,6 +302,10 @@ class _Run:
 
   def _evaluate(self, step: int) -> dict[str, float]:
     metrics, pictures = self.evaluate(self.state.model)
+    averaged = self.state.averaged()
+    if averaged is not None:
+      more_metrics, more_pictures = self.evaluate(averaged, EMA)
+      metrics, pictures = metrics | more_metrics, pictures | more_pictures
     if self.config.best and self.config.best not in metrics:
       self.recorder.note(
           f"config.best = {self.config.best!r} is not one of {sorted(metrics)}:"

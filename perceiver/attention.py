@@ -216,7 +216,7 @@ class Attention(hk.Module):
       k = same(x)
     else:
       q, k = split(project(query, w_q, b_q)), split(project(x, w_k, b_k))
-    q = jnp.broadcast_to(q, (len(x), *q.shape[1:]))
+    q = jnp.broadcast_to(q, (x.shape[0], *q.shape[1:]))
     if recording:
       seen = attention_scores if recording.of_scores else attention_weights
       context.record(self.module_name, seen(q, k, mask))

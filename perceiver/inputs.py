@@ -19,14 +19,14 @@ from perceiver.learned import LearnedArray
 
 def flatten(x: Float[Array, "B *dims C"]) -> Float[Array, "B M C"]:
   """Any number of index dimensions as one, row-major."""
-  return x.reshape(len(x), -1, x.shape[-1])
+  return x.reshape(x.shape[0], -1, x.shape[-1])
 
 
 def with_positions(
     x: Float[Array, "B M C"], pos: Float[Array, "#B M P"]
 ) -> Float[Array, "B M C+P"]:
   """Channels of x, then those of its positions."""
-  pos = jnp.broadcast_to(pos, (len(x), *pos.shape[1:]))
+  pos = jnp.broadcast_to(pos, (x.shape[0], *pos.shape[1:]))
   return jnp.concatenate([x, pos.astype(x.dtype)], axis=-1)
 
 

@@ -68,5 +68,5 @@ def fourier_features(
   )  # [d, bands]
   # The product comes before π: at high frequencies the order shows in float32.
   angles = jnp.pi * (pos[:, :, None] * frequencies)
-  angles = angles.reshape(len(pos), -1)
+  angles = angles.reshape(pos.shape[0], -1)
   return jnp.concatenate([pos, jnp.sin(angles), jnp.cos(angles)], axis=-1)

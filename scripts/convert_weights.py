@@ -5,6 +5,7 @@ python -m scripts.convert_weights --weights=model.safetensors
     --config=configs/mlm.py:bytes --output=language.npz
 python -m scripts.convert_weights --weights=language.npz
     --format=huggingface --output=FOLDER
+python -m scripts.convert_weights --weights=RUN --format=jax --output=FOLDER
 
 `--weights` is a file of the official release or of transformers, one of ours,
 or the folder of a training run. Nothing is written unless all of it fits.
@@ -17,6 +18,7 @@ from absl import flags
 
 from experiments.engine import command
 from experiments.engine import export
+from experiments.engine import portable
 from experiments.engine import settings
 from experiments.engine import weights
 from experiments.engine.declared import of_every_task
@@ -32,7 +34,9 @@ CACHE = flags.DEFINE_string(
     "cache", "~/.cache/perceiver", "where downloads are kept"
 )
 CHECKPOINT = flags.DEFINE_string(
-    "checkpoint", "latest", 'of a training run: "latest", "best" or a step'
+    "checkpoint",
+    "latest",
+    'of a training run: "latest", "best" or a step; with ":ema" averaged',
 )
 SWAP_KERNEL = flags.DEFINE_bool(
     "swap_kernel",
@@ -49,8 +53,15 @@ OUTPUT = flags.DEFINE_string("output", None, "FILE.npz, or a folder")
 FORMAT = flags.DEFINE_enum(
     "format",
     "npz",
-    ["npz", "huggingface"],
-    "ours, or model.safetensors and config.json for transformers",
+    ["npz", "huggingface", "jax"],
+    "ours; model.safetensors and config.json for transformers; or the forward"
+    " pass as StableHLO, forward.jax and weights.npz, that JAX alone runs",
+)
+BATCH_SIZE = flags.DEFINE_integer(
+    "batch_size",
+    None,
+    "of --format=jax: examples of a call, where it cannot be any number",
+    lower_bound=1,
 )
 
 
@@ -83,6 +94,9 @@ def main() -> None:
   notes = read.notes
   if FORMAT.value == "huggingface":
     notes = export.to_huggingface(OUTPUT.value, read.config, read.model)
+  elif FORMAT.value == "jax":
+    for line in portable.save(OUTPUT.value, read, BATCH_SIZE.value):
+      print(line)
   else:
     weights.save(OUTPUT.value, read.config, read.model)
   for note in notes:

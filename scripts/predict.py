@@ -84,7 +84,9 @@ def parser() -> Parser:
       help="undo a swap in transformers' published convolutional checkpoint",
   )
   both.add_argument(
-      "--checkpoint", default="latest", help="of a run: latest, best or a step"
+      "--checkpoint",
+      default="latest",
+      help="of a run: latest, best or a step; with :ema, averaged",
   )
   both.add_argument(
       "--allow_nonfinite",

@@ -217,7 +217,9 @@ if __name__ == "__main__":
   _WEIGHTS = flags.DEFINE_string("weights", None, 'a file, or "random"')
   _OUTPUT = flags.DEFINE_string("output", None, "a folder for the pictures")
   _CHECKPOINT = flags.DEFINE_string(
-      "checkpoint", "latest", 'of a training run: "latest", "best" or a step'
+      "checkpoint",
+      "latest",
+      'of a training run: "latest", "best" or a step; with ":ema" averaged',
   )
   _SWAP_KERNEL = flags.DEFINE_bool(
       "swap_kernel", False, "for the published convolutional checkpoint"

@@ -61,6 +61,7 @@ NOT_FAST = (
     "experiments/engine/devices_test.py",
     "experiments/engine/job_test.py",
     "experiments/engine/mesh_test.py",
+    "experiments/engine/portable_test.py",
     "experiments/engine/preemption_test.py",
     "experiments/engine/storage_test.py",
     "experiments/engine/survival_test.py",

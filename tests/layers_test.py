@@ -26,7 +26,7 @@ RULES = {
         " experiments.data.errors experiments.data.clips.video"
         " experiments.data.atomic perceiver PIL absl etils filelock haiku jax"
         " jaxtyping matplotlib ml_collections numpy optax orbax rich"
-        " tensorboardX"
+        " tensorboardX wandb"
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"

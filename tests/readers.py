@@ -417,12 +417,12 @@ def glue_file(name: str, content: str, *more):
   return make
 
 
-def read_glue(task: str):
+def read_glue(task: str, split: str = "train"):
   """What reads a task of GLUE."""
 
   def read(file):
     root = next(p for p in file.parents if p.name == "glue").parent
-    return list(glue.read(task, "train", str(root), note=lambda line: None))
+    return list(glue.read(task, split, str(root), note=lambda line: None))
 
   return read
 
@@ -643,6 +643,10 @@ READERS: Mapping[str, Reader] = {
     "GLUE's table": Reader(
         glue_file("CoLA/train.tsv", COLA, ("CoLA/dev.tsv", COLA)),
         read_glue("cola"),
+    ),
+    "GLUE's test set": Reader(
+        glue_file("CoLA/test.tsv", "index\tsentence\n0\tA text.\n1\tB.\n"),
+        read_glue("cola", "test"),
     ),
     "GLUE's pairs": Reader(
         glue_file(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import functools
+import re
 from typing import Any
 
 import haiku as hk
@@ -29,6 +30,7 @@ from perceiver import bounds
 from perceiver import flops
 from perceiver import ordered_by
 from perceiver import orders
+from perceiver.weights import tensors
 
 MOST = 2**31 - 1  # What an array of the step, or an index of rows, can hold.
 BOUNDS = {
@@ -37,6 +39,7 @@ BOUNDS = {
     "train_examples": (1, 2**62),
     "seed": (0, 2**32 - 1),
     "num_workers": (0, 1024),
+    "ema": (0, 1 - 1e-7),
 }
 
 
@@ -235,6 +238,8 @@ class Built:
         seed=self.config.seed,
         accumulate=self.config.accumulate,
         skip_nonfinite=self.config.skip_nonfinite,
+        frozen=self.config.start.frozen,
+        ema=self.config.ema,
     )
     return step_lib.compile_train_step(step, self.shardings(), self.layout)
 
@@ -276,7 +281,10 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       optimizer,
       task.example,
       config.seed,
+      config.start.frozen,
+      config.ema > 0,
   )
+  _check_frozen(network.like.params, config.start.frozen)
   shapes = jax.eval_shape(start)
   return Built(
       config=config,
@@ -289,6 +297,31 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       start=start,
       like=sharding.with_shardings(shapes, mesh, split_from),
   )
+
+
+def _check_pattern(name: str, pattern: str) -> None:
+  try:
+    re.compile(pattern)
+  except re.error as error:
+    raise ValueError(
+        f"{name} = {pattern!r} is no regular expression: {error}"
+    ) from error
+
+
+def _check_frozen(params: Any, frozen: str) -> None:
+  """Sees that something is frozen, if that is asked for, and not all.
+
+  Raises:
+    UserError: if not.
+  """
+  trained, fixed = state_lib.split(params, frozen)
+  if frozen and not (trained and fixed):
+    names = list(tensors.flatten(params, {}))
+    raise UserError(
+        f"config.start.frozen = {frozen!r} is found in"
+        f" {'all' if fixed else 'none'} of the {len(names)} parameters, as"
+        f" {', '.join(names[:5])}"
+    )
 
 
 def check_division(
@@ -313,6 +346,8 @@ def _check_numbers(config: task_lib.Config) -> None:
   with user_errors("the config"):
     for name, (low, high) in BOUNDS.items():
       bounds.check(name, config[name], low, high)
+    for name in ("fresh", "frozen"):
+      _check_pattern(f"start.{name}", config.start[name])
 
 
 def number_of_steps(config: task_lib.Config) -> int:

@@ -88,6 +88,7 @@ class Checkpoints:
     self._check_side_files(read_only)
     handlers: Any = {
         "model": ocp.StandardCheckpointHandler(),
+        "ema": ocp.StandardCheckpointHandler(),
         "rest": ocp.StandardCheckpointHandler(),
         "about": ocp.JsonCheckpointHandler(),
     }
@@ -115,11 +116,14 @@ class Checkpoints:
     step = int(state.step)
     if step in self._manager.all_steps():
       return
-    checksums = {k: int(v) for k, v in _checksums(state).items()}
+    checksums = {k: int(v) for k, v in _checksums(state._asdict()).items()}
+    averaged = state.averaged()
+    ema = {} if averaged is None else {"ema": averaged._asdict()}
     self._manager.save(
         step,
         args=ocp.args.Composite(
             model=ocp.args.StandardSave(state.model._asdict()),
+            **{name: ocp.args.StandardSave(x) for name, x in ema.items()},
             rest=ocp.args.StandardSave(_rest(state)),
             about=ocp.args.JsonSave(
                 {"checksums": checksums, "config": self._config}
@@ -185,23 +189,35 @@ class Checkpoints:
 
     Args:
       like: shapes and shardings of the model.
-      which: "latest", "best", or a step.
+      which: "latest", "best", or a step. With ":ema" behind it, parameters
+        are those that were averaged.
 
     Raises:
       UserError: if there is no such checkpoint, or it cannot be read.
     """
-    step = self._find(which)
+    which, _, kind = which.partition(":")
+    if kind not in ("", "ema"):
+      raise UserError(f"checkpoint {which}:{kind}: only :ema may stand there")
+    step, item = self._find(which), kind or "model"
     try:
-      self._check_shapes(step, like)
+      if not (self._folder / str(step) / item).is_dir() and item == "ema":
+        raise UserError(
+            f"{self._folder / str(step)} has no average of the parameters:"
+            " config.ema was 0"
+        )
+      self._check_shapes(step, like, item)
       restored = self._manager.restore(
           step,
           args=ocp.args.Composite(
-              model=ocp.args.StandardRestore(like._asdict()),
+              **{item: ocp.args.StandardRestore(like._asdict())},
               about=ocp.args.JsonRestore(),
           ),
       )
-      model = Model(**restored["model"])
-      problem = _difference(_checksums(model), restored["about"]["checksums"])
+      model = Model(**restored[item])
+      held: dict[str, Any] = {"model": model}
+      if item == "ema":
+        held = {"model": Model({}, model.net_state), "ema": model.params}
+      problem = _difference(_checksums(held), restored["about"]["checksums"])
     except UserError:
       raise
     except Exception as error:  # Whatever the libraries raise at bad files.
@@ -234,7 +250,7 @@ class Checkpoints:
     for step in sorted(steps, reverse=True):
       file = self._folder / str(step) / "about" / "metadata"
       try:
-        theirs = _read_object(file)["config"]
+        theirs = workdir_lib.completed(_read_object(file)["config"])
         differences = list(workdir_lib.differences(theirs, config))
       except (OSError, ValueError, KeyError, AttributeError):
         continue  # Restoring says what is damaged.
@@ -292,8 +308,8 @@ class Checkpoints:
     is_score = isinstance(score, int | float) and math.isfinite(score)
     return score if is_score else None
 
-  def _check_shapes(self, step: int, like: Model) -> None:
-    saved = _shapes(self._manager.item_metadata(step)["model"])
+  def _check_shapes(self, step: int, like: Model, item: str = "model") -> None:
+    saved = _shapes(self._manager.item_metadata(step)[item])
     if not saved:
       raise ValueError("it lists no arrays")
     wanted = _shapes(like._asdict())
@@ -313,16 +329,25 @@ class Checkpoints:
     state, problem = None, ""
     try:
       self._check_shapes(step, like.model)
+      averaged = like.averaged()
+      ema = {} if averaged is None else {"ema": averaged._asdict()}
       restored = self._manager.restore(
           step,
           args=ocp.args.Composite(
               model=ocp.args.StandardRestore(like.model._asdict()),
+              **{name: ocp.args.StandardRestore(x) for name, x in ema.items()},
               rest=ocp.args.StandardRestore(_rest(like)),
               about=ocp.args.JsonRestore(),
           ),
       )
-      state = TrainState(model=Model(**restored["model"]), **restored["rest"])
-      problem = _difference(_checksums(state), restored["about"]["checksums"])
+      state = TrainState(
+          model=Model(**restored["model"]),
+          ema=restored["ema"]["params"] if ema else None,
+          **restored["rest"],
+      )
+      problem = _difference(
+          _checksums(state._asdict()), restored["about"]["checksums"]
+      )
     except UserError:
       raise
     except Exception as error:  # Whatever the libraries raise at bad files.
@@ -398,7 +423,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 def _rest(state: TrainState) -> dict[str, Any]:
   rest = state._asdict()
-  del rest["model"]
+  del rest["model"], rest["ema"]  # Items of their own.
   return rest
 
 
@@ -413,10 +438,6 @@ def _checksums(tree) -> dict[str, jax.Array]:
     x = jax.lax.bitcast_convert_type(x, words)
     return jnp.sum(x.astype(jnp.uint32), dtype=jnp.uint32)
 
-  if isinstance(tree, Model):
-    tree = {"model": tree}
-  else:
-    tree = tree._asdict()
   return {
       jax.tree_util.keystr(path): checksum(x)
       for path, x in jax.tree_util.tree_leaves_with_path(tree)

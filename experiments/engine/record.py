@@ -5,7 +5,9 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import importlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import math
@@ -16,6 +18,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+import uuid
 import wave
 
 import jax
@@ -161,8 +164,32 @@ class Recorder:
   Only the first process writes and speaks.
   """
 
-  def __init__(self, workdir: pathlib.Path, steps: int):
+  def __init__(
+      self,
+      workdir: pathlib.Path,
+      steps: int,
+      project: str = "",
+      config: Mapping[str, Any] | None = None,
+  ):
+    """Prepares it.
+
+    Args:
+      workdir: the run's folder.
+      steps: of the whole run.
+      project: of Weights & Biases, that has the numbers as well; "": none.
+      config: the run's, for that project.
+
+    Raises:
+      UserError: if a project is named and there is no package wandb.
+    """
     self._workdir = workdir
+    self._project, self._config = project, config
+    self._wandb: Any = None
+    if project and importlib.util.find_spec("wandb") is None:
+      raise UserError(
+          f"config.run.wandb = {project!r} needs Weights & Biases:"
+          " pip install -e '.[wandb]'"
+      )
     self._active = jax.process_index() == 0
     self._console = rich.console.Console(highlight=False, soft_wrap=True)
     self._metrics = workdir / "metrics.jsonl"
@@ -170,16 +197,27 @@ class Recorder:
     self._events: _Events | None = None
     self._bar: rich.progress.Progress | None = None
 
-  def start(self, step: int) -> None:
-    """Continues the files after `step`, and forgets what came after it."""
+  def start(self, step: int, more: Mapping[str, Any] | None = None) -> None:
+    """Continues the files after `step`, and forgets what came after it.
+
+    Args:
+      step: the last one that is done; 0: none is.
+      more: what else starts.jsonl says of this start.
+    """
     if not self._active:
       return
     starts = self._workdir / "starts.jsonl"
     self._keep(self._metrics, lambda record: record["step"] <= step)
     self._keep(starts, lambda record: record["from_step"] >= 0)
     with starts.open("a") as file:
-      file.write(json.dumps({"from_step": step, **environment()}) + "\n")
+      about = {"from_step": step, **(more or {}), **environment()}
+      file.write(json.dumps(about) + "\n")
     self._events = _Events(self._workdir / "tensorboard", step)
+    if self._project:
+      self._wandb = _wandb_run(self._workdir, self._project, self._config or {})
+      is_offline = self._wandb.offline
+      where = self._wandb.dir if is_offline else self._wandb.url
+      self.note(f"Weights & Biases: {where}")
     if self._console.is_terminal:
       self._bar = rich.progress.Progress(
           rich.progress.TextColumn("step {task.completed}/{task.total}"),
@@ -227,6 +265,8 @@ class Recorder:
     for name, value in values.items():
       self._events.add(step, summaries.scalar(name, value))
     self._events.flush()
+    if self._wandb is not None:
+      self._wandb.log({"step": step, **values})
 
   def pictures(self, step: int, pictures: Mapping[str, Drawn]) -> None:
     """Records pictures, texts and movies of a step."""
@@ -266,6 +306,45 @@ class Recorder:
       self._bar.stop()
     if self._events is not None:
       self._events.close()
+    if self._wandb is not None:
+      self._wandb.finish()
+
+
+def _wandb_run(
+    workdir: pathlib.Path, project: str, config: Mapping[str, Any]
+) -> Any:
+  """The run of Weights & Biases that belongs to a folder.
+
+  Its own count of steps cannot go back, as a run does to its last checkpoint:
+  numbers are drawn over the "step" among them.
+
+  Raises:
+    UserError: if it cannot be begun: no key, or no network.
+  """
+  wandb: Any = importlib.import_module("wandb")
+  file = workdir / "wandb" / "id"
+  if not file.exists():
+    atomic.write(file, uuid.uuid4().hex[:8].encode())
+  try:
+    run = wandb.init(
+        project=project,
+        id=file.read_text(),
+        name=workdir.resolve().name,
+        resume="allow",
+        dir=str(workdir),
+        config=dict(config),
+        # It does not speak, and does not read what the run says.
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+  except Exception as error:  # Whatever it raises, at whatever it lacks.
+    text = " ".join(str(error).split())
+    raise UserError(
+        f"config.run.wandb = {project!r}: {text}; WANDB_MODE=offline keeps the"
+        f" numbers in {workdir / 'wandb'}"
+    ) from error
+  run.define_metric("step", hidden=True)
+  run.define_metric("*", step_metric="step")
+  return run
 
 
 class _Events:

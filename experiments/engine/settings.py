@@ -54,11 +54,14 @@ class Optional:
 
 # What the engine reads of every config.
 SETTINGS = {
+    "ema": float,
     "max_grad_norm": float | None,
     "optimizer": optim.OPTIMIZERS,
     "schedule": optim.SCHEDULES,
     "start.grids.*": Grid,
 }
+# What older configs lack, and what it was for them.
+ADDED = {"ema": 0.0, "run.wandb": "", "start.frozen": ""}
 _GIVEN = {"is_training", "rng"}
 _LEAVES = (int, float, bool, str)
 _MISSING = inspect.Parameter.empty
@@ -144,6 +147,11 @@ class _Tree:
     of_task = getattr(declared.module(config.task), "SETTINGS", {})
     self._specs = {**SETTINGS, **of_task}
     self.values: dict[str, Any] = _unpacked(config)
+    for path, value in ADDED.items():
+      parent, _, key = path.rpartition(".")
+      section = self._section(parent)
+      if section:  # Not of a config that has no such section at all.
+        section.setdefault(key, value)
 
   def sections(self) -> Iterator[tuple[str, dict[str, Any]]]:
     """All sections with their paths, each before those inside of it."""

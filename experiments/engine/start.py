@@ -13,6 +13,7 @@ from experiments.engine import weights
 from experiments.engine.build import Built
 from experiments.engine.errors import UserError
 from experiments.engine.state import Model
+from experiments.engine.state import split
 from experiments.engine.state import TrainState
 from perceiver.weights import tensors
 
@@ -32,6 +33,10 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
       another shape and does not match `config.start.fresh`.
   """
   state, wanted = built.initial_state(), built.config.start
+  if wanted.frozen:
+    _, fixed = split(state.model.params, wanted.frozen)
+    names = _in_short(tensors.flatten(fixed, {}))
+    note(f"frozen are {', '.join(names)}")
   if not wanted.weights:
     return state
   path = wanted.weights

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import re
 from typing import Any, NamedTuple
 
 import haiku as hk
@@ -31,6 +32,13 @@ class TrainState(NamedTuple):
   model: Model
   opt_state: optax.OptState
   skipped: jax.Array  # Updates left out because they were not finite.
+  ema: Any = None  # The parameters' moving average, if there is one.
+
+  def averaged(self) -> Model | None:
+    """The model with averaged parameters; None if there is no average."""
+    if self.ema is None:
+      return None
+    return Model(self.ema, self.model.net_state)
 
 
 def make_net(
@@ -78,12 +86,42 @@ def initial_state(
     optimizer: optax.GradientTransformation,
     example: Mapping[str, jax.ShapeDtypeStruct],
     seed: int,
+    frozen: str = "",
+    has_ema: bool = False,
 ) -> TrainState:
-  """A state to start from; call it under jit or `jax.eval_shape`."""
+  """A state to start from; call it under jit or `jax.eval_shape`.
+
+  Args:
+    net: the network.
+    optimizer: update rule.
+    example: what one example is made of.
+    seed: of the parameters.
+    frozen: as of `split`; the optimizer keeps nothing of frozen parameters.
+    has_ema: whether the parameters are averaged. The first update makes the
+      average, so it begins with zeros.
+  """
   model = initial_model(net, example, seed)
   return TrainState(
       step=jnp.zeros([], jnp.int32),
       model=model,
-      opt_state=optimizer.init(model.params),
+      opt_state=optimizer.init(split(model.params, frozen)[0]),
       skipped=jnp.zeros([], jnp.int32),
+      ema=optax.tree.zeros_like(model.params) if has_ema else None,
   )
+
+
+def split(params: Any, frozen: str) -> tuple[Any, Any]:
+  """Parameters that are trained, and those that stay as they are.
+
+  Args:
+    params: {module: {name: array}}.
+    frozen: a regular expression that is looked for in each module/name; empty:
+      none is frozen.
+  """
+  fixed, trained = hk.data_structures.partition(
+      lambda module, name, _: bool(
+          frozen and re.search(frozen, f"{module}/{name}")
+      ),
+      params,
+  )
+  return trained, fixed

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import math
 from typing import Any
 
 import haiku as hk
@@ -11,6 +12,7 @@ import optax
 
 from experiments.engine import sharding
 from experiments.engine.state import Model
+from experiments.engine.state import split
 from experiments.engine.state import TrainState
 from perceiver import compiled_for
 from perceiver import laid_out_by
@@ -26,6 +28,8 @@ def make_train_step(
     seed: int,
     accumulate: int = 1,
     skip_nonfinite: bool = False,
+    frozen: str = "",
+    ema: float = 0.0,
 ) -> Callable[[TrainState, Any], tuple[TrainState, dict[str, jax.Array]]]:
   """A function (state, global batch) -> (state, scalars), to be compiled.
 
@@ -37,6 +41,8 @@ def make_train_step(
       and the step alone.
     accumulate: parts that a batch is computed in, one after the other.
     skip_nonfinite: leave out an update that is not finite.
+    frozen: as of `state.split`; gradients are those of what is trained.
+    ema: decay of the average of the parameters, of a state that has one.
 
   Returns:
     the step. Its scalars are "loss", those of the task, "grad_norm" (before
@@ -44,12 +50,15 @@ def make_train_step(
   """
 
   def gradients(model: Model, batch, rng):
-    def objective(params):
+    trained, fixed = split(model.params, frozen)
+
+    def objective(trained):
+      params = hk.data_structures.merge(trained, fixed)
       outputs, net_state = net.apply(params, model.net_state, rng, batch, True)
       value, scalars = loss(outputs, batch)
       return value, (net_state, {"loss": value, **scalars})
 
-    grads, aux = jax.grad(objective, has_aux=True)(model.params)
+    grads, aux = jax.grad(objective, has_aux=True)(trained)
     return grads, *aux
 
   def accumulated(model: Model, batch, rng):
@@ -87,10 +96,10 @@ def make_train_step(
     compute = gradients if accumulate == 1 else accumulated
     grads, net_state, scalars = compute(state.model, batch, rng)
     grad_norm = optax.tree.norm(grads)
-    updates, opt_state = optimizer.update(
-        grads, state.opt_state, state.model.params
-    )
-    params = optax.apply_updates(state.model.params, updates)
+    trained, fixed = split(state.model.params, frozen)
+    updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+    new: Any = optax.apply_updates(trained, updates)
+    params = hk.data_structures.merge(new, fixed)
     model, skipped = Model(params, net_state), state.skipped
     if skip_nonfinite:
       finite = jnp.isfinite(scalars["loss"]) & jnp.isfinite(grad_norm)
@@ -100,10 +109,32 @@ def make_train_step(
           (state.model, state.opt_state),
       )
       skipped = skipped + ~finite
-    state = TrainState(state.step + 1, model, opt_state, skipped)
+    average = state.ema
+    if average is not None:
+      done = state.step + 1 - skipped
+      rate = jnp.where(skipped > state.skipped, 0.0, averaging_rate(done, ema))
+      rate = jnp.where(done == 0, 1.0, rate)  # None was finite so far.
+      average = optax.incremental_update(model.params, average, rate)
+    state = TrainState(state.step + 1, model, opt_state, skipped, average)
     return state, scalars | {"grad_norm": grad_norm, "skipped": skipped}
 
   return train_step
+
+
+def averaging_rate(updates: jax.Array, decay: float) -> jax.Array:
+  """How much of the newest parameters goes into their average.
+
+  Parameters of k updates ago have the weight decay ** k, over the sum of all
+  weights: the average begins with the parameters after the first update, and
+  never has any of those before it. Optax's `ema(decay, debias=True)` is the
+  same, but keeps what is to be divided and not the average.
+
+  Args:
+    updates: done so far, the newest included; from 1 on.
+    decay: from 0 to less than 1.
+  """
+  sum_of_weights = -jnp.expm1(updates * math.log(decay)) / (1.0 - decay)
+  return jnp.minimum(1.0 / sum_of_weights, 1.0)
 
 
 def compile_train_step(

@@ -103,7 +103,7 @@ def load(
     config: the model; our own files know theirs.
     swap_kernel: whether the kernel of a convolutional transformers checkpoint
       has height and width swapped, as the published one has.
-    checkpoint: of a training run: "latest", "best" or a step.
+    checkpoint: of a training run, as of `Checkpoints.restore_model`.
     allow_nonfinite: whether numbers that are not finite, or that the model's
       dtype cannot hold, are noted and not refused.
 

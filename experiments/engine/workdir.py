@@ -1,5 +1,6 @@
 """The folder of a run belongs to one config."""
 
+from collections.abc import Collection
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
@@ -20,6 +21,8 @@ from experiments.task import Config
 
 # What of a config may differ when its run is continued.
 MAY_DIFFER = ("run", "data_dir", "mesh", "num_workers", "sweep")
+# What may differ as well where a run is to be longer than it was.
+LONGER = ("train_examples", "schedule")
 # What a run's folder may hold under these names.
 FILES = (
     "config.json",
@@ -28,7 +31,14 @@ FILES = (
     lock.LOCK,
     lock.OWNER,
 )
-FOLDERS = ("checkpoints", "logs", "pictures", "profile", "tensorboard")
+FOLDERS = (
+    "checkpoints",
+    "logs",
+    "pictures",
+    "profile",
+    "tensorboard",
+    "wandb",
+)
 
 
 def check_kinds(workdir: pathlib.Path) -> None:
@@ -47,8 +57,13 @@ def check_kinds(workdir: pathlib.Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(workdir: pathlib.Path, config: Config) -> Iterator[None]:
+def claimed(workdir: pathlib.Path, config: Config) -> Iterator[list[str]]:
   """Holds the folder for a run; makes it and config.json, or checks these.
+
+  A run may be made longer: its folder has its new config then.
+
+  Yields:
+    what makes it longer, with both values; in a job, of process 0 alone.
 
   Raises:
     UserError: if another run holds the folder, it is of another config, or its
@@ -57,16 +72,17 @@ def claimed(workdir: pathlib.Path, config: Config) -> Iterator[None]:
   """
   is_first = jax.process_index() == 0  # It holds it for all of a job.
   with lock.locked(workdir) if is_first else contextlib.nullcontext():
-    _check(workdir, config)
-    yield
+    yield _check(workdir, config)
 
 
-def _check(workdir: pathlib.Path, config: Config) -> None:
-  path = workdir / "config.json"
+def _check(workdir: pathlib.Path, config: Config) -> list[str]:
+  path, longer = workdir / "config.json", []
   mine, theirs = json.loads(config.to_json()), None
   if path.exists():
     theirs = json.loads(read_config(path).to_json())
     found = list(differences(theirs, mine))
+    if is_longer(theirs, mine):
+      longer = list(_differences(theirs, mine, set(mine) - set(LONGER)))
     # Without its checkpoints the run would begin anew.
     there, here = checkpoints(workdir, theirs), checkpoints(workdir, mine)
     if there != here:
@@ -78,6 +94,7 @@ def _check(workdir: pathlib.Path, config: Config) -> None:
       )
   if jax.process_index() == 0 and mine != theirs:
     atomic.write_json(path, mine)
+  return longer
 
 
 def read_config(path: pathlib.Path) -> Config:
@@ -94,6 +111,17 @@ def read_config(path: pathlib.Path) -> Config:
       return settings.complete(ConfigDict(written))
   except UserError as error:
     raise UserError(f"{path}: {error}") from error
+
+
+def completed(written: Mapping[str, Any]) -> Mapping[str, Any]:
+  """A config as it is in JSON, with the settings that it lacks.
+
+  One that this version cannot read stays as it is.
+  """
+  try:
+    return json.loads(settings.complete(ConfigDict(written)).to_json())
+  except (UserError, AttributeError):
+    return written
 
 
 def read_object(path: pathlib.Path) -> dict[str, Any]:
@@ -140,10 +168,28 @@ def find_checkpoints(workdir: pathlib.Path) -> str | None:
 def differences(
     theirs: Mapping[str, Any], mine: Mapping[str, Any]
 ) -> Iterator[str]:
-  """What of two configs differs and may not, with both values."""
+  """What of two configs differs and may not, with both values.
+
+  Args:
+    theirs: of a run that has begun.
+    mine: of how it is to go on; it may be longer, with another schedule.
+  """
+  longer = LONGER if is_longer(theirs, mine) else ()
+  return _differences(theirs, mine, {*MAY_DIFFER, *longer})
+
+
+def is_longer(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> bool:
+  """Whether a run is to see more examples than it was to see before."""
+  there, here = (config.get("train_examples") for config in (theirs, mine))
+  return isinstance(there, int) and isinstance(here, int) and here > there
+
+
+def _differences(
+    theirs: Mapping[str, Any], mine: Mapping[str, Any], without: Collection[str]
+) -> Iterator[str]:
   theirs, mine = _flat(theirs), _flat(mine)
   for key in sorted(theirs.keys() | mine.keys()):
-    if key.split(".")[0] in MAY_DIFFER:
+    if key.split(".")[0] in without:
       continue
     if theirs.get(key) != mine.get(key):
       yield f"{key} is {theirs.get(key)!r} there and {mine.get(key)!r} here"

@@ -5,7 +5,9 @@ As a module of its own, it prints what `Rows` finds on the devices there are.
 
 import functools
 import json
+import shutil
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import state as state_lib
 from experiments.engine import step as step_lib
+from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
 from experiments.evaluate import Evaluate
@@ -40,6 +43,20 @@ def config(data_dir):
 def run(config, tmp_path_factory):
   workdir = tmp_path_factory.mktemp("run")
   train_here(config, workdir)
+  return workdir
+
+
+@pytest.fixture(scope="module")
+def with_ema(config):
+  with config.copy_and_resolve_references().unlocked() as changed:
+    changed.ema, changed.best = 0.5, "test_ema/top1"
+  return changed
+
+
+@pytest.fixture(scope="module")
+def averaged(with_ema, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp("averaged")
+  train_here(with_ema, workdir)
   return workdir
 
 
@@ -191,6 +208,110 @@ def test_a_checkpoint_evaluates_to_what_its_run_recorded(config, run):
   last = [r for r in recorded(run) if "test/top1" in r][-1]
   metrics = evaluate(config, run, "latest")
   assert metrics == last
+
+
+def test_averaged_parameters_are_evaluated_and_saved_beside(
+    config, run, with_ema, averaged
+):
+  plain = [r for r in recorded(run) if "test/top1" in r][-1]
+  last = [r for r in recorded(averaged) if "test/top1" in r][-1]
+  assert {k: v for k, v in last.items() if "_ema" not in k} == plain
+  found = evaluate(with_ema, averaged, "latest:ema")
+  assert found == {
+      k.replace("_ema", ""): v
+      for k, v in last.items()
+      if "_ema" in k or k == "step"
+  }
+  assert found["test/loss"] != plain["test/loss"]
+  assert (averaged / "pictures" / "test_ema-predictions-12.png").is_file()
+  read = weights.load(averaged, checkpoint="latest:ema")
+  newest = weights.load(averaged)
+  with pytest.raises(AssertionError):
+    chex.assert_trees_all_close(read.model.params, newest.model.params)
+  with pytest.raises(UserError, match="12 has no average of the parameters"):
+    evaluate(config, run, "latest:ema")
+  with pytest.raises(UserError, match="latest:mean: only :ema may stand"):
+    evaluate(config, run, "latest:mean")
+
+
+def test_a_run_with_an_average_goes_on_as_if_it_had_not_been_stopped(
+    with_ema, averaged, tmp_path
+):
+  shutil.copytree(averaged, tmp_path, dirs_exist_ok=True)
+  shutil.rmtree(tmp_path / "checkpoints" / "12")
+  train_here(with_ema, tmp_path)
+  starts = (tmp_path / "starts.jsonl").read_text().splitlines()
+  assert 0 < json.loads(starts[-1])["from_step"] < 12
+  whole, continued = (
+      [r for r in recorded(folder) if "test/top1" in r]
+      for folder in (averaged, tmp_path)
+  )
+  assert continued == whole
+
+
+def test_a_run_of_a_version_without_averages_goes_on(config, run, tmp_path):
+  shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+  lacking = list(settings.ADDED)
+  for file in (
+      tmp_path / "config.json",
+      tmp_path / "checkpoints/12/about/metadata",
+  ):
+    content = json.loads(file.read_text())
+    written = content.get("config", content)
+    for path in lacking:
+      *sections, key = path.split(".")
+      del functools.reduce(dict.__getitem__, sections, written)[key]
+    file.write_text(json.dumps(content))
+  checkpoint = tmp_path / "checkpoints/12"
+  assert not (checkpoint / "ema").exists()
+  with config.copy_and_resolve_references().unlocked() as changed:
+    changed.run.log_every = 1
+  train_here(changed, tmp_path)  # Finds that all is done.
+  starts = (tmp_path / "starts.jsonl").read_text().splitlines()
+  assert json.loads(starts[-1])["from_step"] == 12
+
+
+@pytest.mark.slow
+def test_a_run_that_is_made_longer_equals_one_that_was_as_long(
+    config, tmp_path, capsys
+):
+  def trained(folder, steps, **changes):
+    with config.copy_and_resolve_references().unlocked() as changed:
+      changed.train_examples = 16 * steps
+      changed.schedule = {"name": "constant", "peak": 1e-3}
+      changed.update_from_flattened_dict(changes)
+    train_here(changed, folder)
+    return [
+        {k: v for k, v in record.items() if not k.startswith("speed/")}
+        for record in recorded(folder)
+    ]
+
+  whole = trained(tmp_path / "whole", 12)
+  longer = tmp_path / "longer"
+  assert trained(longer, 6) == whole[: len(whole) // 2]
+  assert trained(longer, 12) == whole
+  told = capsys.readouterr().out
+  assert "longer than before: train_examples is 96 there and 192 here" in told
+  starts = [
+      json.loads(line)
+      for line in (longer / "starts.jsonl").read_text().splitlines()
+  ]
+  assert [(s["from_step"], s["train_examples"]) for s in starts] == [
+      (0, 96),
+      (6, 192),
+  ]
+  with pytest.raises(UserError, match="train_examples is 192 there and 96 her"):
+    trained(longer, 6)
+  with pytest.raises(UserError, match="schedule.peak is 0.001 there and 0.002"):
+    trained(longer, 12, **{"schedule.peak": 2e-3})
+  with pytest.raises(UserError, match=r"config: seed is 0 there and 1 here\."):
+    trained(longer, 13, seed=1)
+  rates = trained(longer, 13, **{"schedule.peak": 2e-3})
+  assert [r["train/learning_rate"] for r in rates if "train/loss" in r] == [
+      *[np.float32(1e-3)] * 12,
+      np.float32(2e-3),
+  ]
+  assert starts[1]["schedule"] == {"name": "constant", "peak": 1e-3}
 
 
 def test_a_failed_evaluation_loses_no_step_and_is_made_up_for(

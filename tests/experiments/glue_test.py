@@ -197,6 +197,49 @@ def test_weights_of_other_sizes_are_refused_or_left_out(data_dir, pretrained):
   assert notes[2].count("processor") == 1 and "of processor" in notes[2]
 
 
+def test_what_is_frozen_is_told_and_stays_through_training(
+    data_dir, pretrained
+):
+  changes = {
+      "start.weights": str(pretrained[0]),
+      "start.frozen": "coder|processor|token|position",
+  }
+  built = build.build(tiny(data_dir, **changes))
+  notes = []
+  state = start.initial_state(built, notes.append)
+  assert notes[0].startswith("frozen are ") and "of encoder" in notes[0]
+  assert "query/array" not in notes[0]
+  step, data = built.train_step(), iter(built.task.train_data(Shard()))
+  for _ in range(2):  # The rate of the first is 0.
+    state, _ = step(state, next(data))
+  params, before = state.model.params, pretrained[1].params
+  for module in before.keys() & params.keys():
+    for name, x in params[module].items():
+      np.testing.assert_array_equal(x, before[module][name])
+  fresh = built.initial_state().model.params
+  assert (params["cola_logits"]["w"] != fresh["cola_logits"]["w"]).any()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error"),
+    [
+        ("encodr", "found in none of the"),
+        ("", None),
+        (".", "found in all of the"),
+        ("(", "is no regular expression"),
+    ],
+)
+def test_what_freezes_nothing_or_everything_is_refused(
+    data_dir, pattern, error
+):
+  config = tiny(data_dir, **{"start.frozen": pattern})
+  if error is None:
+    build.build(config)
+    return
+  with pytest.raises(UserError, match=error):
+    build.build(config)
+
+
 def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
   config = tiny(data_dir, **{"start.weights": str(pretrained[0])})
   config.tokenizer = {"name": "sentencepiece", "model": "x"}

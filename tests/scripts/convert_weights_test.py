@@ -2,6 +2,7 @@
 
 import pickle
 
+import jax
 import numpy as np
 import pytest
 
@@ -45,7 +46,9 @@ def test_an_official_file_becomes_ours(official, tmp_path):
     )
 
 
-def test_a_training_run_becomes_one_file(in_fork, training, tmp_path):
+def test_a_training_run_becomes_one_file_or_a_program_for_jax_alone(
+    in_fork, training, tmp_path
+):
   run = training(tmp_path / "run", "--config.train_examples=48")
   assert in_fork(*run)[0] == 0
   output = tmp_path / "run.npz"
@@ -55,6 +58,29 @@ def test_a_training_run_becomes_one_file(in_fork, training, tmp_path):
   assert code == 0, err
   assert "9,111 parameters" in out
   assert weights.load(output).config.task == "digits"
+  pytest.importorskip("flatbuffers")
+  code, out, err = in_fork(
+      CONVERT,
+      f"--weights={tmp_path / 'run'}",
+      f"--output={tmp_path / 'exported'}",
+      "--format=jax",
+  )
+  assert code == 0, err
+  assert "in: image float32[b, 28, 28, 1]" in out
+  assert "logits float32[b, 10]" in out
+  exported = jax.export.deserialize(
+      (tmp_path / "exported" / "forward.jax").read_bytes()
+  )
+  arrays = dict(np.load(tmp_path / "exported" / "weights.npz"))
+  del arrays["config.json"]
+  image = np.ones((2, 28, 28, 1), np.float32)
+  read = weights.load(tmp_path / "run")
+  np.testing.assert_allclose(
+      exported.call(arrays, {"image": image})["logits"],
+      read.outputs({"image": image})["logits"],
+      rtol=1e-4,
+      atol=1e-5,
+  )
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,7 @@
 """GLUE: sentences and pairs of them, each with a class or a score.
 
 Source: Wang et al., 2018, https://gluebenchmark.com. WNLI is left out, as in
-Perceiver IO, Table 1. There is no use for its test sets: their labels are kept
-secret.
+Perceiver IO, Table 1. Labels of test sets are kept by GLUE's server.
 """
 
 from collections.abc import Callable
@@ -28,6 +27,7 @@ TASKS: Mapping[str, GlueTask] = {
         features=("sentence",),
         labels=("unacceptable", "acceptable"),
         headerless=("source", "label", "mark", "sentence"),
+        tests={"test": ("CoLA", 1_063)},
     ),
     "mnli": GlueTask(
         folder="MNLI",
@@ -36,12 +36,18 @@ TASKS: Mapping[str, GlueTask] = {
         labels=("entailment", "neutral", "contradiction"),
         spelled=True,
         evaluated=("validation_matched", "validation_mismatched"),
+        tests={
+            "test_matched": ("MNLI-m", 9_796),
+            "test_mismatched": ("MNLI-mm", 9_847),
+            "ax": ("AX", 1_104),
+        },
     ),
     "mrpc": GlueTask(
         folder="MRPC",
         columns=("#1 String", "#2 String", "Quality"),
         features=_PAIR,
         labels=("not_equivalent", "equivalent"),
+        tests={"test": ("MRPC", 1_725)},
     ),
     "qnli": GlueTask(
         folder="QNLI",
@@ -49,6 +55,7 @@ TASKS: Mapping[str, GlueTask] = {
         features=("question", "sentence"),
         labels=_ENTAILMENT,
         spelled=True,
+        tests={"test": ("QNLI", 5_463)},
     ),
     "qqp": GlueTask(
         folder="QQP",
@@ -56,6 +63,7 @@ TASKS: Mapping[str, GlueTask] = {
         features=("question1", "question2"),
         labels=("not_duplicate", "duplicate"),
         skips_short=True,
+        tests={"test": ("QQP", 390_965)},
     ),
     "rte": GlueTask(
         folder="RTE",
@@ -63,6 +71,7 @@ TASKS: Mapping[str, GlueTask] = {
         features=_PAIR,
         labels=_ENTAILMENT,
         spelled=True,
+        tests={"test": ("RTE", 3_000)},
     ),
     "sst2": GlueTask(
         folder="SST-2",
@@ -70,14 +79,19 @@ TASKS: Mapping[str, GlueTask] = {
         features=("sentence",),
         labels=("negative", "positive"),
         headerless=("sentence", "label"),
+        tests={"test": ("SST-2", 1_821)},
     ),
     "stsb": GlueTask(
         folder="STS-B",
         columns=(*_PAIR, "score"),
         features=_PAIR,
         labels=None,
+        tests={"test": ("STS-B", 1_379)},
     ),
 }
+
+# The server's file of the task that is left out, and how many answers it has.
+LEFT_OUT = ("WNLI", 146)
 
 # A file or folder of each split, in what GLUE was made from.
 _Layout = Mapping[str, tuple[str, ...]]
@@ -126,13 +140,15 @@ def read(
 
   Args:
     task: of `TASKS`.
-    split: "train" or one of the task's `evaluated`.
+    split: "train", one of the task's `evaluated`, or of its `tests`, which have
+      no labels; "ax" are GLUE's diagnostic pairs, in DATA_DIR/glue/AX.tsv.
     data_dir: the folder with all data sets; "~" is the home folder.
     note: called with a line when a person should know something.
 
   Returns:
     examples by index: "first", a string; "second", a string, empty if the task
-    has one sentence; "label", the class's number, or the score as a float.
+    has one sentence; "label", the class's number, or the score as a float. Of a
+    test set, "label" means nothing, and "index" is the server's number.
 
   Raises:
     FileNotFoundError: if it is in none of the places; says how to get it.
@@ -143,18 +159,21 @@ def read(
   if task not in TASKS:
     raise ValueError(f"task {task!r} is not one of {list(TASKS)}")
   settings = TASKS[task]
-  splits = ("train", *settings.evaluated)
+  splits = ("train", *settings.evaluated, *settings.tests)
   if split not in splits:
     raise ValueError(f"{task} has no split {split!r}, but {list(splits)}")
   try:
-    prepared = pipeline.source(f"glue/{task}", split, data_dir)
+    name, part = _of_tfds(task, split)
+    prepared = pipeline.source(f"glue/{name}", part, data_dir)
   except FileNotFoundError:
     pass
   else:
-    return _Prepared(prepared, settings)
+    return _Prepared(prepared, settings, split in settings.tests)
   examples = []
   for path in _files(task, split, data_dir, note):
-    if path.is_dir():
+    if split in settings.tests:
+      part = glue_files.test_table(path, settings)
+    elif path.is_dir():
       part = glue_files.pairs(path, settings)
     else:
       part = glue_files.table(path, settings, note)
@@ -227,9 +246,10 @@ def constant_baseline(labels: Sequence[float], task: str) -> float:
 class _Prepared:
   """Examples of TFDS, named as ours."""
 
-  def __init__(self, source: Any, task: GlueTask):
+  def __init__(self, source: Any, task: GlueTask, is_test: bool):
     self._source = source
     self._task = task
+    self._is_test = is_test
 
   def __len__(self) -> int:
     return len(self._source)
@@ -241,7 +261,15 @@ class _Prepared:
     example = self._source[index]
     texts = [example[name].decode("utf-8") for name in self._task.features]
     number = float if self._task.labels is None else int
+    if self._is_test:
+      index = int(example["idx"])
+      return {**glue_files.example(texts, 0), "index": index}
     return glue_files.example(texts, number(example["label"]))
+
+
+def _of_tfds(task: str, split: str) -> tuple[str, str]:
+  """TFDS's task and split: it has the diagnostic pairs as a task."""
+  return ("ax", "test") if split == "ax" else (task, split)
 
 
 def _files(
@@ -254,8 +282,14 @@ def _files(
   for name in settings.evaluated:
     file = name.replace("validation", "dev")
     own[name] = (f"{settings.folder}/{file}.tsv",)
-  places = [f"{root / task} (of TFDS)"]
-  for layout in (own, _RAW.get(task, {})):
+  layouts = (own, _RAW.get(task, {}))
+  if split in settings.tests:  # There are none of raw corpora.
+    name = "AX" if split == "ax" else f"{settings.folder}/{split}"
+    own = {split: (f"{name}.tsv",)}
+    layouts = (own,)
+  of_tfds = _of_tfds(task, split)[0]
+  places = [f"{root / of_tfds} (of TFDS)"]
+  for layout in layouts:
     found = [(root / f).exists() for files in layout.values() for f in files]
     wanted = [root / file for file in layout.get(split, ())]
     places += map(str, wanted)
@@ -268,7 +302,7 @@ def _files(
   raise FileNotFoundError(
       f"no {split} split of GLUE's {task}: looked for {', '.join(places)}. The"
       ' first is made by `python -c "import tensorflow_datasets as tfds,'
-      f" tensorflow_datasets.text; tfds.builder('glue/{task}',"
+      f" tensorflow_datasets.text; tfds.builder('glue/{of_tfds}',"
       f" data_dir='{root.parent}', file_format='array_record')"
       ".download_and_prepare()\"`, the second by unpacking the task's archive"
       f" from gluebenchmark.com/tasks in {root}"

@@ -1,6 +1,7 @@
 """GLUE's files: tables of tab-separated columns, in which nothing is quoted."""
 
 from collections.abc import Callable
+from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import pathlib
@@ -24,6 +25,8 @@ class GlueTask:
     headerless: all columns of a file that has no header, where some have none.
     skips_short: whether rows with missing columns are known and left out.
     evaluated: the splits that figures are about.
+    tests: the splits whose labels GLUE's server keeps: the server's name of the
+      file of answers, and how many it expects.
   """
 
   folder: str
@@ -34,6 +37,7 @@ class GlueTask:
   headerless: tuple[str, ...] = ()
   skips_short: bool = False
   evaluated: tuple[str, ...] = ("validation",)
+  tests: Mapping[str, tuple[str, int]] = dataclasses.field(default_factory=dict)
 
   @property
   def has_two_sentences(self) -> bool:
@@ -82,6 +86,36 @@ def table(
   return examples
 
 
+def test_table(path: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
+  """Examples of a file without labels: each has its "index" and label 0.
+
+  Raises:
+    DataError: for a header or a row that is not what it should be.
+  """
+  lines = _lines(path)
+  header = lines[0].split("\t") if lines else []
+  numbers = [name for name in ("index", "id") if name in header]
+  if not numbers or not set(task.columns[:-1]) <= set(header):
+    raise DataError(
+        f"{path} line 1: expected a header with"
+        f" {['index', *task.columns[:-1]]}, found {header}"
+    )
+  texts_at = [header.index(name) for name in task.columns[:-1]]
+  index_at, examples = header.index(numbers[0]), []
+  for number, line in enumerate(lines[1:], 2):
+    row = line.split("\t")
+    where = f"{path} line {number}"
+    if len(row) < len(header):
+      raise DataError(
+          f"{where}: expected {len(header)} columns {header}, found {len(row)}"
+      )
+    if not row[index_at].isdecimal():
+      raise DataError(f"{where}: expected a number, found {row[index_at]!r}")
+    texts = example([row[i] for i in texts_at], 0)
+    examples.append({**texts, "index": int(row[index_at])})
+  return examples
+
+
 def pairs(folder: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
   """Examples of SemEval's sources, in the order of the sources' names.
 
@@ -120,6 +154,14 @@ def example(texts: Sequence[str], label: float) -> pipeline.Example:
   """An example of one text or two; the second is empty if there is one."""
   first, second = [*texts, ""][:2]
   return {"first": first, "second": second, "label": label}
+
+
+def spelled(prediction: float, task: GlueTask) -> str:
+  """A class or a score as the server reads it."""
+  if task.labels is None:
+    return f"{min(max(prediction, 0.0), 5.0):.3f}"
+  number = int(prediction)
+  return task.labels[number] if task.spelled else str(number)
 
 
 def _lines(path: pathlib.Path) -> list[str]:

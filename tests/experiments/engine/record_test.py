@@ -1,8 +1,11 @@
 """What a run writes down."""
 
+import importlib.util
 import io
 import json
 import resource
+import struct
+import sys
 from typing import Any
 import wave
 
@@ -171,3 +174,77 @@ def test_records_are_read_and_damaged_lines_are_left_out(tmp_path, capsys):
   assert error == f"{path}: left out damaged lines: 2, 3, 4, 6\n"
   with pytest.raises(UserError, match="there is no .*other"):
     record.read(tmp_path / "other")
+
+
+def scanned(folder):
+  """What Weights & Biases would send of a run without a network."""
+  from wandb.proto import wandb_internal_pb2
+
+  files = sorted(folder.glob("wandb/offline-run-*/*.wandb"))
+  return [
+      wandb_internal_pb2.Record.FromString(record)
+      for file in files
+      for record in logged(file.read_bytes())
+  ]
+
+
+def logged(content):
+  """The records of LevelDB's log format, after a header of seven bytes."""
+  block, at, whole = 32_768, 7, b""
+  while at + 7 <= len(content):
+    if block - at % block < 7:  # Nothing begins in a block's last bytes.
+      at += block - at % block
+      continue
+    length, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+    whole += content[at + 7 : at + 7 + length]
+    at += 7 + length
+    if kind in (1, 4):  # Whole, or the last part.
+      yield whole
+      whole = b""
+
+
+def test_weights_and_biases_has_the_same_numbers_of_the_same_run(
+    tmp_path, monkeypatch, capfd
+):
+  pytest.importorskip("wandb")
+  monkeypatch.setenv("WANDB_MODE", "offline")
+  for start, numbers in ((0, {1: 0.5, 2: 0.25}), (1, {2: 0.25, 3: 0.125})):
+    recorder = record.Recorder(
+        tmp_path, 9, project="digits", config={"seed": 7, "run": {"a": 1}}
+    )
+    recorder.start(start)
+    for step, loss in numbers.items():
+      recorder.scalars(step, {"train/loss": loss})
+    recorder.close()
+  out, err = capfd.readouterr()
+  assert not err
+  first, second = out.splitlines()
+  assert first.startswith("Weights & Biases: ") and "offline-run" in second
+  sent = scanned(tmp_path)
+  runs = [r.run for r in sent if r.HasField("run")]
+  assert {run.project for run in runs} == {"digits"}
+  assert len({run.run_id for run in runs}) == 1  # One run, gone on with.
+  config = {u.key: u.value_json for u in runs[0].config.update}
+  assert json.loads(config["seed"]) == 7
+  history = [
+      {
+          "/".join(i.nested_key) or i.key: json.loads(i.value_json)
+          for i in h.item
+      }
+      for h in (r.history for r in sent if r.HasField("history"))
+  ]
+  assert [(h["step"], h["train/loss"]) for h in history] == [
+      (1, 0.5),
+      (2, 0.25),
+      (2, 0.25),
+      (3, 0.125),
+  ]
+
+
+def test_a_project_without_the_package_says_what_to_install(
+    tmp_path, monkeypatch
+):
+  monkeypatch.setitem(sys.modules, "wandb", None)
+  monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+  with pytest.raises(UserError, match=r"run.wandb = 'x' needs .*\[wandb\]"):
+    record.Recorder(tmp_path, 9, project="x")

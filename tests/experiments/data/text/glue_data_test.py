@@ -110,6 +110,40 @@ class TestBadInput:
     with pytest.raises(ValueError, match=f"{path} {message}"):
       read(task, "validation", tmp_path)
 
+  @pytest.mark.parametrize(
+      ("task", "split", "file", "header"),
+      [
+          ("qqp", "test", "QQP/test.tsv", "id\tquestion1\tquestion2"),
+          ("mnli", "ax", "AX.tsv", "index\tsentence1\tsentence2"),
+          (
+              "mrpc",
+              "test",
+              "MRPC/test.tsv",
+              "index\t#1 ID\t#2 ID\t#1 String\t#2 String",
+          ),
+      ],
+  )
+  def test_test_sets_have_the_servers_numbers_and_no_labels(
+      self, tmp_path, task, split, file, header
+  ):
+    file = tmp_path / "glue" / file
+    others = [""] * (header.count("\t") - 2)
+    row = "\t".join(["7", *others, ' "a', "b "])
+    write(file, [header, row])
+    (example,) = read(task, split, tmp_path)
+    assert example == {"first": ' "a', "second": "b ", "label": 0, "index": 7}
+    for lines, message in (
+        (["sentence\tlabel"], "line 1: expected a header with"),
+        ([header, row, "8\tA"], "line 3: expected .* columns .*, found 2"),
+        ([header, row.replace("7", "x")], "line 2: expected a number"),
+    ):
+      write(file, lines)
+      with pytest.raises(ValueError, match=f"{file} {message}"):
+        read(task, split, tmp_path)
+    file.unlink()
+    with pytest.raises(FileNotFoundError, match=f"looked for .*{file}"):
+      read(task, split, tmp_path)
+
   @pytest.mark.parametrize("score", ["5.1", "-0.1", "nan", "inf", "", "many"])
   def test_a_score_is_a_number_from_0_to_5(self, tmp_path, score):
     lines = [*STSB, f"1\tA\tB\t{score}"]
@@ -182,7 +216,7 @@ class TestBadInput:
       ("task", "split", "message"),
       [
           ("wnli", "train", "task 'wnli' is not one of .*'cola', 'mnli'"),
-          ("cola", "test", "cola has no split 'test', but .*'validation'"),
+          ("cola", "ax", "cola has no split 'ax', but .*'validation', 'test'"),
           ("mnli", "validation", "mnli has no .*'validation_mismatched'"),
       ],
   )

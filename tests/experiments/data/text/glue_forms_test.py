@@ -145,6 +145,13 @@ class TestRead:
       assert sorted(prepared, key=key) == sorted(files[split], key=key)
       again = list(glue.read(task, split, str(data_dir)))
       assert again == prepared
+    for split in glue.TASKS[task].tests.keys() - {"ax"}:
+      tests = expected(task, split)
+      if task == "cola":
+        tests = [{"first": "A", "second": ""}]
+      wanted = [x | {"label": 0, "index": i} for i, x in enumerate(tests)]
+      prepared = read(task, split, data_dir)
+      assert sorted(prepared, key=lambda x: x["index"]) == wanted
 
   def test_tfds_has_the_same_classes(self):
     import tensorflow_datasets.text  # noqa: F401  Registers it.
