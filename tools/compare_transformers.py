@@ -350,7 +350,9 @@ def their_rate(row: dict[str, Any]) -> str:
 
 def main() -> None:
   """Prints the comparison, and writes it where --json says."""
-  console = rich.console.Console()
+  # A table of many columns; a file has no width.
+  width = None if sys.stdout.isatty() else 160
+  console = rich.console.Console(width=width)
   environment = pathlib.Path(_ENVIRONMENT.value)
   if _ACCELERATOR.value:
     models = cases.chosen(_MODELS.value, cases.CONFIGS)
