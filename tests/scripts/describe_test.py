@@ -71,7 +71,7 @@ def test_the_command_describes_any_size_with_changes():
   changes = ["--config.model.processor.num_blocks=0"]
   code, out, err = Command("scripts.describe", *args, *changes).wait()
   assert code == 0, err
-  assert "parameters: 7,102,078" in out and "345.4" in out
+  assert "parameters: 7,102,078" in out and "345.500" in out
 
 
 def test_a_typo_is_one_line(in_fork):
