@@ -159,6 +159,13 @@ class Command:
     return self.process.returncode, out, err
 
 
+def json_lines(command: Command) -> list[dict]:
+  """The lines of JSON that a command prints, when it has ended well."""
+  code, out, err = command.wait(timeout=900)
+  assert code == 0, err[-3000:]
+  return [json.loads(line) for line in out.splitlines() if line[:1] == "{"]
+
+
 @pytest.fixture(scope="session")
 def in_fork():
   """Runs a command to its end, as `Command`, but imports nothing again.

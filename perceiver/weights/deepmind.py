@@ -13,6 +13,7 @@ import numpy as np
 from perceiver.weights import pickles
 from perceiver.weights.tensors import Conversion
 from perceiver.weights.tensors import gist
+from perceiver.weights.tensors import npy_header
 from perceiver.weights.tensors import Place
 from perceiver.weights.tensors import Places
 from perceiver.weights.tensors import printable
@@ -207,12 +208,7 @@ def _unpickled(data: bytes) -> Any:
   if not data.startswith(np.lib.format.MAGIC_PREFIX):
     return pickles.load(data)
   file = io.BytesIO(data)
-  version = np.lib.format.read_magic(file)
-  read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-  }[version]
-  _, _, dtype = read_header(file)
+  _, _, dtype = npy_header(file)
   if not dtype.hasobject:
     raise WeightsError(f"an array of {printable(dtype)}, not a tree of them")
   array = pickles.load(file.read())

@@ -9,6 +9,7 @@ import numpy as np
 
 from perceiver.weights.tensors import dtype_of
 from perceiver.weights.tensors import gist
+from perceiver.weights.tensors import npy_header
 from perceiver.weights.tensors import printable
 from perceiver.weights.tensors import WeightsError
 
@@ -68,12 +69,7 @@ def _array(data: bytes, shown: str, may_be_text: bool) -> np.ndarray:
   if not data.startswith(np.lib.format.MAGIC_PREFIX):
     raise WeightsError(f"{shown} is no array")
   stream = io.BytesIO(data)
-  version = np.lib.format.read_magic(stream)
-  read_header = {
-      (1, 0): np.lib.format.read_array_header_1_0,
-      (2, 0): np.lib.format.read_array_header_2_0,
-  }[version]
-  shape, is_fortran, dtype = read_header(stream)
+  shape, is_fortran, dtype = npy_header(stream)
   if not (may_be_text and dtype.kind == "U" and shape == ()):
     if dtype.hasobject or dtype.names or dtype.subdtype:
       raise WeightsError(f"{shown} is an array of objects or fields")

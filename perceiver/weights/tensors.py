@@ -8,6 +8,7 @@ from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
+import io
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -202,6 +203,22 @@ def _is_plain(array: Any) -> bool:
   """Whether an array is of numbers that a model can take."""
   dtype = array.dtype
   return dtype == jnp.bfloat16 or dtype.str[1:] in _NUMBERS
+
+
+def npy_header(file: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, whether in Fortran's order, and dtype of an array in NumPy's format.
+
+  Args:
+    file: at the array's beginning; then at its numbers.
+
+  Raises:
+    ValueError, KeyError: if it is damaged, or of a version beyond 2.0.
+  """
+  read = {
+      (1, 0): np.lib.format.read_array_header_1_0,
+      (2, 0): np.lib.format.read_array_header_2_0,
+  }[np.lib.format.read_magic(file)]
+  return read(file)
 
 
 def complain(what: str, names: Iterable[str]) -> None:

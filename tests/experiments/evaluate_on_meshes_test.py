@@ -2,14 +2,12 @@
 
 import json
 import socket
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from tests.conftest import ENVIRONMENT
-from tests.conftest import ROOT
+from tests.conftest import Command
+from tests.conftest import json_lines
 from tests.experiments.audioset_test import data_dir as audioset  # noqa: F401
 from tests.experiments.glue_test import data_dir as glue  # noqa: F401
 from tests.experiments.imagenet_test import pictures as imagenet  # noqa: F401
@@ -55,29 +53,15 @@ MINI = {
 }
 
 
-def start(config, changes, *arguments: str, devices: int):
+def start(config, changes, *arguments: str, devices: int) -> Command:
   """The evaluation in a process of its own."""
-  flag = f"--xla_force_host_platform_device_count={devices}"
-  return subprocess.Popen(
-      [
-          sys.executable,
-          *("-m", "tests.evaluate_on_meshes", f"--config={config}"),
-          f"--changes={json.dumps(changes)}",
-          *arguments,
-      ],
-      cwd=ROOT,
-      env={**ENVIRONMENT, "XLA_FLAGS": flag},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
+  return Command(
+      "tests.evaluate_on_meshes",
+      f"--config={config}",
+      f"--changes={json.dumps(changes)}",
+      *arguments,
+      devices=devices,
   )
-
-
-def lines(process, timeout: float = 900) -> list[dict]:
-  """What it found, a mesh a line."""
-  out, err = process.communicate(timeout=timeout)
-  assert process.returncode == 0, err[-3000:]
-  return [json.loads(line) for line in out.splitlines() if line[:1] == "{"]
 
 
 def in_two_processes(config, changes, *arguments: str):
@@ -89,7 +73,7 @@ def in_two_processes(config, changes, *arguments: str):
       start(config, changes, address, f"--process={i}/2", *arguments, devices=2)
       for i in range(2)
   ]
-  return [line for process in processes for line in lines(process)]
+  return [line for process in processes for line in json_lines(process)]
 
 
 def check(found, count: int) -> None:
@@ -115,7 +99,7 @@ def changed(request, config, changes):
 def test_a_tiny_evaluation_is_the_same_on_any_devices(request, config):
   changes = changed(request, config, TINY[config])
   meshes = ("1x1", "2x1", "3x1", "4x1", "4x2")
-  check(lines(start(config, changes, *meshes, devices=8)), len(meshes))
+  check(json_lines(start(config, changes, *meshes, devices=8)), len(meshes))
 
 
 @pytest.mark.slow
@@ -123,6 +107,6 @@ def test_a_tiny_evaluation_is_the_same_on_any_devices(request, config):
 def test_an_evaluation_is_the_same_on_any_devices(request, config):
   changes = changed(request, config, MINI[config])
   meshes = ("1x1", "2x1", "3x1", "4x1", "8x1", "4x2")
-  found = lines(start(config, changes, *meshes, devices=8))
+  found = json_lines(start(config, changes, *meshes, devices=8))
   found += in_two_processes(config, changes, "4x1")
   check(found, len(meshes) + 2)

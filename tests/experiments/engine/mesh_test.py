@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from scripts.benchmarks import collectives
+from tests.conftest import Command
 from tests.conftest import ENVIRONMENT
+from tests.conftest import json_lines
 from tests.conftest import ROOT
 
 # Two of the smallest models, and of each task one that trains in minutes.
@@ -29,30 +31,10 @@ MINI = (
 )
 
 
-def start(folder: pathlib.Path, *arguments: str, devices: int):
+def start(folder: pathlib.Path, *arguments: str, devices: int) -> Command:
   """The step in a process of its own."""
-  flag = f"--xla_force_host_platform_device_count={devices}"
-  return subprocess.Popen(
-      [
-          sys.executable,
-          "-m",
-          "tests.step_on_meshes",
-          f"--reference={folder}",
-          *arguments,
-      ],
-      cwd=ROOT,
-      env={**ENVIRONMENT, "XLA_FLAGS": flag},
-      stdout=subprocess.PIPE,
-      stderr=subprocess.PIPE,
-      text=True,
-  )
-
-
-def lines(process, timeout: float = 900) -> list[dict]:
-  """What it found, a mesh a line."""
-  out, err = process.communicate(timeout=timeout)
-  assert process.returncode == 0, err[-3000:]
-  return [json.loads(line) for line in out.splitlines() if line[:1] == "{"]
+  reference = f"--reference={folder}"
+  return Command("tests.step_on_meshes", reference, *arguments, devices=devices)
 
 
 def check(found, count: int) -> None:
@@ -65,7 +47,7 @@ def check(found, count: int) -> None:
 
 def test_a_tiny_step_is_the_same_on_any_mesh(tmp_path):
   process = start(tmp_path, "--fast", *TINY, "1x1", "4x2", devices=8)
-  check(lines(process), 2 * len(TINY))
+  check(json_lines(process), 2 * len(TINY))
 
 
 @pytest.mark.slow
@@ -73,7 +55,7 @@ def test_a_tiny_step_is_the_same_on_any_mesh(tmp_path):
 def test_a_step_is_the_same_on_any_mesh(tmp_path, config):
   meshes = ("1x1", "2x1", "4x1", "8x1", "1x2", "4x2", "2x4", "1x8")
   process = start(tmp_path, "--fast", config, *meshes, devices=8)
-  check(lines(process), len(meshes))
+  check(json_lines(process), len(meshes))
 
 
 def in_processes(folder, count: int, *arguments: str):
@@ -85,11 +67,11 @@ def in_processes(folder, count: int, *arguments: str):
       for i in range(count)
   ]
   for process in processes:
-    yield lines(process)
+    yield json_lines(process)
 
 
 def test_a_step_is_the_same_where_processes_share_examples(tmp_path):
-  lines(start(tmp_path, "--fast", "imagenet:tiny", "1x1", devices=1))
+  json_lines(start(tmp_path, "--fast", "imagenet:tiny", "1x1", devices=1))
   for found in in_processes(tmp_path, 2, "--fast", "imagenet:tiny", "2x2"):
     check(found, 1)
 
@@ -100,7 +82,7 @@ def test_a_step_is_the_same_where_processes_share_examples(tmp_path):
 )
 @pytest.mark.parametrize("config", MINI)
 def test_a_step_is_the_same_in_processes(tmp_path, config, count, meshes):
-  lines(start(tmp_path, "--fast", config, "1x1", devices=1))
+  json_lines(start(tmp_path, "--fast", config, "1x1", devices=1))
   for found in in_processes(tmp_path, count, "--fast", config, *meshes):
     check(found, len(meshes))
 
