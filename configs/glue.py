@@ -7,7 +7,16 @@
 
 The archives of GLUE are read as they are, from DATA_DIR/glue. A variant is a
 task, or one of three ways to train on all tasks, of the model "bytes". With
-another model of configs/mlm.py that goes before it: bert_base_cola.
+another model of configs/mlm.py that goes before it: bert_base_cola, mini_own.
+
+One's own texts, in a folder with train.csv and perhaps dev.csv (or .tsv, or
+.jsonl), and in them a label and a text, or text1 and text2. Classes are counted
+and named; where the label is "score", or all are numbers and not all are whole,
+a number is predicted. Training is ten times over the examples unless
+`train_examples` says otherwise:
+
+    python -m experiments.train --config=configs/glue.py:own --workdir=DIR
+        --config.own.folder=FOLDER --config.start.weights=PRETRAINED
 
 The full-size models were not trained here. From `mini` each task takes a minute
 of two cores. The better of two starts and two rates came to
@@ -53,6 +62,8 @@ MULTITASK = {
     "multitask_shared_token": "shared",  # one query, and one input token
     "multitask_task_tokens": "own",  # one query, and an input token for each
 }
+# A folder of one's own: how many classes and examples it has is found there.
+OWN = {"own": {"folder": ""}, "tasks": {"own": 2}, "train_examples": 0}
 # How small models are fine-tuned.
 MINI = {
     "optimizer.name": "adamw",
@@ -104,12 +115,15 @@ def of_all_tasks(model: str, task_token: str | None) -> dict[str, Any]:
 VARIANTS = {
     # Each task, and each way to train on all, of the published model.
     **{name: (f"bytes_{name}", {}) for name in (*TASKS, *MULTITASK)},
+    "own": ("bytes_own", {}),
     # Each model of configs/mlm.py and each task that it is meant for.
     **{
         f"{model}_{task}": (None, of_model(model) | of_tasks(model, task))
         for model in mlm.VARIANTS
         for task in tasks_of(model)
     },
+    # Each model of configs/mlm.py and a folder of one's own.
+    **{f"{model}_own": (None, of_model(model) | OWN) for model in mlm.VARIANTS},
     # Each model and each way to train on all of its tasks; BERT has no queries.
     **{
         f"{model}_{name}": (None, of_model(model) | of_all_tasks(model, token))
@@ -141,6 +155,7 @@ def numbers() -> ConfigDict:
   config = base.get_config()
   config.task = "glue"
   config.tasks = ConfigDict({"cola": 2})
+  config.own = ConfigDict()  # Of one's own: data/text/own.py; {}: of GLUE.
   config.size_power = 1.0  # Tasks are drawn in proportion to size ** this.
   config.hidden_head = True
   pretrained = mlm.get_config("bytes")

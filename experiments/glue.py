@@ -1,4 +1,4 @@
-"""GLUE: one model a task, or one for all tasks.
+"""GLUE: one model a task, or one for all tasks; and one's own texts likewise.
 
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
@@ -6,6 +6,8 @@ Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
 import functools
 from typing import Annotated, Any, Literal
 
@@ -19,8 +21,12 @@ from sklearn import metrics
 from experiments.data import pipeline
 from experiments.data.text import glue
 from experiments.data.text import glue_files
+from experiments.data.text import own as own_texts
 from experiments.data.text import tokenizers
+from experiments.data.text.own import Own
+from experiments.engine import settings
 from experiments.engine.choose import choose
+from experiments.engine.settings import Optional
 from experiments.engine.weights import Weights
 from experiments.inference import subjects
 from experiments.mlm import open_tokenizer
@@ -44,19 +50,24 @@ SPLITS = {
     "validation_matched": "_m",
     "validation_mismatched": "_mm",
 }
+EPOCHS = 10  # Over one's own examples, where nothing else is asked for.
 
 
 def network(config) -> Network:
   """Text to logits of every task, {task: [B, classes]}; one class: a number."""
   read_text = choose((perceiver_io, bert), config.model)
-  tasks = config.tasks.to_dict()
+  tasks, own = config.tasks.to_dict(), own_of(config)
 
   def forward(batch):
     y = read_text(batch, len(tasks))  # [B, 1 or a task each, E]
-    return {
+    said = {
         task: head(y[:, i % y.shape[1]], classes, config.hidden_head, task)
         for i, (task, classes) in enumerate(tasks.items())
     }
+    if own and own.kind == "score":  # In the units of its labels.
+      scaled = {k: x.astype(jnp.float32) for k, x in said.items()}
+      said = {k: own.mean + own.deviation * x for k, x in scaled.items()}
+    return said
 
   length = config.max_length
   example = {
@@ -67,14 +78,58 @@ def network(config) -> Network:
   return Network(example, forward)
 
 
+def own_of(config) -> Own | None:
+  """The settings of one's own texts; None: the tasks are GLUE's."""
+  own = config.get("own")  # Older files have no such key.
+  return Own(**own) if own else None
+
+
+def class_names(config, name) -> Sequence[str] | None:
+  """What the classes of a task are called, by number; None: it has scores."""
+  own = own_of(config)
+  if own is None:
+    return glue.TASKS[name].labels
+  return own.class_names if own.kind == "class" else None
+
+
+def fitted(config, note):
+  """With one's own texts, what they decide: columns, classes, held-out ones.
+
+  Where `train_examples` is 0, training is `EPOCHS` times over all of them.
+
+  Args:
+    config: complete.
+    note: takes a line for people.
+
+  Raises:
+    FileNotFoundError, DataError: as `own.fitted`.
+  """
+  own = own_of(config)
+  if own is None:
+    return config
+  own, count = own_texts.fitted(own, note)
+  changes: dict[str, Any] = {
+      "own": dataclasses.asdict(own),
+      "tasks": {"own": len(own.class_names) or 1},
+  }
+  if not config.train_examples:
+    changes["train_examples"] = EPOCHS * count
+    note(f"{EPOCHS} times over the {count:,} examples: train_examples")
+  return settings.changed(config, changes)
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  names = list(config.tasks)
+  names, own = list(config.tasks), own_of(config)
   notes: list[str] = []
   tokenizer = functools.cache(lambda: open_tokenizer(config))
   read = functools.partial(
-      prepared, data_dir=config.data_dir, length=config.max_length, notes=notes
+      prepared,
+      data_dir=config.data_dir,
+      length=config.max_length,
+      notes=notes,
+      own=own,
   )
 
   @functools.cache
@@ -97,10 +152,14 @@ def task(config) -> Task:
         num_workers=config.num_workers,
     )
 
-  splits = [(n, s) for n in names for s in glue.TASKS[n].evaluated]
+  if own:
+    splits = [("own", "validation")]
+  else:
+    splits = [(n, s) for n in names for s in glue.TASKS[n].evaluated]
+  scores = [name for name in names if class_names(config, name) is None]
   constants = functools.cache(
       lambda name: glue.constant_baseline(
-          [e["label"] for e in examples(name, "train")], name
+          [e["label"] for e in examples(name, "train")], name in scores
       )
   )
 
@@ -115,33 +174,49 @@ def task(config) -> Task:
         for example in examples(name, split)
     ]
     return pipeline.evaluation(
-        every, [], batch_size=config.batch_size, shard=shard
+        every,
+        [],
+        batch_size=config.batch_size,
+        shard=shard,
+        scattered=True,  # Files may be in the order of their classes.
     )
 
+  deviation = own.deviation if own else 1.0
   dev = Eval(
       dev_data,
-      functools.partial(measure, names=names),
-      functools.partial(summarize, splits=splits),
+      functools.partial(measure, names=names, deviation=deviation),
+      functools.partial(summarize, splits=splits, scores=scores),
+      lambda outputs, batch: draw(
+          outputs,
+          batch,
+          {name: class_names(config, name) for name in names},
+          tokenizer().decode,
+      ),
   )
   example = {**model.example, "label": jax.ShapeDtypeStruct((), jnp.float32)}
-  loss_of = functools.partial(loss, names=names)
+  loss_of = functools.partial(loss, names=names, deviation=deviation)
   return Task(
       example, model.forward, train_data, loss_of, {"dev": dev}, lambda: notes
   )
 
 
-def prepared(name, split, index, data_dir, tokenizer, length, notes):
+def prepared(name, split, index, data_dir, tokenizer, length, notes, own=None):
   """A split's examples as a model reads them.
 
   Two texts are joined by a separator; what is too long is cut as
   `data.glue.joined` says, and how much that was goes into `notes`.
   """
   found, cut = [], []
-  for example in glue.read(name, split, data_dir, notes.append):
+  if own:
+    rows, is_pair = own_texts.read(own, split), own.has_two_texts
+  else:
+    rows = glue.read(name, split, data_dir, notes.append)
+    is_pair = glue.TASKS[name].has_two_sentences
+  for example in rows:
     first, second = (
         tokenizer.encode(example[key].encode()) for key in ("first", "second")
     )
-    if not glue.TASKS[name].has_two_sentences:
+    if not is_pair:
       second = None
     ids, lost = glue.joined(first, second, length, tokenizers.SEP)
     tokens, mask = tokenizers.padded(ids, length)
@@ -210,15 +285,18 @@ def test_answers(
       yield file, found
 
 
-def answers(outputs, batch, names):
-  """The loss and the prediction of each example's own task, [B] each."""
+def answers(outputs, batch, names, deviation=1.0):
+  """The loss and the prediction of each example's own task, [B] each.
+
+  The loss of scores is counted in so large units.
+  """
   label, own = batch["label"], batch["task"]
   nats, said = jnp.zeros(label.shape), jnp.zeros(label.shape)
   for i, name in enumerate(names):
     logits = outputs[name].astype(jnp.float32)
     if logits.shape[-1] == 1:  # A score.
       prediction = logits[:, 0]
-      cost = jnp.square(prediction - label)
+      cost = jnp.square((prediction - label) / deviation)
     else:
       prediction = logits.argmax(-1).astype(jnp.float32)
       # Another task's class may be none here; its cost is not taken.
@@ -230,20 +308,49 @@ def answers(outputs, batch, names):
   return nats, said
 
 
-def loss(outputs, batch, names):
+def loss(outputs, batch, names, deviation=1.0):
   """Cross-entropy of classes, squared error of scores."""
-  return answers(outputs, batch, names)[0].mean(), {}
+  return answers(outputs, batch, names, deviation)[0].mean(), {}
 
 
-def measure(outputs, batch, names):
+def measure(outputs, batch, names, deviation=1.0):
   """What is said, and what is right."""
-  nats, said = answers(outputs, batch, names)
+  nats, said = answers(outputs, batch, names, deviation)
   given = {key: batch[key] for key in ("label", "split", "constant")}
   return {"loss": nats, "said": said, **given}
 
 
-def summarize(measured, splits):
+def draw(outputs, batch, names, decode):
+  """A few texts as Markdown, with **right** and ~~wrong~~ [label] answers.
+
+  Args:
+    outputs: of `network`.
+    batch: "tokens", "mask", "task", "label", "real".
+    names: task -> names of its classes; None: it has scores.
+    decode: ids to a text.
+  """
+  lines = []
+  for i in np.flatnonzero(batch["real"]):
+    task = list(names)[batch["task"][i]]
+    ids, logits = batch["tokens"][i][batch["mask"][i]], outputs[task][i]
+    pair = np.split(ids, np.flatnonzero(ids == tokenizers.SEP)[:1])
+    text = " | ".join(" ".join(decode(part).split()) for part in pair)
+    label, classes = batch["label"][i], names[task]
+    if classes is None:
+      said = f"{logits[0]:.3g} [{label:.3g}]"
+    elif logits.argmax() == label:
+      said = f"**{classes[int(label)]}**"
+    else:
+      said = f"~~{classes[logits.argmax()]}~~ [{classes[int(label)]}]"
+    lines.append(f"{said}: {text}")
+  return {"predictions": "\n\n".join(lines)}
+
+
+def summarize(measured, splits, scores=("stsb",)):
   """The paper's metric of each task, from -100 or 0 to 100; and their average.
+
+  Of one's own texts it is the accuracy of classes, and Pearson's correlation of
+  scores.
 
   "constant" is that of the best answer which does not depend on the text. The
   average counts MNLI, with its two validation sets, once.
@@ -254,7 +361,7 @@ def summarize(measured, splits):
     for i, (name, split) in enumerate(splits):
       of_split = measured["split"] == i
       said, label = measured[who][of_split], measured["label"][of_split]
-      value = 100.0 * score(name, said, label)
+      value = 100.0 * score(name, said, label, name in scores)
       by_task.setdefault(name, []).append(value)
       ending = "" if who == "said" else "_constant"
       found[f"{name}{SPLITS[split]}{ending}"] = value
@@ -263,9 +370,9 @@ def summarize(measured, splits):
   return found | {"average_constant": averages["constant"]}
 
 
-def score(name, said, label):
-  """Matthews' correlation for CoLA, Pearson's for STS-B, accuracy otherwise."""
-  if name == "stsb":
+def score(name, said, label, is_score):
+  """Pearson's correlation of scores, Matthews' for CoLA, otherwise accuracy."""
+  if is_score:
     return pearson(said, label)
   if name == "cola":
     return matthews(said.astype(int), label.astype(int))
@@ -368,6 +475,7 @@ SETTINGS = {
     "model": (perceiver_io, bert),
     "tokenizer": tokenizers.TOKENIZERS,
     "tasks.*": int,
+    "own": Optional(Own),
 }
 
 
@@ -387,6 +495,10 @@ def transformers(config) -> Transformers:
   tokens, classes = config.model.tokens, [*config.tasks.values()]
   if len(classes) != 1:
     raise ValueError("its classifier of texts has one task")
+  own = own_of(config)
+  if own and own.kind == "score":
+    raise ValueError("its classifier of texts has no scale of scores")
+  names = own.class_names if own else ()
   return Transformers(
       "PerceiverForSequenceClassification",
       huggingface.places("glue"),
@@ -403,5 +515,6 @@ def transformers(config) -> Transformers:
           "vocab_size": tokens.vocabulary_size,
           "max_position_embeddings": tokens.max_length,
           "num_labels": classes[0],
+          **({"id2label": dict(enumerate(names))} if names else {}),
       },
   )

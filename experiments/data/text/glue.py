@@ -223,12 +223,12 @@ def joined(
   return ids, len(first) + len(second) - num_first - num_second
 
 
-def constant_baseline(labels: Sequence[float], task: str) -> float:
+def constant_baseline(labels: Sequence[float], is_score: bool) -> float:
   """What to say without reading: the commonest class, or the mean score.
 
   Args:
     labels: of the examples to train on.
-    task: of `TASKS`.
+    is_score: whether they are scores, and not numbers of classes.
 
   Returns:
     a class's number, the least of those that are as common; or a score.
@@ -237,8 +237,8 @@ def constant_baseline(labels: Sequence[float], task: str) -> float:
     ValueError: if there are no labels.
   """
   if not len(labels):
-    raise ValueError(f"no labels of {task} to choose from")
-  if TASKS[task].labels is None:
+    raise ValueError("no labels to choose from")
+  if is_score:
     return float(np.mean(labels))
   return int(np.argmax(np.bincount(np.asarray(labels, np.int64))))
 

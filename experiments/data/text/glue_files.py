@@ -53,7 +53,7 @@ def table(
   Raises:
     DataError: for a header or a row that is not what it should be.
   """
-  lines = _lines(path)
+  lines = lines_of(path)
   header = lines[0].split("\t") if lines else []
   has_header = set(task.columns) <= set(header)
   if not has_header:
@@ -92,7 +92,7 @@ def test_table(path: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
   Raises:
     DataError: for a header or a row that is not what it should be.
   """
-  lines = _lines(path)
+  lines = lines_of(path)
   header = lines[0].split("\t") if lines else []
   numbers = [name for name in ("index", "id") if name in header]
   if not numbers or not set(task.columns[:-1]) <= set(header):
@@ -133,7 +133,7 @@ def pairs(folder: pathlib.Path, task: GlueTask) -> list[pipeline.Example]:
   examples = []
   for name in sorted(names - {"ALL"}):  # All scores a second time.
     texts_path, scores_path = (folder / f"STS.{k}.{name}.txt" for k in kinds)
-    texts, scores = _lines(texts_path), _lines(scores_path)
+    texts, scores = lines_of(texts_path), lines_of(scores_path)
     if len(texts) != len(scores):
       raise DataError(
           f"{scores_path} line {min(len(texts), len(scores)) + 1}: expected"
@@ -164,8 +164,15 @@ def spelled(prediction: float, task: GlueTask) -> str:
   return task.labels[number] if task.spelled else str(number)
 
 
-def _lines(path: pathlib.Path) -> list[str]:
-  """A file's lines; not `splitlines`, which also splits at what texts have."""
+def lines_of(path: pathlib.Path) -> list[str]:
+  """The lines of a text file in UTF-8, with or without a mark at its beginning.
+
+  A line ends as Unix, Windows or old Macs end it, and at nothing else that
+  `splitlines` splits at.
+
+  Raises:
+    DataError: if it is no UTF-8; names the line.
+  """
   content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
   content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
   try:
