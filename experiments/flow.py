@@ -71,11 +71,16 @@ def network(config) -> Network:
     z = Processor(**model.processor)(z)
     dims = features.shape[-3:-1]
     query = x[:, : dims[0] * dims[1]]  # Those of the first frame.
-    y = Decoder(**model.decoder)(query, z)
-    y = y.reshape(y.shape[0], *dims, -1)
+    linear = hk.Linear(2, w_init=jnp.zeros, name="flow")
+    # A flow that starts at zero, in units that suit the loss.
+    flow_of = lambda y: linear(y) / 100 * 20
     if model.upsample == 1:
-      return flow_of(y)
-    return upsampled(y, model.upsample)
+      head = flow_of
+    else:
+      head = hk.Linear(64, name="coarse")
+    y = Decoder(**model.decoder)(query, z, head=head)
+    y = y.reshape(y.shape[0], *dims, -1)
+    return y if head is flow_of else upsampled(y, flow_of, model.upsample)
 
   size = tuple(config.frame_size)
 
@@ -345,14 +350,8 @@ def conv(
   return rearrange(x, "(b t) y x c -> b t y x c", t=frames.shape[1])
 
 
-def flow_of(y):
-  """A flow that starts at zero, in units that suit the loss."""
-  return hk.Linear(2, w_init=jnp.zeros, name="flow")(y) / 100 * 20
-
-
-def upsampled(y, factor):
+def upsampled(y, flow_of, factor):
   """A coarse flow, and how RAFT would have it interpolated."""
-  y = hk.Linear(64, name="coarse")(y)
   weights = hk.Linear(9 * factor**2, name="upsample")(y)
   return outputs.raft_upsample(flow_of(y), weights, factor)
 

@@ -11,6 +11,12 @@ from jaxtyping import Float
 from perceiver.context import current_layout
 
 
+def parts() -> int:
+  """How many parts the rows of large arrays are split into."""
+  layout = current_layout()
+  return 1 if layout is None else layout.parts
+
+
 def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
   """x where it is to live; what has no rows stays where it is."""
   layout = current_layout()

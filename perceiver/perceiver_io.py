@@ -6,6 +6,7 @@ Axes: B examples; input array M × C; latent array N × D; output queries O × E
 from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
+import math
 from typing import Annotated, Any
 
 from einops import rearrange
@@ -306,7 +307,8 @@ class Decoder(hk.Module):
       query: Float[Array, "#B O E"],
       z: Float[Array, "B N D"],
       mask: Bool[Array, "B O"] | None = None,
-  ) -> Float[Array, "B O E"]:
+      head: Callable[[Array], Array] = lambda y: y,
+  ) -> Float[Array, "B O K"]:
     """The output array.
 
     Args:
@@ -316,6 +318,8 @@ class Decoder(hk.Module):
       z: the latent array.
       mask: False at queries that are padding: they read nothing, and their
         outputs hold nothing of z.
+      head: what is computed of each output, [B, o, E] to [B, o, K], such as a
+        linear map. In chunks only its results are kept, not the outputs.
     """
     if self.chunk is not None:
       bounds.check(f"{self.module_name}: chunk", self.chunk, 1)
@@ -331,7 +335,7 @@ class Decoder(hk.Module):
     def read(query, mask):
       placed, mask = layout.place_evenly(query, mask)
       y = module(placed, z, None if mask is None else mask[:, :, None])
-      return y[:, : query.shape[1]]
+      return head(y[:, : query.shape[1]])
 
     query = query.astype(z.dtype)
     num_queries = query.shape[1]
@@ -341,18 +345,25 @@ class Decoder(hk.Module):
     if chunk >= num_queries or whole:
       return read(query, mask)
 
+    # Every chunk has rows of all places that the queries are split over, those
+    # of a place next to each other: on one device a chunk is not copied.
+    places = math.gcd(chunk, layout.parts())
+
     def split(array):
       padding = -num_queries % chunk
       padding = [(0, 0), (0, padding)] + [(0, 0)] * (array.ndim - 2)
       array = jnp.pad(array, padding)
-      # Every chunk has rows of all places that the queries are split over.
-      return rearrange(array, "b (o n) ... -> n b o ...", o=chunk)
+      rows = chunk // places
+      return rearrange(
+          array, "b (p n o) ... -> n b (p o) ...", p=places, o=rows
+      )
 
     # None is a tree without arrays, so a missing mask stays None.
     chunks = jax.tree.map(split, (query, mask))
     one = hk.remat(lambda queries: read(*queries), prevent_cse=False)
     y = hk.map(one, chunks)
-    return rearrange(y, "n b o e -> b (o n) e")[:, :num_queries]
+    y = rearrange(y, "n b (p o) e -> b (p n o) e", p=places)
+    return y[:, :num_queries]
 
 
 @dataclasses.dataclass

@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import re
 from typing import Any
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -429,6 +430,26 @@ class DecoderTest(parameterized.TestCase):
     for chunk in (1, 2, 6):  # Of 7 queries.
       with self.subTest(chunk):
         assert_near(run(self.transform(chunk), *args), whole)
+
+  @parameterized.parameters(2, 3)
+  def test_chunks_of_rows_in_several_places_change_no_output(self, parts):
+    layout = mock.Mock(parts=parts, place=lambda x: x, gather=lambda x: x)
+    layout.attend = lambda attend, *args: attend(*args)
+    whole = run(self.transform(), self.query, self.z, self.mask)
+    for chunk in (2, 3, 6):
+      with self.subTest(chunk), laid_out_by(layout):
+        net = self.transform(chunk)
+        assert_near(run(net, self.query, self.z, self.mask), whole)
+
+  @parameterized.parameters(None, 3)
+  def test_a_head_sees_every_output(self, chunk):
+    double = lambda y: 2 * y[..., :1]
+    decoder = self.transform(chunk)
+    whole = run(self.transform(), self.query, self.z)
+    params = some_params(decoder, self.query, self.z)
+    query, z = jnp.asarray(self.query), jnp.asarray(self.z)
+    y = decoder.apply(params, query, z, None, double)
+    assert_near(y, 2 * whole[..., :1])
 
   def test_chunks_change_no_gradient(self):
     def gradients(chunk, *args):
