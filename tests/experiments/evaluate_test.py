@@ -60,6 +60,7 @@ def averaged(with_ema, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_metric(config):
   task = load(config)
   net = state_lib.make_net(task.forward, "float32")

@@ -143,8 +143,12 @@ def test_metrics_are_the_papers_and_mnli_counts_once():
   assert found["mnli_mm_constant"] == 50
 
 
+SLOW = ("shared", "own")
+
+
 @pytest.mark.parametrize(
-    "token", [None, pytest.param("shared", marks=pytest.mark.slow), "own"]
+    "token",
+    [None, *(pytest.param(x, marks=pytest.mark.slow) for x in SLOW)],
 )
 def test_every_way_to_several_tasks_trains(data_dir, token, tmp_path):
   config = tiny(data_dir)
@@ -252,6 +256,7 @@ def test_a_folder_of_a_sweep_says_what_was_changed():
   assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_each_combination_once(data_dir, in_fork, tmp_path):
   args = (
       "--config=configs/glue.py:tiny_cola",

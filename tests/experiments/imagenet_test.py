@@ -194,7 +194,14 @@ def test_the_loss_of_a_mixture_is_that_of_both_labels():
   np.testing.assert_allclose(value, expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["tiny", "mini_learned", "mini_conv"])
+@pytest.mark.parametrize(
+    "variant",
+    [
+        pytest.param("tiny", marks=pytest.mark.slow),
+        "mini_learned",
+        "mini_conv",
+    ],
+)
 def test_permuted_elements_matter_to_a_convolution_alone(variant):
   config = configs.get_config(variant)
   image = jax.random.normal(jax.random.key(1), (2, *config.image_size, 3))

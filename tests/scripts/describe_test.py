@@ -81,6 +81,7 @@ def test_a_typo_is_one_line(in_fork):
   assert len(err.splitlines()) == 1 and "num" in err
 
 
+@pytest.mark.slow
 def test_a_step_of_accelerators_that_are_not_there_is_estimated(tmp_path):
   path = tmp_path / "estimates.json"
   args = ("--config=configs/imagenet.py:tiny", "--devices=1,4", "--device=a100")

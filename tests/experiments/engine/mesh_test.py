@@ -12,8 +12,8 @@ import pytest
 
 from scripts.benchmarks import collectives
 from tests.conftest import Command
-from tests.conftest import ENVIRONMENT
 from tests.conftest import json_lines
+from tests.conftest import on_devices
 from tests.conftest import ROOT
 
 # Two of the smallest models, and of each task one that trains in minutes.
@@ -45,6 +45,7 @@ def check(found, count: int) -> None:
     assert line["of_update"] < 2e-5, line
 
 
+@pytest.mark.slow
 def test_a_tiny_step_is_the_same_on_any_mesh(tmp_path):
   process = start(tmp_path, "--fast", *TINY, "1x1", "4x2", devices=8)
   check(json_lines(process), 2 * len(TINY))
@@ -93,7 +94,6 @@ def test_the_published_model_sends_what_it_must(tmp_path):
   found = {}
   for devices in (1, 8):
     path = tmp_path / f"{devices}.json"
-    flag = f"--xla_force_host_platform_device_count={devices}"
     subprocess.run(
         [
             sys.executable,
@@ -102,7 +102,7 @@ def test_the_published_model_sends_what_it_must(tmp_path):
             f"--json={path}",
         ],
         cwd=ROOT,
-        env={**ENVIRONMENT, "XLA_FLAGS": flag},
+        env=on_devices(devices),
         check=True,
         timeout=600,
     )

@@ -84,7 +84,9 @@ def gs():
     running.stop()
 
 
-@pytest.fixture(params=["s3", "gs"])
+@pytest.fixture(
+    params=["gs", pytest.param("s3", marks=pytest.mark.slow)],
+)
 def bucket(request, monkeypatch):
   """The URL of a new bucket."""
   settings = request.getfixturevalue(request.param)

@@ -25,7 +25,7 @@ from perceiver.kernels import blocked
 from perceiver.kernels import fused
 from perceiver.kernels import softmax
 from perceiver.target import Target
-from tests.conftest import ENVIRONMENT
+from tests.conftest import on_devices
 
 # Of 3 queries and 11 keys: a rest of both, blocks of one, one block of all.
 BLOCKS = [(2, 3), (1, 1), (512, 1024)]
@@ -336,10 +336,9 @@ for mask in (None, jnp.asarray(mask), jnp.asarray(mask[:1, :1])):
 
 
 def test_parts_of_queries_and_keys_read_what_the_whole_does():
-  flag = "--xla_force_host_platform_device_count=4"
   subprocess.run(
       [sys.executable, "-c", IN_PARTS],
-      env={**ENVIRONMENT, "XLA_FLAGS": flag},
+      env=on_devices(4),
       check=True,
       timeout=240,
   )
@@ -347,10 +346,9 @@ def test_parts_of_queries_and_keys_read_what_the_whole_does():
 
 @pytest.mark.parametrize("devices", [2, 4])
 def test_blocks_of_a_batch_that_is_split_over_devices(devices):
-  flag = f"--xla_force_host_platform_device_count={devices}"
   subprocess.run(
       [sys.executable, "-c", SHARDED.format(devices=devices)],
-      env={**ENVIRONMENT, "XLA_FLAGS": flag},
+      env=on_devices(devices),
       check=True,
       timeout=120,
   )
