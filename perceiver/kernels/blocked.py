@@ -90,7 +90,7 @@ def _forward(how, axis, q, k, v, mask, constants, offset):
   *sizes, scale = how
   every = _gathered(q, axis)
 
-  def tile(carry, row, size):
+  def tile(carry: Any, row, size):
     read = functools.partial(_read, q=_rows(every, row, size), k=k, v=v)
     return carry, read(
         mask=_rows(mask, row, size),
@@ -132,12 +132,12 @@ def _gathered(x, axis):
 def _read(q, k, v, mask, constants, offset, scale, keys):
   """What some queries read of all keys, and the log of Σ exp(scores)."""
 
-  def block(carry, row, size):
+  def block(carry: Any, row, size):
     y, top, total = carry
     rows = _rows(k, row, size)
-    columns = (_columns(x, row, size) for x in (mask, constants))
+    visible, added = (_columns(x, row, size) for x in (mask, constants))
     ahead = None if offset is None else offset - row
-    scores = _scores(scale, q, rows, *columns, ahead)
+    scores = _scores(scale, q, rows, visible, added, ahead)
     new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
     shift = jnp.maximum(new_top, jnp.finfo(jnp.float32).min)  # Not -∞.
     weights, correction = jnp.exp(scores - shift), jnp.exp(top - shift)
@@ -165,13 +165,13 @@ def _backward(how, axis, residuals, dy):
   zeros_like = functools.partial(jnp.zeros_like, dtype=jnp.float32)
   dot = (dy.astype(jnp.float32) * y).sum(-1, keepdims=True)
 
-  def block(dq, row, size):
+  def block(dq: Any, row, size):
     keys = _rows(k, row, size)
     values = keys if v is None else _rows(v, row, size)
     visible, added = (_columns(x, row, size) for x in (mask, constants))
     first_key = row
 
-    def tile(carry, row, size):
+    def tile(carry: Any, row, size):
       dq, dk, dv, dadded = carry
       part = functools.partial(_rows, row=row, size=size)
       ahead = None if offset is None else offset + row - first_key
@@ -224,8 +224,9 @@ def _scores(scale, q, k, mask, constants, ahead):
   if constants is not None:
     scores += constants
   if ahead is not None:
-    rule = rules.visible(*scores.shape[2:], ahead)
-    scores = jnp.where(rule[None], scores, -jnp.inf)
+    queries, keys = scores.shape[2:]
+    rule = rules.visible(queries, keys, ahead)[None]
+    scores = jnp.where(rule, scores, -jnp.inf)
   return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
 

@@ -55,7 +55,7 @@ def test_the_rule_has_the_values_and_gradients_of_a_mask(sizes, which):
   given = None if mask is None else jnp.asarray(mask)
   for how in ("blocked", "plain"):
     with computed_by(how, (2, 3)):
-      attend = lambda *qkv: softmax.attend(*qkv, given, causal=offset)
+      attend = lambda q, k, v: softmax.attend(q, k, v, given, causal=offset)
       found = with_gradients(attend, *qkv)
     for x, wanted in zip(found, expected, strict=True):
       near(x, wanted)
@@ -131,7 +131,9 @@ def test_the_rule_makes_no_array_of_queries_times_keys():
   def largest(function):
     args = [jax.ShapeDtypeStruct(x.shape, x.dtype) for x in qkv]
     compiled = jax.jit(jax.grad(function)).lower(*args).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    analysis = compiled.memory_analysis()
+    assert analysis is not None
+    return analysis.temp_size_in_bytes
 
   qkv = some_qkv(1, 1024, 16384, 1, 8, 8)
   loss = lambda *qkv: softmax.attend(*qkv, causal=15360).sum()
