@@ -13,18 +13,72 @@ from configs import base
 BYTES = 262  # UTF-8 bytes and six special ids.
 
 
-def _pieces(number: int, length: int, latents: int, layers: int):
-  """Text of SentencePiece's pieces."""
+CONSTANT = {"name": "warmup_constant", "peak": 3e-4, "warmup": 10_000}  # steps
+
+
+def _sizes(ids: int, length: int, latents: int, layers: int):
+  """Of a model with rotary positions."""
   return {
-      "model.vocabulary_size": number,
+      "model.vocabulary_size": ids,
       "model.max_length": length,
       "model.encoder.num_latents": latents,
       "model.processor.num_layers": layers,
       "model.positions": {"name": "rotary", "longest": float(length)},
+      "schedule": CONSTANT,
   }
 
 
-# Two heads of 64, of a model that two cores train in minutes.
+def _text(corpus: str, number: int):
+  """A corpus in SentencePiece's pieces."""
+  return {
+      "data": {
+          "name": "text",
+          "corpora": {corpus: 1.0},
+          "pieces": f"~/pieces{number}.model",
+      },
+      "best": f"{corpus}/bits_per_byte",
+      "eval_examples": 100_000,
+  }
+
+
+WIKITEXT = {
+    **_sizes(32_000, 2048, 1024, 18),
+    **_text("wikitext103", 32_000),
+    "batch_size": 256,
+    "train_examples": 100_000 * 256,
+}
+PG19 = {
+    **_sizes(32_768, 4096, 2048, 60),
+    **_text("pg19", 32_768),
+    "model.processor.remat": True,
+    "batch_size": 512,
+    "train_examples": 500_000 * 512,
+}
+IMAGENET64 = {
+    **_sizes(BYTES, 64 * 64 * 3, 1024, 60),
+    "model.positions": {"name": "on_grid", "dims": (64, 64, 3)},
+    "model.processor.remat": True,
+    "data": {
+        "name": "pictures",
+        "dataset": "downsampled_imagenet/64x64",
+        "size": 64,
+        "evaluation": "validation",
+    },
+    "best": "validation/bits_per_value",
+    "eval_examples": 50_000 * 12,
+    "batch_size": 2048,
+    "train_examples": 750_000 * 2048,
+}
+MAESTRO = {
+    **_sizes(394, 4096, 2048, 12),
+    "model.encoder.input_dropout": 0.7,
+    "data": {"name": "music"},
+    "best": "validation/nats",
+    "eval_examples": 100_000,
+    "batch_size": 128,
+    "train_examples": 100_000 * 128,
+}
+# A model that two cores train in a quarter of an hour.
 MINI = {
     "model.vocabulary_size": 8000,
     "model.channels": 192,
@@ -144,19 +198,10 @@ TINY = {
 VARIANTS = {
     # The copy task of 131,072 elements.
     "copy": (None, {}),
-    "wikitext103": (
-        "copy",
-        _pieces(32_000, 2048, 1024, 18)
-        | {
-            "data": {
-                "name": "text",
-                "corpora": {"wikitext103": 1.0},
-                "pieces": "~/pieces32000.model",
-            },
-            "best": "wikitext103/bits_per_byte",
-            "eval_examples": 100_000,
-        },
-    ),
+    "wikitext103": ("copy", WIKITEXT),
+    "pg19": ("copy", PG19),
+    "imagenet64": ("copy", IMAGENET64),
+    "maestro": ("copy", MAESTRO),
     "mini": ("copy", MINI),
     "mini_bytes": ("mini", MINI_BYTES),
     "mini_pictures": ("mini", MINI_PICTURES),
@@ -188,12 +233,14 @@ def numbers() -> ConfigDict:
               "num_heads": 16,
               "widening_factor": 4,
               "activation": "squared_relu",
+              "input_dropout": 0.0,
           },
           "processor": {
               "num_layers": 6,
               "num_heads": 16,
               "widening_factor": 4,
               "activation": "squared_relu",
+              "remat": False,
           },
       }
   )
@@ -202,8 +249,8 @@ def numbers() -> ConfigDict:
   config.eval_examples = 1024  # windows
   config.best = "validation/bits_per_element"
   config.best_is_largest = False
-  config.batch_size = 1024
-  config.train_examples = 25_000 * 1024
+  config.batch_size = 4096
+  config.train_examples = 25_000 * 4096
   config.max_grad_norm = 1.0
   config.optimizer = ConfigDict({"name": "adam"})
   config.schedule = ConfigDict(

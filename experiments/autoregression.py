@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.images import image as image_lib
 from experiments.data.images import sets
 from experiments.data.sequences import copies as copies_lib
 from experiments.data.sequences import midi
@@ -30,13 +31,21 @@ from experiments.data.sequences import windows
 from experiments.data.text import corpus
 from experiments.data.text import masking
 from experiments.data.text import tokenizers
+from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import EOS
+from experiments.data.text.tokenizers import NUM_SPECIAL
 from experiments.data.text.tokenizers import PAD
 from experiments.engine import state as state_lib
 from experiments.engine.choose import choose
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import commands
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
 from experiments.task import Task
+from perceiver import bounds
 from perceiver import CausalEncoder
 from perceiver import CausalProcessor
 from perceiver import LearnedArray
@@ -47,6 +56,7 @@ from perceiver import sampling
 from perceiver.attention import layer_norm
 
 COUNTED = 16_000_000  # Bytes, or ids, that baselines are counted in, at most.
+CHOICE = sampling.Choice()  # From all, as likely as the model says.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +81,11 @@ class Sequences:
   steps: Callable[[], Sequence[pipeline.Step]]
   counted: Callable[[], np.ndarray]  # Ids to count baselines in.
   splits: Mapping[str, Callable[[], Split]]
+  # What a person gives to begin with -> ids, and how many there are in all, if
+  # that is known; then what comes out, by its ids, and how it is written.
+  begun: Callable[[str, int | None], tuple[np.ndarray, int | None]]
+  shown: Callable[[np.ndarray], str | np.ndarray]
+  endings: Sequence[str]  # Of files that it can be written to.
   stop: int | None = EOS  # What a sequence ends with.
 
 
@@ -150,6 +165,12 @@ def text(
       ],
       counted=counted,
       splits={name: functools.partial(split, name) for name in shares},
+      begun=lambda start, keep: (
+          np.concatenate([[BOS], tokenizer().encode(start.encode())])[:keep],
+          None,
+      ),
+      shown=lambda ids: tokenizer().decode(ids),
+      endings=(".txt",),
   )
 
 
@@ -188,6 +209,12 @@ def copies(
       ],
       counted=lambda: np.concatenate([train[i]["ids"] for i in range(16)]),
       splits={"validation": split},
+      begun=lambda start, keep: (
+          made(seed=0)[_number(start)]["ids"][: keep or size // 2],
+          size,
+      ),
+      shown=lambda ids: " ".join(map(str, ids)),
+      endings=(".txt",),
   )
 
 
@@ -240,6 +267,14 @@ def pictures(
     which = np.linspace(0, len(every) - 1, number).round().astype(int)
     return np.concatenate([as_ids(every[int(i)])["ids"] for i in which])
 
+  def begun(start, keep):
+    if not start:
+      return np.array([BOS]), 1 + size * size * channels
+    with user_errors(start):
+      image = image_lib.read(start)
+    ids = as_ids({"image": image, "file": start})["ids"]
+    return ids[: keep or 1 + size * (size // 2) * channels], len(ids)
+
   return Sequences(
       vocabulary_size=lambda: tokenizers.BYTES_VOCABULARY,
       unit="value",
@@ -249,6 +284,9 @@ def pictures(
       steps=lambda: [as_ids, random_windows(length, latents)],
       counted=counted,
       splits={evaluation.partition("[")[0]: split},
+      begun=begun,
+      shown=functools.partial(pictures_lib.picture_of, **shape),
+      endings=(".png",),
       stop=None,
   )
 
@@ -294,7 +332,27 @@ def music(
               windows.Consecutive(joined(evaluation), length, latents)
           )
       },
+      begun=lambda start, keep: (
+          midi.read(start)[: keep or length // 4] if start else np.array([BOS]),
+          None,
+      ),
+      shown=lambda ids: f"{len(midi.decode(ids))} notes",
+      endings=(".mid", ".wav"),
   )
+
+
+def _number(text: str) -> int:
+  """A whole number that was written.
+
+  Raises:
+    UserError: if it is none.
+  """
+  try:
+    return int(text or 0)
+  except ValueError as error:
+    raise UserError(
+        f"{text!r}: the number of a sequence was expected"
+    ) from error
 
 
 def random_windows(length: int, latents: int, least: int = 0) -> pipeline.Step:
@@ -408,11 +466,13 @@ def perceiver_ar(
   added, rotary = choose(POSITIONS, positions)(pos, channels)
   if added is not None:
     x += added.astype(x.dtype)
-  z = CausalEncoder(**encoder)(x, seen, rotary, latents, is_training)
+  z = CausalEncoder(**encoder, name="encoder")(
+      x, seen, rotary, latents, is_training
+  )
   if rotary is not None:
     rotary = rotary.of_newest(latents, latents)
   newest = None if seen is None else seen[:, -latents:]
-  z = CausalProcessor(**processor)(z, newest, rotary)
+  z = CausalProcessor(**processor, name="processor")(z, newest, rotary)
   z = layer_norm(z, "norm")
   return hk.Linear(vocabulary_size, w_init=jnp.zeros, name="logits")(z)
 
@@ -676,3 +736,110 @@ class Sampler:
       )
 
     return draw
+
+
+def generate(
+    weights: Weights,
+    prompts: Sequence[np.ndarray],
+    number: int,
+    choice: sampling.Choice = CHOICE,
+    seed: int = 0,
+) -> list[np.ndarray]:
+  """What comes after each prompt, as ids, up to the end of its sequence.
+
+  Args:
+    weights: of a model of this task.
+    prompts: ids of each, at least one, of any lengths.
+    number: of ids to draw, at most.
+    choice: how each is drawn.
+    seed: of what is drawn.
+
+  Raises:
+    UserError: if a setting is out of its bounds.
+  """
+  with user_errors("what is drawn"):
+    bounds.check("number", number, 1)
+    bounds.check("temperature", choice.temperature, 0)
+    bounds.check("top_k", choice.top_k, 0)
+    bounds.check("top_p", choice.top_p, 0, 1)
+  stop = choose(DATA, weights.config.data)(weights.config).stop
+  never = tuple(i for i in range(NUM_SPECIAL) if i not in (stop, PAD))
+  sampler = Sampler(weights.config, number, stop, never)
+  drawn = sampler(weights.model, prompts, choice, seed)
+  return [ids[: int((ids != PAD).sum())] for ids in drawn]
+
+
+def generated(args, load):
+  """Goes on where a text, a picture's upper half or a piece of music stops."""
+  weights = load()
+  data = choose(DATA, weights.config.data)(weights.config)
+  starts = [start for start in args.inputs or [""] for _ in range(args.samples)]
+  if args.output:
+    commands.check_outputs(args.output, data.endings, args.inputs)
+  elif ".png" in data.endings or ".mid" in data.endings:
+    commands.check_outputs(args.output, data.endings, args.inputs)
+  begun = [data.begun(start, args.keep) for start in starts]
+  sizes = [size - len(ids) for ids, size in begun if size is not None]
+  number = max(sizes) if sizes else args.number
+  choice = sampling.Choice(args.temperature, args.top_k, args.top_p)
+  drawn = generate(
+      weights, [ids for ids, _ in begun], number, choice, args.seed
+  )
+  whole = [
+      np.concatenate([ids, more])
+      for (ids, _), more in zip(begun, drawn, strict=True)
+  ]
+  shown = [data.shown(ids) for ids in whole]
+  for file in args.output:
+    if file.suffix == ".png":
+      commands.write_png(file, np.concatenate(shown, axis=1))
+    elif file.suffix in (".mid", ".wav"):
+      for i, ids in enumerate(whole):
+        one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
+        write = midi.write if file.suffix == ".mid" else midi.write_sound
+        write(one, ids)
+    else:
+      file.write_text("\n\n---\n\n".join(map(str, shown)), encoding="utf-8")
+  for each in shown:
+    if isinstance(each, str):
+      print(each)
+
+
+def add_arguments(parser):
+  """What `generated` reads of its command line."""
+  parser.add_argument(
+      "inputs",
+      nargs="*",
+      metavar="START",
+      help="a text; a picture, whose upper half is kept; a MIDI file; of the"
+      " copy task, the number of a sequence. Without any, from nothing",
+  )
+  parser.add_argument(
+      "--number", type=int, default=256, help="ids to draw, at most"
+  )
+  parser.add_argument(
+      "--keep", type=int, help="ids of each start that are kept"
+  )
+  parser.add_argument("--samples", type=int, default=1, help="of each start")
+  parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+  parser.add_argument(
+      "--temperature", type=float, default=1.0, help="0: the likeliest"
+  )
+  parser.add_argument(
+      "--top_k", type=int, default=0, help="the likeliest so many; 0: all"
+  )
+  parser.add_argument(
+      "--top_p",
+      type=float,
+      default=1.0,
+      help="the fewest of the likeliest with so much probability together",
+  )
+  commands.add_output(parser)
+
+
+PREDICTION = Prediction(
+    "generate",
+    "configs/autoregression.py:wikitext103",
+    add_arguments,
+    generated,
+)

@@ -12,6 +12,7 @@ import dataclasses
 import os
 import pathlib
 from typing import Any
+import wave
 
 import numpy as np
 
@@ -65,6 +66,27 @@ def write(path: str | os.PathLike[str], ids: np.ndarray) -> None:
   music = library.PrettyMIDI()
   music.instruments.append(piano)
   music.write(os.fspath(path))
+
+
+def write_sound(
+    path: str | os.PathLike[str], ids: np.ndarray, rate: int = 22_050
+) -> None:
+  """Writes events as a WAV file: a sine for each note, 16 bits, one channel."""
+  notes = decode(ids)
+  length = int(rate * (max((note[3] for note in notes), default=0) + 0.5))
+  sound = np.zeros(length)
+  for pitch, velocity, start, end in notes:
+    first, last = int(rate * start), int(rate * end)
+    time = np.arange(last - first) / rate
+    tone = np.sin(2 * np.pi * 440 * 2 ** ((pitch - 69) / 12) * time)
+    fade = np.exp(-2 * time) * np.minimum((last - first) / rate - time, 0.01)
+    sound[first:last] += velocity * 100 * fade * tone
+  sound *= 0.9 / max(np.abs(sound).max(initial=0), 1e-9)
+  with wave.open(os.fspath(path), "wb") as file:
+    file.setnchannels(1)
+    file.setsampwidth(2)
+    file.setframerate(rate)
+    file.writeframes((32767 * sound).astype("<i2").tobytes())
 
 
 Note = tuple[int, int, float, float]  # Pitch, velocity, first and last second.
