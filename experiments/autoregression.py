@@ -635,6 +635,7 @@ class Sampler:
   number: int  # Elements to draw.
   stop: int | None  # What a sequence ends with.
   never: tuple[int, ...] = ()  # Ids that are not drawn.
+  keeps: bool = True  # False: all is computed again for each element.
 
   @property
   def latents(self) -> int:
@@ -645,6 +646,8 @@ class Sampler:
   @property
   def steps_per_fill(self) -> int:
     """Elements that are drawn of a reading, its own among them."""
+    if not self.keeps:
+      return 1
     return lengths(self.config)[1] // 2 + 1
 
   @property

@@ -1,5 +1,6 @@
 """Perceiver AR as a task: its data, loss, and what it draws."""
 
+import argparse
 import functools
 
 import jax
@@ -9,6 +10,9 @@ import pytest
 
 from experiments import autoregression
 from experiments.data import pipeline
+from experiments.data.images import image
+from experiments.data.text import corpus
+from experiments.data.text import sources
 from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import EOS
 from experiments.data.text.tokenizers import NUM_SPECIAL
@@ -16,7 +20,9 @@ from experiments.data.text.tokenizers import PAD
 from experiments.engine import build
 from experiments.engine import settings
 from experiments.engine import weights as weights_lib
+from experiments.engine.errors import UserError
 from experiments.engine.state import Model
+from experiments.inference import commands
 from perceiver import sampling
 
 VARIANT = "autoregression:tiny"  # 29 elements, 7 latents.
@@ -179,3 +185,153 @@ def test_the_network_is_built_for_each_kind_of_positions():
   for positions in POSITIONS.values():
     config = settings.load(VARIANT, {"model.positions": positions})
     assert build.build_network(config).parameters() > 0
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """A corpus of two sentences again and again, and pictures of one colour."""
+  folder = tmp_path_factory.mktemp("data")
+  files = folder / "files"
+  files.mkdir()
+  for i in range(60):
+    words = ("all of it again and again", "something else, once more")[i % 2]
+    (files / f"{i}.txt").write_text(" ".join([words] * 5))
+  source = sources.text("own", [str(files)], held_out=3)
+  corpus.prepare(source, str(folder), processes=1)
+  for split in ("train", "test"):
+    for name, value in (("dark", 10), ("light", 200)):
+      place = folder / "pictures" / split / name
+      place.mkdir(parents=True)
+      for i in range(8):
+        picture = np.full([9, 12, 3], value + i, np.uint8)
+        commands.write_png(place / f"{i}.png", picture)
+  return str(folder)
+
+
+TEXT = {
+    "data": {"name": "text", "corpora": {"own": 1.0}, "order": 4},
+    "best": "own/bits_per_byte",
+}
+PICTURES = {
+    "data": {
+        "name": "pictures",
+        "dataset": "pictures",
+        "size": 3,
+        "channels": 3,
+    },
+    "model.positions": {"name": "on_grid", "dims": (3, 3, 3)},
+    "model.max_length": 27,
+    "best": "test/bits_per_value",
+}
+
+
+def measured(config):
+  """Metrics of the first eval, of a model as it is before training."""
+  task, made = build.load(config), build.build(config)
+  model = made.initial_state().model
+  ((_, eval_),) = task.evals.items()
+  found = []
+  for batch in eval_.data(pipeline.Shard()):
+    batch = jax.tree.map(jnp.asarray, batch)
+    outputs = made.net.apply(*model, jax.random.key(0), batch, False)[0]
+    each = eval_.measure(outputs, batch)
+    real = batch["real"]
+    found.append({name: np.asarray(x)[real] for name, x in each.items()})
+  return eval_.summarize(
+      {name: np.concatenate([x[name] for x in found]) for name in found[0]}
+  )
+
+
+def test_text_is_measured_in_bits_for_each_byte_beside_what_others_need(
+    data_dir,
+):
+  config = settings.load(VARIANT, {**TEXT, "data_dir": data_dir})
+  config.eval_examples = 1000
+  found = measured(config)
+  # All ids are as likely; BOS and EOS cost bits and are no bytes.
+  assert 8.03 < found["bits_per_byte"] < 8.3
+  np.testing.assert_allclose(found["perplexity"], 262.0, rtol=1e-3)
+  assert found["ngram_bits_per_byte"] < 1.5 < found["unigram_bits_per_byte"] < 5
+  after, alone = (
+      found[f"xz_{when}bits_per_byte"] for when in ("after_training_", "")
+  )
+  assert 0 < after < alone < 4
+
+
+def test_pictures_are_measured_in_bits_for_each_value(data_dir):
+  config = settings.load(VARIANT, {**PICTURES, "data_dir": data_dir})
+  config.eval_examples = 1000
+  found = measured(config)
+  np.testing.assert_allclose(found["bits_per_value"], np.log2(262), rtol=1e-5)
+  assert found["ngram_bits_per_value"] < found["unigram_bits_per_value"] < 5.5
+  assert found["png_bits_per_value"] > 8  # Of 27 values, its file is large.
+
+
+@pytest.mark.parametrize("changes", [TEXT, PICTURES], ids=["text", "pictures"])
+def test_batches_of_training_are_windows(data_dir, changes):
+  config = settings.load(VARIANT, {**changes, "data_dir": data_dir})
+  task = build.load(config)
+  batch = next(iter(task.train_data(pipeline.Shard())))
+  for name, like in task.example.items():
+    assert batch[name].shape == (8, *like.shape)
+    assert batch[name].dtype == like.dtype
+  _, counts = autoregression.predicted(batch, 7)
+  assert counts.sum() > 8
+
+
+def run_predict(capsys, weights, *args):
+  parser = argparse.ArgumentParser()
+  autoregression.add_arguments(parser)
+  autoregression.generated(parser.parse_args(args), lambda: weights)
+  return capsys.readouterr().out
+
+
+def some_weights(data_dir, changes):
+  config = settings.load(VARIANT, {**changes, "data_dir": data_dir})
+  return weights_lib.random(config)
+
+
+def test_a_text_goes_on_with_the_same_bytes_for_the_same_seed(
+    data_dir, capsys, tmp_path
+):
+  weights = some_weights(data_dir, TEXT)
+  args = "all of", "it", "--number=40", "--seed=3"
+  file = tmp_path / "texts.txt"
+  first = run_predict(capsys, weights, *args, f"--output={file}")
+  assert first == run_predict(capsys, weights, *args)
+  assert "all of" in first and len(first) > 20
+  assert first.strip().startswith("all of")
+  assert "all of" in file.read_text()
+  assert first != run_predict(capsys, weights, *args[:-1], "--seed=4")
+
+
+def test_a_picture_is_completed_from_its_upper_half(data_dir, capsys, tmp_path):
+  weights = some_weights(data_dir, PICTURES)
+  given = f"{data_dir}/pictures/test/light/0.png"
+  file = tmp_path / "completed.png"
+  run_predict(capsys, weights, given, "--samples=2", f"--output={file}")
+  picture = image.read(file)
+  assert picture.shape == (3, 6, 3)
+  np.testing.assert_array_equal(picture[:1], 200)
+  assert (picture[1:] != 200).any()
+  assert (picture[:, :3] != picture[:, 3:]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "args", "message"),
+    [
+        (TEXT, ["a", "--top_p=1.5"], "top_p = 1.5"),
+        (TEXT, ["a", "--number=0"], "number = 0"),
+        (TEXT, ["a", "--output=a.png"], r"a\.png: what is written is \.txt"),
+        (PICTURES, ["no.png", "--output=a.png"], r"no\.png"),
+        (PICTURES, [], r"--output=FILE\.png is missing"),
+        ({}, ["first"], "'first': the number of a sequence was expected"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn_is_refused(
+    data_dir, capsys, changes, args, message
+):
+  weights = some_weights(data_dir, changes)
+  with pytest.raises((UserError, FileNotFoundError), match=message):
+    run_predict(capsys, weights, *args)
