@@ -91,6 +91,8 @@ setuptools.setup(
         "bench": ["torch>=2.6", "transformers>=5"],
         # Reads pytorch_model.bin; with it, exports are tried in transformers.
         "huggingface": ["torch>=2.6", "transformers>=5"],
+        # MIDI files of music.
+        "music": ["pretty_midi>=0.2.10"],
         # Has a run's numbers too: config.run.wandb.
         "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.

@@ -5,6 +5,7 @@ Axes: B examples; input array M × C; latent array N × D; output queries O × E
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
 import dataclasses
 import math
 from typing import Annotated, Any
@@ -156,14 +157,27 @@ def scan_layers(
         name=STACK,
     )(z)
 
+  module = hk.experimental.current_name()
   is_recording = context.recording() is not None
+  remembering, given = context.remembering(), {}
+  if remembering is not None and remembering.given is not None:
+    prefix = f"{module}/{STACK}/"
+    given = {
+        path.removeprefix(prefix): memory
+        for path, memory in remembering.given.items()
+        if path.startswith(prefix)
+    }
 
-  def apply_layer(z, params):
-    if not is_recording:
-      return pure.apply(params, None, z), {}
-    with context.record_weights() as weights:
+  def apply_layer(z, row):
+    params, given = row
+    weights, kept = {}, {}
+    with contextlib.ExitStack() as stack:
+      if is_recording:
+        weights = stack.enter_context(context.record_weights())
+      if remembering is not None:
+        kept = stack.enter_context(context.remember(given or None))
       z = pure.apply(params, None, z)
-    return z, weights
+    return z, (weights, kept)
 
   if remat_policy is not None:
     policy = getattr(jax.checkpoint_policies, remat_policy, None)
@@ -175,13 +189,16 @@ def scan_layers(
 
   def apply_layers(z, rows):
     collected = []
-    for params in rows:
-      z, weights = apply_layer(z, params)
-      collected.append(weights)
+    for row in rows:
+      z, extra = apply_layer(z, row)
+      collected.append(extra)
     return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
 
   if repeats > 1:  # What all repeats share is gathered once.
     stacked = jax.tree.map(layout.gather, stacked)
+    if remembering is not None:
+      raise ValueError("keys and values of repeated layers are not kept")
+  stacked = stacked, given
   if unroll == 1:
     apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
   elif unroll == num_layers:
@@ -193,18 +210,21 @@ def scan_layers(
     )
 
     def apply_block(z, _):
-      z, weights = jax.lax.scan(
+      z, extra = jax.lax.scan(
           lambda z, group: apply_layers(z, _rows(group)), z, groups
       )
-      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), weights)
+      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), extra)
 
   if repeats == 1:
-    z, weights = apply_block(z, None)
+    z, (weights, kept) = apply_block(z, None)
   else:
-    z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
-  module = hk.experimental.current_name()
+    z, (weights, kept) = jax.lax.scan(apply_block, z, None, length=repeats)
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)
+  if remembering is not None:
+    remembering.kept.update(
+        {f"{module}/{STACK}/{path}": memory for path, memory in kept.items()}
+    )
   return z
 
 

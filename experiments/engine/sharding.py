@@ -9,7 +9,6 @@ along one of its own.
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
-import functools
 import math
 from typing import Any
 
@@ -164,8 +163,9 @@ class Layout:
       v: Array | None,
       mask: Array | None,
       constants: Array | None,
+      causal: int | None = None,
   ) -> Array:
-    """attend(q, k, v, mask, constants), each device with its part of it."""
+    """attend(q, k, v, mask, constants, causal), each device its part of it."""
     # One part of all heads: nothing is added up over one device.
     by_heads = self.heads or self.parts == 1
     heads = self._along(q.shape[2]) if by_heads else None
@@ -182,8 +182,17 @@ class Layout:
       of_mask = PartitionSpec(
           *(a if n > 1 else None for a, n in zip(axes, mask.shape, strict=True))
       )
+
+    def part(*arrays):
+      rule: Any = causal
+      if rule is not None and keys:  # For all queries, of its own keys.
+        rule -= jax.lax.axis_index(keys) * arrays[1].shape[1]
+      elif rule is not None and queries:
+        rule += jax.lax.axis_index(queries) * arrays[0].shape[1]
+      return attend(*arrays, rule, axis=keys)
+
     return jax.shard_map(
-        functools.partial(attend, axis=keys),
+        part,
         mesh=self.mesh,
         in_specs=(
             of_queries,

@@ -13,13 +13,20 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from perceiver import context
+from perceiver.kernels import causal as rules
+from perceiver.kernels.causal import Offset
 from perceiver.kernels.splash import with_constants
 
 _MASK_ELEMENTS = 2**28  # cuDNN wants the whole mask, in the scores' dtype.
 
 
 def why_not_cudnn(
-    q: Any, k: Any, v: Any, mask: Any, constants: Any = None
+    q: Any,
+    k: Any,
+    v: Any,
+    mask: Any,
+    constants: Any = None,
+    causal: Offset | None = None,
 ) -> str:
   """What keeps cuDNN from computing these shapes; "" if nothing does."""
   target = context.current_target()
@@ -32,7 +39,7 @@ def why_not_cudnn(
   most = 256 if target.capability >= 9 else 128
   if width > most:
     return f"its heads are {most} wide at most, these {width}"
-  if mask is not None:
+  if mask is not None or not _has_rule(causal):
     if len(q) * q.shape[1] * k.shape[1] > _MASK_ELEMENTS:
       return "its mask would be too large"
     if q.shape[1] % 2 or k.shape[1] % 2:
@@ -48,9 +55,16 @@ def cudnn(
     constants: Float[Array, "B M H"] | None = None,
     *,
     scale: float | None = None,
+    causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
-  """What queries read, as `softmax.attend`."""
+  """What queries read, as `softmax.attend`.
+
+  Its own causal rule has no offset; with one it is given a mask.
+  """
   v = k if v is None else v
+  sees_any = rules.sees_any(mask, q.shape[1], causal)
+  if not _has_rule(causal):
+    mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
   factor = q.shape[-1] ** -0.5 if scale is None else scale
   q, k = with_constants(q, k, constants, factor)
   width = _padded(q.shape[-1], v, 8)
@@ -63,12 +77,17 @@ def cudnn(
       *(_widened(x, width) for x in (q, k, v)),
       mask=whole,
       scale=factor,
+      is_causal=causal is not None and _has_rule(causal),
       implementation="cudnn",
   )[..., : v.shape[-1]]
-  if mask is None:
+  if sees_any is None:
     return y
   # It lets a query that may see no key read all of them.
-  return jnp.where(mask.any(-1)[..., None, None], y, 0)
+  return jnp.where(sees_any[..., None, None], y, 0)
+
+
+def _has_rule(causal: Offset | None) -> bool:
+  return causal is None or isinstance(causal, int) and causal == 0
 
 
 def _padded(features: int, v: Any, multiple: int) -> int:

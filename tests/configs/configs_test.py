@@ -44,6 +44,9 @@ PARAMETERS = {
     "audioset:mini_perceiver_mel": 522_497,
     "audioset:tiny": 355_600,
     "audioset:tiny_mel": 355_727,
+    "autoregression:copy": 89_764_102,
+    "autoregression:imagenet64": 770_097_414,
+    "autoregression:tiny": 12_586,
     "flow:patches": 41_057_134,
     "flow:patches_separate": 41_720_272,
     "flow:pixels": 41_054_062,
@@ -220,6 +223,7 @@ def test_who_changes_a_config_changes_no_other():
     (
         "audioset:tiny",
         "audioset:tiny_mel",
+        "autoregression:tiny",
         "flow:conv",
         "flow:tiny",
         "imagenet:conv",

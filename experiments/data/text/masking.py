@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import numpy as np
@@ -27,22 +27,27 @@ SHARE = 0.15  # Of the words, that is hidden.
 _PRIOR = 10.0
 
 
-def in_tens(documents: Any, seed: int) -> grain.MapDataset:
+def in_tens(
+    documents: Any, seed: int, key: Literal["text", "documents"] = "text"
+) -> grain.MapDataset:
   """Texts of ten documents each, in random order, without end.
 
   Args:
     documents: bytes, by index.
     seed: of the order, which is another one in every pass.
+    key: what comes out.
 
   Returns:
-    {"text": documents with line breaks between them}.
+    {"text": documents with line breaks between them}, or {"documents": them}.
   """
   source = grain.MapDataset.source(documents).seed(seed)
   if len(documents) < _FEW:
     shuffled = _Shuffled(source, seed)
   else:
     shuffled = source.shuffle().repeat()
-  return shuffled.batch(DOCUMENTS, batch_fn=_joined)
+  return shuffled.batch(
+      DOCUMENTS, batch_fn=_joined if key == "text" else _together
+  )
 
 
 class _Shuffled(grain.MapDataset):
@@ -73,6 +78,10 @@ def _order(number: int, seed: int, seen: int) -> list[int]:
 
 def _joined(documents: Sequence[bytes]) -> dict[str, bytes]:
   return {"text": b"\n".join(documents)}
+
+
+def _together(documents: Sequence[bytes]) -> dict[str, list[bytes]]:
+  return {"documents": list(documents)}
 
 
 def cropped(

@@ -16,8 +16,8 @@ from tests.conftest import json_lines
 from tests.conftest import on_devices
 from tests.conftest import ROOT
 
-# Two of the smallest models, and of each task one that trains in minutes.
-TINY = ("imagenet:tiny", "kinetics:tiny")
+# Three of the smallest models, and of each task one that trains in minutes.
+TINY = ("autoregression:tiny", "imagenet:tiny", "kinetics:tiny")
 MINI = (
     "audioset:mini_mel_audio",
     "flow:mini",

@@ -489,8 +489,9 @@ def test_cudnn_is_given_heads_and_masks_that_it_can_take(shape, widths):
     masks = [mask]
   given = []
 
-  def on_a_cpu(q, k, v, *, mask, scale, implementation):
+  def on_a_cpu(q, k, v, *, mask, scale, is_causal, implementation):
     given.append(implementation)
+    assert not is_causal
     assert q.shape[-1] == k.shape[-1] == v.shape[-1]
     assert q.shape[-1] % 8 == 0
     return attention(q, k, v, mask=mask, scale=scale, implementation="xla")
