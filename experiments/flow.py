@@ -66,7 +66,8 @@ def network(config) -> Network:
   def of_tile(frames, is_training):
     features = features_of(frames, is_training=is_training)
     # Two index dimensions, or three if the frames stayed apart.
-    x = inputs.pixels(features, model.num_bands, model.max_resolution)
+    resolution = model.max_resolution or resolution_of(features)
+    x = inputs.pixels(features, model.num_bands, resolution)
     z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
     dims = features.shape[-3:-1]
@@ -76,6 +77,11 @@ def network(config) -> Network:
     if model.upsample == 1:
       return flow_of(y)
     return upsampled(y, model.upsample)
+
+  def resolution_of(features):
+    """Samples of each axis; of time, if the frames stayed apart, fewer."""
+    *time, height, width = features.shape[1:-1]
+    return [*([model.time_resolution] if time else []), height, width]
 
   size = tuple(config.frame_size)
 
