@@ -31,6 +31,7 @@ from perceiver import losses
 from perceiver import multimodal
 from perceiver import outputs
 from perceiver import Processor
+from perceiver import RepeatedEncoder
 
 OUTPUTS = (outputs.class_query, outputs.average_and_project)
 MODALITIES = ("audio", "video")
@@ -48,6 +49,7 @@ def network(config) -> Network:
   model, modalities = config.model, tuple(config.modalities)
   if not modalities or not set(modalities) <= set(MODALITIES):
     raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
+  encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
   classify = choose(OUTPUTS, model.output)
 
   def forward(batch):
@@ -59,8 +61,11 @@ def network(config) -> Network:
       video = inputs.video_patches(batch["video"], model.video.patch)
       arrays["video"] = inputs.pixels(video, model.video.num_bands)
     x = multimodal.Pack(model.min_padding, name="inputs")(arrays)  # [B, M, C]
-    z = Encoder(**model.encoder)(x)  # [B, N, D]
-    z = Processor(**model.processor)(z)
+    if model.reads.num_reads == 1:
+      z = Encoder(**encoder)(x)  # [B, N, D]
+      z = Processor(**processor)(z)
+    else:
+      z = RepeatedEncoder(encoder, processor, **model.reads)(x)
     return {"logits": classify(z, config.num_classes)}
 
   shape = jax.ShapeDtypeStruct
@@ -190,7 +195,7 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
       steps.append(bind(change, probability=config.color_augmentation))
     steps.append(augment.normalised)
     if is_training and "audio" in config.modalities:
-      drop = augment.video_dropout
+      drop = bind(augment.dropout, name="video")
       steps.append(bind(drop, probability=config.video_dropout))
   if "audio" in config.modalities and config.spectrogram:
     rate = round(config.fps * config.samples_per_frame)
@@ -198,6 +203,9 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
     if is_training and config.spec_augment:
       steps.append(bind(sound.spec_augment, **config.spec_augment))
     steps.append(sound.flattened)
+  if is_training and config.audio_dropout and len(config.modalities) > 1:
+    drop = bind(augment.dropout, name="audio")
+    steps.append(bind(drop, probability=config.audio_dropout))
   names = tuple(config.modalities)
   steps.append(bind(finished, names=names, num_classes=config.num_classes))
   return steps
@@ -345,6 +353,7 @@ SETTINGS = {
     "spec_augment": Optional(sound.spec_augment),
     "model.encoder": Encoder,
     "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
     "model.output": OUTPUTS,
 }
 

@@ -66,7 +66,8 @@ def network(config) -> Network:
   def of_tile(frames, is_training):
     features = features_of(frames, is_training=is_training)
     # Two index dimensions, or three if the frames stayed apart.
-    x = inputs.pixels(features, model.num_bands, model.max_resolution)
+    resolution = model.max_resolution or resolution_of(features)
+    x = inputs.pixels(features, model.num_bands, resolution)
     z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
     dims = features.shape[-3:-1]
@@ -81,6 +82,11 @@ def network(config) -> Network:
     y = Decoder(**model.decoder)(query, z, head=head)
     y = y.reshape(y.shape[0], *dims, -1)
     return y if head is flow_of else upsampled(y, flow_of, model.upsample)
+
+  def resolution_of(features):
+    """Samples of each axis; of time, if the frames stayed apart, fewer."""
+    *time, height, width = features.shape[1:-1]
+    return [*([model.time_resolution] if time else []), height, width]
 
   size = tuple(config.frame_size)
 

@@ -23,6 +23,7 @@ from experiments.data.text import tokenizers
 from experiments.engine.choose import choose
 from experiments.engine.weights import Weights
 from experiments.inference import subjects
+from experiments.mlm import is_framed
 from experiments.mlm import open_tokenizer
 from experiments.task import Eval
 from experiments.task import Network
@@ -74,7 +75,11 @@ def task(config) -> Task:
   notes: list[str] = []
   tokenizer = functools.cache(lambda: open_tokenizer(config))
   read = functools.partial(
-      prepared, data_dir=config.data_dir, length=config.max_length, notes=notes
+      prepared,
+      data_dir=config.data_dir,
+      length=config.max_length,
+      notes=notes,
+      frame=is_framed(config),
   )
 
   @functools.cache
@@ -130,20 +135,24 @@ def task(config) -> Task:
   )
 
 
-def prepared(name, split, index, data_dir, tokenizer, length, notes):
+def prepared(name, split, index, data_dir, tokenizer, length, notes, frame):
   """A split's examples as a model reads them.
 
   Two texts are joined by a separator; what is too long is cut as
-  `data.glue.joined` says, and how much that was goes into `notes`.
+  `data.glue.joined` says, and how much that was goes into `notes`. With a
+  `frame`, which BERT's texts have, all stands between [CLS] and [SEP].
   """
   found, cut = [], []
+  room = length - tokenizers.FRAME * frame
   for example in glue.read(name, split, data_dir, notes.append):
     first, second = (
         tokenizer.encode(example[key].encode()) for key in ("first", "second")
     )
     if not glue.TASKS[name].has_two_sentences:
       second = None
-    ids, lost = glue.joined(first, second, length, tokenizers.SEP)
+    ids, lost = glue.joined(first, second, room, tokenizers.SEP)
+    if frame:
+      ids = tokenizers.framed(ids)
     tokens, mask = tokenizers.padded(ids, length)
     cut.append(lost)
     found.append(
@@ -158,7 +167,7 @@ def prepared(name, split, index, data_dir, tokenizer, length, notes):
   if any(cut):
     notes.append(
         f"{name}, {split}: {np.count_nonzero(cut)} of {len(cut)} examples are"
-        f" longer than {length} ids and lose {sum(cut)} of them"
+        f" longer than {room} ids and lose {sum(cut)} of them"
     )
   return found
 
@@ -187,7 +196,14 @@ def test_answers(
     task = glue.TASKS[name]
     for split, (file, count) in task.tests.items():
       examples = prepared(
-          name, split, i, data_dir, tokenizer, config.max_length, notes
+          name,
+          split,
+          i,
+          data_dir,
+          tokenizer,
+          config.max_length,
+          notes,
+          is_framed(config),
       )
       if len(examples) != count:
         notes.append(
@@ -350,7 +366,7 @@ def bert(
     tokens: Annotated[Mapping[str, Any], inputs.tokens],
     transformer: Annotated[Mapping[str, Any], baselines.Transformer],
 ):
-  """The first element, [CLS], of BERT's output."""
+  """The first element of BERT's output, which is that of [CLS]."""
   del num_tasks
   x, _ = inputs.tokens(batch["tokens"], **tokens)
   x = baselines.embedded(x)
@@ -377,7 +393,9 @@ def attention_subjects(config, inputs) -> Iterator[Subject]:
   layout, outputs = {"text": (length,)}, {"task": (len(config.tasks),)}
   if config.model.get("task_token"):
     layout, outputs = {"task": (), **layout}, {"query": ()}
-  for name, ids, batch in subjects.text_subjects(config, inputs, length):
+  for name, ids, batch in subjects.text_subjects(
+      config, inputs, length, is_framed(config)
+  ):
     batch["task"] = np.zeros((), np.int32)
     yield Subject(name, batch, layout, outputs, ids=ids)
 

@@ -136,6 +136,23 @@ def encoded(batch, hide_label, modalities, num_classes, model):
   return multimodal.Pack(model.min_padding, name="inputs")(arrays, hidden)
 
 
+def too_narrow(config) -> Iterator[str]:
+  """A line if a patch of sound has more samples than what it is told by."""
+  model, patch = config.model, config.model.audio.patch
+  decoder = {"qk_channels": None, "v_channels": None, **model.decoder}
+  widths = {
+      "model.query_channels": model.query_channels,
+      "model.decoder.v_channels": decoder["v_channels"]
+      or decoder["qk_channels"]
+      or model.encoder.latent_channels,
+      "model.output_channels": model.output_channels,
+  }
+  few = {name: width for name, width in widths.items() if width < patch}
+  if "audio" in config.modalities and few:
+    given = ", ".join(f"{name} is {width}" for name, width in few.items())
+    yield f"sound: {patch} samples a patch are read off fewer numbers: {given}"
+
+
 def make_decode(z, dims, modalities, num_classes, model):
   """A function of {"audio": [B, patches], "video": [B, voxels]}: which ones."""
   patch = model.audio.patch
@@ -144,7 +161,7 @@ def make_decode(z, dims, modalities, num_classes, model):
       for n, size in zip(dims["video"], model.video.patch, strict=True)
   ]
   label_query = LearnedArray(1, model.label_channels, name="label_query")
-  pack = multimodal.Pack(model.min_query_padding, name="queries")
+  pack = multimodal.Pack(channels=model.query_channels, name="queries")
   read = Decoder(**model.decoder)
   project = hk.Linear(model.output_channels, name="output")
   heads = {
@@ -270,6 +287,7 @@ def task(config) -> Task:
     return {**summarize(measured), "coverage": held_out(name).coverage}
 
   def notes():
+    yield from too_narrow(config)
     yield f"training: {open_clips(**config.train).note()}"
     for name in config.evals:
       yield f"{name}: {held_out(name).note()}"
@@ -580,7 +598,8 @@ def transformers(config) -> Transformers:
           "model.video.num_bands": 32,
           "model.audio.num_bands": 192,
           "model.min_padding": 4,
-          "model.min_query_padding": 2,
+          # The label's query is the widest, and has a padding of 2.
+          "model.query_channels": model.label_channels + 2,
           "model.decoder.use_query_residual": False,
           **square,
       },

@@ -106,7 +106,10 @@ def task(config) -> Task:
     length = tokens.max_length
     return [
         functools.partial(
-            masking.cropped, tokenizer=tokenizer(), length=length
+            masking.cropped,
+            tokenizer=tokenizer(),
+            length=length,
+            is_framed=is_framed(config),
         ),
         functools.partial(masking.hidden, tokenizer=tokenizer(), most=most),
     ]
@@ -164,6 +167,14 @@ def task(config) -> Task:
   )
 
 
+def is_framed(config) -> bool:
+  """Whether a language model reads texts between [CLS] and [SEP]: BERT does.
+
+  Perceiver IO reads the text alone; its source: appendix F.4.
+  """
+  return config.model.name == "bert"
+
+
 def open_tokenizer(config) -> tokenizers.Tokenizer:
   """The tokenizer of a language model's config.
 
@@ -214,7 +225,10 @@ def bert(
     tokens: Annotated[Mapping[str, Any], inputs.tokens],
     transformer: Annotated[Mapping[str, Any], baselines.Transformer],
 ):
-  """Devlin et al.'s model, without the embeddings that tell sentences apart."""
+  """Devlin et al.'s model, without the embeddings that tell sentences apart.
+
+  Texts stand between [CLS] and [SEP].
+  """
   x, table = inputs.tokens(ids, **tokens)
   x = baselines.embedded(x)
   x = baselines.Transformer(**transformer)(x, mask)
@@ -347,14 +361,19 @@ def fill_mask(
   if tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
     raise UserError("only models that read bytes can be used")
   ids, spans = masks.masked(text, parts)
+  frame = is_framed(weights.config)
   try:
-    padded, mask = tokenizers.padded(ids, tokens.max_length)
+    padded, mask = tokenizers.padded(
+        tokenizers.framed(ids) if frame else ids, tokens.max_length
+    )
   except ValueError as error:
+    room = tokens.max_length - tokenizers.FRAME * frame
     raise UserError(
-        f"the text has {len(ids)} bytes, the model reads {tokens.max_length}"
+        f"the text has {len(ids)} bytes, the model reads {room}"
     ) from error
   batch = {"tokens": padded[None], "mask": mask[None]}
   logits = weights.outputs(batch)["logits"][0].astype(jnp.float32)
+  logits = logits[int(frame) :]  # That of [CLS] stands for no byte.
   log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
   filled = []
   for span in spans:
@@ -408,7 +427,9 @@ PREDICTION = Prediction(
 def attention_subjects(config, inputs) -> Iterator[Subject]:
   """Texts, or files with one."""
   length = config.model.tokens.max_length
-  for name, ids, batch in subjects.text_subjects(config, inputs, length):
+  for name, ids, batch in subjects.text_subjects(
+      config, inputs, length, is_framed(config)
+  ):
     layouts = {"text": (length,)}, {"text": (len(ids),)}
     yield Subject(name, batch, *layouts, ids=ids)
 

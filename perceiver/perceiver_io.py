@@ -45,6 +45,7 @@ class Encoder(hk.Module):
   qk_channels: int | None = None  # None: C, as the input array.
   v_channels: int | None = None  # None: qk_channels.
   widening_factor: int = 1
+  use_query_residual: bool = True  # Off: z forgets the learned latents.
   name: str | None = None
 
   def __call__(
@@ -72,6 +73,7 @@ class Encoder(hk.Module):
         qk_channels=self.qk_channels,
         v_channels=self.v_channels,
         widening_factor=self.widening_factor,
+        use_query_residual=self.use_query_residual,
         name=name,
     )
 

@@ -12,6 +12,9 @@ with 1 if one is above the tolerance.
 Outputs are compared with those of the official release's code. What else is
 recorded of transformers is compared where it computes the same function, with
 GELU as it has it.
+
+Recordings of components (`comp_*`) are compared by the tests of this project,
+and not here, but for batch norm in training; what is left out is named.
 """
 
 from collections.abc import Iterator
@@ -97,7 +100,15 @@ def main(argv: list[str]) -> None:
       f"{len(deviations)} arrays of {len(models)} models:"
       f" {len(wrong)} deviate by more than {TOLERANCE.value:g}"
   )
+  if names := left_out(pathlib.Path(argv[1])):
+    print(f"left out are {len(names)} of components: {', '.join(names)}")
   sys.exit(bool(wrong))
+
+
+def left_out(folder: pathlib.Path) -> list[str]:
+  """The recordings of a folder that nothing here is compared with."""
+  files = [*folder.glob("comp_*.npz"), *folder.glob("comp_*.json")]
+  return sorted(file.stem for file in files if file.name != BATCH_NORM)
 
 
 def check(folder: pathlib.Path) -> Iterator[Deviation]:

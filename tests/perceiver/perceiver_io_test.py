@@ -115,6 +115,23 @@ class EncoderTest(parameterized.TestCase):
     np.testing.assert_array_equal(z, run(self.net, 2 * self.x, nothing))
     np.testing.assert_array_equal(z[0], z[1])
 
+  def test_without_a_query_residual_only_what_was_read_is_left(self):
+    x = jnp.asarray(normal(2, 9, 6))
+    for residual in (True, False):
+      net = transform(
+          Encoder,
+          num_latents=5,
+          latent_channels=12,
+          use_query_residual=residual,
+      )
+      params = some_params(net, x)
+      z = net.apply(params, x)
+      # A layer norm comes before the read: it does not see the scale.
+      latents = params["encoder/latents"]["array"]
+      params["encoder/latents"]["array"] = 7 * latents
+      change = np.abs(net.apply(params, x) - z).max()
+      self.assertEqual(change < 1e-3, not residual)
+
   def test_cost_is_linear_in_inputs(self):
     params = some_params(self.net, self.x)
     costs = [

@@ -14,6 +14,7 @@ import grain
 import numpy as np
 
 from experiments.data.pipeline import Example
+from experiments.data.text import tokenizers
 from experiments.data.text import words
 from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import MASK
@@ -22,7 +23,7 @@ from experiments.data.text.tokenizers import Tokenizer
 
 _FEW = 200  # Documents.
 DOCUMENTS = 10  # That are joined before cropping.
-SHARE = 0.15  # Of the words, that is hidden.
+SHARE = 0.15  # How likely a word is hidden.
 # As if each id had been seen so often after every other, as in all the text.
 _PRIOR = 10.0
 
@@ -89,6 +90,7 @@ def cropped(
     rng: np.random.Generator,
     tokenizer: Tokenizer,
     length: int,
+    is_framed: bool = False,
 ) -> Example:
   """A random part of the text, as ids.
 
@@ -97,13 +99,18 @@ def cropped(
     rng: of where the part begins.
     tokenizer: what makes ids of it.
     length: ids; a shorter text is padded.
+    is_framed: whether the part stands between [CLS] and [SEP], as BERT's does;
+      they are never hidden.
 
   Returns:
     "tokens" and "mask", [length]; the mask is False where there is padding.
   """
-  text, longest = example["text"], length * tokenizer.most_bytes
+  room = length - tokenizers.FRAME * is_framed
+  text, longest = example["text"], room * tokenizer.most_bytes
   start = rng.integers(max(len(text) - longest, 0) + 1)
-  ids = tokenizer.encode(text[start : start + longest])[:length]
+  ids = tokenizer.encode(text[start : start + longest])[:room]
+  if is_framed:
+    ids = tokenizers.framed(ids)
   tokens, mask = padded(ids, length)
   return {"tokens": tokens, "mask": mask}
 
@@ -114,10 +121,11 @@ def hidden(
     tokenizer: Tokenizer,
     most: int,
 ) -> Example:
-  """Hides 15 % of the words, all ids of each, and says what stood there.
+  """Hides each word with a chance of 15 %, and says what stood there.
 
-  Words are those of `words.word_of_each`, for bytes and pieces alike; none has
-  more ids than may be hidden. Where there is a word, something is hidden.
+  All ids of a word become MASK. Words are those of `words.word_of_each`, for
+  bytes and pieces alike; none has more ids than may be hidden. Where there is a
+  word, something is hidden.
 
   Args:
     example: "tokens" and "mask".
@@ -151,7 +159,10 @@ def _chosen(
   word = words.word_of_each(tokens, tokenizer, min(words.LONGEST, most))
   sizes = np.bincount(word[word >= 0])
   count = len(sizes)
-  order = rng.permutation(count)[: round(SHARE * count) or 1]
+  order = np.flatnonzero(rng.random(count) < SHARE)
+  if count and not len(order):
+    order = rng.integers(count, size=1)
+  order = rng.permutation(order)
   is_chosen = np.zeros(count + 1, bool)  # The last one is never chosen.
   is_chosen[order[np.cumsum(sizes[order]) <= most]] = True
   return is_chosen[word]
