@@ -179,28 +179,32 @@ def scan_layers(
       collected.append(weights)
     return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
 
-  if repeats > 1:  # What all repeats share is gathered once.
-    stacked = jax.tree.map(layout.gather, stacked)
-  if unroll == 1:
-    apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
-  elif unroll == num_layers:
-    rows = _rows(stacked)
-    apply_block = lambda z, _: apply_layers(z, rows)
-  else:
-    groups = jax.tree.map(
-        lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
-    )
-
-    def apply_block(z, _):
-      z, weights = jax.lax.scan(
-          lambda z, group: apply_layers(z, _rows(group)), z, groups
+  def run(stacked, z):
+    if unroll == 1:
+      apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
+    elif unroll == num_layers:
+      rows = _rows(stacked)
+      apply_block = lambda z, _: apply_layers(z, rows)
+    else:
+      groups = jax.tree.map(
+          lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
       )
-      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), weights)
 
-  if repeats == 1:
-    z, weights = apply_block(z, None)
+      def apply_block(z, _):
+        z, weights = jax.lax.scan(
+            lambda z, group: apply_layers(z, _rows(group)), z, groups
+        )
+        return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), weights)
+
+    if repeats == 1:
+      return apply_block(z, None)
+    return jax.lax.scan(apply_block, z, None, length=repeats)
+
+  if repeats == 1 or is_recording:
+    z, weights = run(stacked, z)
   else:
-    z, weights = jax.lax.scan(apply_block, z, None, length=repeats)
+    # What all repeats share is gathered once, and its gradient summed once.
+    z, weights = layout.apart(lambda *args: run(*args)[0], stacked, z), {}
   module = hk.experimental.current_name()
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)
