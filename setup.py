@@ -74,6 +74,13 @@ setuptools.setup(
         "train": TRAIN,
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # Compilers of devices that are not there: `scripts.describe --devices`
+        # and the tests of accelerators. For the jax of constraints.txt.
+        "tpu_compiler": ["libtpu==0.0.42.1"],
+        "cuda_compiler": [
+            "jax-cuda12-pjrt==0.10.2",
+            "jax-cuda12-plugin[with-cuda]==0.10.2",
+        ],
         # Checkpoints in object stores, and servers to try them with.
         "gs": ["gcsfs>=2025.3", "google-cloud-storage>=2.19"],
         "s3": ["s3fs>=2025.3"],

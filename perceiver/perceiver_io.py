@@ -196,31 +196,37 @@ def scan_layers(
       collected.append(extra)
     return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
 
-  if repeats > 1:  # What all repeats share is gathered once.
-    stacked = jax.tree.map(layout.gather, stacked)
-    if remembering is not None:
-      raise ValueError("keys and values of repeated layers are not kept")
-  stacked = stacked, given
-  if unroll == 1:
-    apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
-  elif unroll == num_layers:
-    rows = _rows(stacked)
-    apply_block = lambda z, _: apply_layers(z, rows)
-  else:
-    groups = jax.tree.map(
-        lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
-    )
+  if repeats > 1 and remembering is not None:
+    raise ValueError("keys and values of repeated layers are not kept")
 
-    def apply_block(z, _):
-      z, extra = jax.lax.scan(
-          lambda z, group: apply_layers(z, _rows(group)), z, groups
+  def run(stacked, z):
+    stacked = stacked, given
+    if unroll == 1:
+      apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
+    elif unroll == num_layers:
+      rows = _rows(stacked)
+      apply_block = lambda z, _: apply_layers(z, rows)
+    else:
+      groups = jax.tree.map(
+          lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
       )
-      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), extra)
 
-  if repeats == 1:
-    z, (weights, kept) = apply_block(z, None)
+      def apply_block(z, _):
+        z, extra = jax.lax.scan(
+            lambda z, group: apply_layers(z, _rows(group)), z, groups
+        )
+        return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), extra)
+
+    if repeats == 1:
+      return apply_block(z, None)
+    return jax.lax.scan(apply_block, z, None, length=repeats)
+
+  if repeats == 1 or is_recording:
+    z, (weights, kept) = run(stacked, z)
   else:
-    z, (weights, kept) = jax.lax.scan(apply_block, z, None, length=repeats)
+    # What all repeats share is gathered once, and its gradient summed once.
+    z = layout.apart(lambda *args: run(*args)[0], stacked, z)
+    weights, kept = {}, {}
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)
   if remembering is not None:
