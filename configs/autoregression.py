@@ -171,7 +171,7 @@ MINI_COPY = {
     "best": "validation/bits_per_element",
     "eval_examples": 512,
     "batch_size": 32,
-    "train_examples": 3000 * 32,
+    "train_examples": 4000 * 32,
     "run.eval_every": 250,
     "schedule": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 100},
     "z_loss": 0.0,
