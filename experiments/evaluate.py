@@ -74,6 +74,9 @@ class Evaluate:
       if e.draw is not None:
         for key, picture in e.draw(*drawn).items():
           pictures[f"{name}{ending}-{key}"] = picture
+      if e.draw_all is not None:
+        for key, picture in e.draw_all(values).items():
+          pictures[f"{name}{ending}-{key}"] = picture
     return metrics, pictures
 
   def trace(self, like: Model) -> dict[str, list[str] | None]:

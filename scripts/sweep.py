@@ -20,7 +20,6 @@ from typing import Any
 
 from absl import flags
 import jax
-from ml_collections import config_flags
 import numpy as np
 import rich.console
 import rich.table
@@ -152,8 +151,8 @@ def main() -> None:
   if _WORKDIR.value is None:
     raise UserError("--workdir=DIR is missing")
   config, root = command.config(), pathlib.Path(_WORKDIR.value)
-  file = config_flags.get_config_filename(flags.FLAGS["config"])
-  variant = file.partition(":")[2] or pathlib.Path(file).stem
+  file, _, variant = str(command.CONFIG.value).partition(":")
+  variant = variant or pathlib.Path(file).stem
   rows = []
   for changes in combinations(config):
     folder = root / variant / folder_name(changes)
