@@ -20,10 +20,13 @@ class Pack(hk.Module):
   Each is widened by a learned vector of its own, which tells the modalities
   apart: an element's channels, then its modality's.
 
+  Attributes:
+    min_padding: channels that the widest array gets; the others get more.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: Perceiver IO, appendix I; official multimodal model.
   """
 
-  # Channels that the widest array gets; the others get more.
   min_padding: int
   name: str | None = None
 
