@@ -75,7 +75,8 @@ def main() -> None:
     known = model_lib.published()
     if DOWNLOAD.value not in known:
       raise UserError(
-          f"--download={DOWNLOAD.value} is not one of {sorted(known)}"
+          f"--download={DOWNLOAD.value}{settings.hint(DOWNLOAD.value, known)}"
+          f" is not one of {', '.join(sorted(known))}"
       )
     published = known[DOWNLOAD.value]
     cache = pathlib.Path(CACHE.value).expanduser()

@@ -31,16 +31,9 @@ from experiments.engine import command
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
+from experiments.engine.parsing import Parser
 from experiments.inference import features
 from experiments.inference import LoadedModel
-
-
-class Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line."""
-
-  def error(self, message):
-    """Ends the process."""
-    command.fail(message)
 
 
 def load(args: argparse.Namespace) -> LoadedModel:

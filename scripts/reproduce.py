@@ -457,14 +457,6 @@ def main(argv: list[str]) -> None:
   sys.exit(1 if unexplained else 0)
 
 
-def _parse(argv: list[str]) -> list[str]:
-  app.define_help_flags()
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    command.fail(str(error))
-
-
 if __name__ == "__main__":
   _TABLE = flags.DEFINE_multi_string("table", [], "7, or 7,8, or P5; repeat it")
   _ALL = flags.DEFINE_bool("all", False, "every table")
@@ -475,4 +467,4 @@ if __name__ == "__main__":
   _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
   _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
   command.quiet()
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=command.parse)

@@ -44,7 +44,10 @@ def combinations(config: Config) -> Iterator[dict[str, Any]]:
   """
   sweep = config.get("sweep")
   if not sweep:
-    raise UserError("the config has no `sweep`: {setting: (values, ...)}")
+    raise UserError(
+        f"{command.CONFIG.value} has no section `sweep`, which says what is"
+        " tried: {setting: (values, ...)}; configs/glue.py has one"
+    )
   by_key = flat(sweep.to_dict())
   for values in itertools.product(*by_key.values()):
     yield dict(zip(by_key, values, strict=True))

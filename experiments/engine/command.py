@@ -20,6 +20,7 @@ import jax
 from experiments.data.errors import DataError
 from experiments.engine import job
 from experiments.engine import settings
+from experiments.engine.errors import said
 from experiments.engine.errors import UserError
 
 CONFIG = flags.DEFINE_string(
@@ -75,7 +76,7 @@ def run_with_arguments(
       return main(argv[1:])
 
   quiet()
-  app.run(guarded, flags_parser=_parse)
+  app.run(guarded, flags_parser=parse)
 
 
 def quiet() -> None:
@@ -98,8 +99,14 @@ def one_line_errors():
   """Turns errors that a person can do something about into one line."""
   try:
     yield
-  except (UserError, DataError, FileNotFoundError) as error:
-    fail(str(error))
+  except (
+      UserError,
+      DataError,
+      FileNotFoundError,
+      IsADirectoryError,
+      NotADirectoryError,
+  ) as error:
+    fail(said(error))
   except Exception as error:
     reason = _no_space(error)
     if reason is None:
@@ -171,7 +178,7 @@ def _join(*how) -> None:
     raise UserError(message) from error
 
 
-def _parse(argv: list[str]) -> list[str]:
+def parse(argv: list[str]) -> list[str]:
   """Flags; an unknown one, or a value that it cannot have, is one line."""
   app.define_help_flags()
   try:

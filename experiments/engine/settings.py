@@ -44,7 +44,6 @@ from ml_collections import ConfigDict
 
 from experiments.engine import declared
 from experiments.engine import optim
-from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.locality import Grid
 from experiments.task import Config
@@ -99,13 +98,16 @@ def named(name: str) -> Config:
   """
   file, _, variant = name.partition(":")
   module = _config_module(file)
-  with user_errors(f"--config={name}"):
-    get = getattr(module, "get_config", None)
-    if get is None:
-      raise ValueError(f"{file} defines no get_config")
-    if variant and not inspect.signature(get).parameters:
-      raise ValueError(f"{file} has no variants")
-    return get(*[variant] * bool(variant))
+  get = getattr(module, "get_config", None)
+  if get is None:
+    raise UserError(f"{file} defines no get_config")
+  if variant and not inspect.signature(get).parameters:
+    raise UserError(f"{file} has no variants, and {variant!r} is asked for")
+  with _telling_line(pathlib.Path(module.__file__ or file)):
+    config = get(*[variant] * bool(variant))
+  if not isinstance(config, ConfigDict):
+    raise UserError(f"{file} returns {config!r}, which is no config")
+  return config
 
 
 def _config_module(file: str) -> types.ModuleType:
@@ -117,7 +119,11 @@ def _config_module(file: str) -> types.ModuleType:
     path = folder / f"{path.stem}.py"
     is_ours = pathlib.Path(file).parent.name in ("", "configs")
     if not is_ours or not path.is_file():
-      ours = {p.stem for p in folder.glob("*.py")} - {"__init__", "base"}
+      ours = {
+          p.stem
+          for p in folder.glob("*.py")
+          if "\ndef get_config(" in p.read_text("utf-8")
+      }
       shape = "configs/{}.py" if file.endswith(".py") else "{}"
       known = [shape.format(stem) for stem in sorted(ours)]
       raise UserError(
@@ -150,10 +156,10 @@ def _telling_line(path: pathlib.Path) -> Iterator[None]:
     ]
     if isinstance(error, SyntaxError):
       lines.append(error.lineno)
-    where = f" line {lines[-1]}" if lines else ""
-    raise UserError(
-        f"{path}{where}: {type(error).__name__}: {error}"
-    ) from error
+    where = f"{path} line {lines[-1]}" if lines else str(path)
+    if type(error) is ValueError:  # Says itself what is wrong: of a variant.
+      raise UserError(f"{path}: {error}") from error
+    raise UserError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def complete(config: Config) -> Config:

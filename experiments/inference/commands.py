@@ -18,6 +18,7 @@ import rich.progress
 
 from experiments.data import errors
 from experiments.data.images import image
+from experiments.engine.errors import said
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 
@@ -73,7 +74,7 @@ def using(*files: str) -> Iterator[None]:
   try:
     yield
   except (OSError, ValueError, UserError) as error:
-    message = str(error)
+    message = said(error)
     if not all(file in message for file in files):
       message = f"{' and '.join(files)}: {message}"
     raise UserError(message) from error
@@ -110,8 +111,8 @@ def read_names(
   """
   if file is None:
     return list(known) or [f"class {i}" for i in range(count)]
-  with user_errors(file):
-    names = pathlib.Path(file).read_text(encoding="utf-8")
+  with using(f"--labels={file}"), user_errors(f"--labels={file}"):
+    names = errors.text(file)
     if file.endswith(".json"):
       names = json.loads(names)
       if isinstance(names, dict):
