@@ -1,6 +1,7 @@
 """Perceiver and Perceiver IO in JAX and Haiku."""
 
 import pathlib
+import re
 
 import setuptools
 
@@ -60,15 +61,23 @@ TEST = [
     "PyYAML>=6",
 ]
 
+# Read, not imported: what the library imports may not be there yet.
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    pathlib.Path("perceiver/__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)[1]
+
 setuptools.setup(
     name="perceiver-io-jax",
-    version="0.1.0",
+    version=VERSION,
     description=__doc__,
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["perceiver", "perceiver.*"]),
+    package_data={"perceiver": ["py.typed"]},
     install_requires=LIBRARY,
     extras_require={
         "train": TRAIN,
