@@ -352,11 +352,12 @@ class MLP(hk.Module):
 
   Attributes:
     widening_factor: how many times as wide it is between them.
+    activation: "gelu" or "squared_relu".
     name: of the module, in the paths of its parameters; None: its class's.
   """
 
   widening_factor: int = 1
-  activation: str = "gelu"  # Or "squared_relu".
+  activation: str = "gelu"
   name: str | None = None
 
   def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
