@@ -348,11 +348,11 @@ _ACTIVATIONS = {"gelu": _gelu, "squared_relu": squared_relu}
 
 @dataclasses.dataclass
 class MLP(hk.Module):
-  """Two linear maps with a GELU, in its tanh form, between them.
+  """Two linear maps with a nonlinearity between them, by default a GELU (tanh).
 
   Attributes:
     widening_factor: how many times as wide it is between them.
-    activation: "gelu" or "squared_relu".
+    activation: what is between the maps, "gelu" or "squared_relu".
     name: of the module, in the paths of its parameters; None: its class's.
   """
 
