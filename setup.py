@@ -1,6 +1,7 @@
 """Perceiver and Perceiver IO in JAX and Haiku."""
 
 import pathlib
+import re
 
 import setuptools
 
@@ -60,20 +61,35 @@ TEST = [
     "PyYAML>=6",
 ]
 
+# Read, not imported: what the library imports may not be there yet.
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    pathlib.Path("perceiver/__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)[1]
+
 setuptools.setup(
     name="perceiver-io-jax",
-    version="0.1.0",
+    version=VERSION,
     description=__doc__,
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["perceiver", "perceiver.*"]),
+    package_data={"perceiver": ["py.typed"]},
     install_requires=LIBRARY,
     extras_require={
         "train": TRAIN,
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # Compilers of devices that are not there: `scripts.describe --devices`
+        # and the tests of accelerators. For the jax of constraints.txt.
+        "tpu_compiler": ["libtpu==0.0.42.1"],
+        "cuda_compiler": [
+            "jax-cuda12-pjrt==0.10.2",
+            "jax-cuda12-plugin[with-cuda]==0.10.2",
+        ],
         # Checkpoints in object stores, and servers to try them with.
         "gs": ["gcsfs>=2025.3", "google-cloud-storage>=2.19"],
         "s3": ["s3fs>=2025.3"],
@@ -91,6 +107,8 @@ setuptools.setup(
         "bench": ["torch>=2.6", "transformers>=5"],
         # Reads pytorch_model.bin; with it, exports are tried in transformers.
         "huggingface": ["torch>=2.6", "transformers>=5"],
+        # MIDI files of music.
+        "music": ["pretty_midi>=0.2.10"],
         # Has a run's numbers too: config.run.wandb.
         "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.

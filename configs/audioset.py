@@ -1,4 +1,4 @@
-"""AudioSet classification as in Perceiver IO, Table 10.
+"""AudioSet classification as in Perceiver IO, Table 10; Perceiver, Table 3.
 
     python -m scripts.prepare_data audioset --csv unbalanced_train_segments.csv
         eval_segments.csv --classes=class_labels_indices.csv --videos=DIR
@@ -43,10 +43,20 @@ MEL = {
         "high": 7600.0,  # Hz
     },
     "model.audio": {"patch": 1, "num_bands": 64},
-    "video_dropout": 0.1,
     # Of the paper that SpecAugment is from: its "LB" has as many bands of 80,
     # and its masks of time cover a fifth at most.
     "spec_augment": {"frequency": 27, "time": 12, "masks": 1},
+}
+# The first paper's model: two reads of the clip, nothing shared.
+REPEATED = PERCEIVER | {
+    "model.encoder": {"num_latents": 512, "latent_channels": 1024},
+    "model.processor": {
+        "layers_per_block": 8,
+        "num_blocks": 2,  # one after each read
+        "share_blocks": False,
+        "num_heads": 8,
+    },
+    "model.reads": {"num_reads": 2, "interleave": True, "share_reads": False},
 }
 # A small model of as many seconds, for ten classes.
 MINI = {
@@ -127,6 +137,16 @@ VARIANTS = {
     # The original Perceiver.
     "perceiver_raw": ("raw", PERCEIVER),
     "perceiver_mel": ("perceiver_raw", MEL),
+    # Perceiver, Table 3.
+    "repeated_raw": ("raw", REPEATED),
+    "repeated_raw_audio": ("repeated_raw", HEARS),
+    "repeated_video": ("repeated_raw", SEES),
+    "repeated_mel": ("repeated_raw", MEL),
+    "repeated_mel_audio": ("repeated_mel", HEARS),
+    "repeated_mel_tuned": (
+        "repeated_mel",
+        {"spec_augment": {}, "audio_dropout": 0.1},
+    ),
     # The same in small.
     "mini_raw": ("raw", MINI),
     "mini_mel": ("mini_raw", MINI_MEL),
@@ -157,6 +177,7 @@ def numbers() -> ConfigDict:
   config.samples_per_frame = 1920  # 48 kHz
   config.num_audio = 61_440  # numbers that are read
   config.num_classes = 527
+  config.class_names = ()  # Of the data, by label; they are found there.
   # {}: the samples themselves are read. The paper has no settings of
   # spectrograms.
   config.spectrogram = ConfigDict({})
@@ -173,6 +194,7 @@ def numbers() -> ConfigDict:
               "qk_channels": None,  # as many as the input array has
           },
           "processor": {"layers_per_block": 12, "num_heads": 8},
+          "reads": {"num_reads": 1},
           "output": {
               "name": "class_query",
               "query_channels": 1024,
@@ -198,7 +220,9 @@ def numbers() -> ConfigDict:
   config.windows = 16  # of each clip, whose scores are averaged
   config.eval_batch_size = 64  # windows
   config.color_augmentation = 0.8  # the part of the clips that it changes
-  config.video_dropout = 0.3  # the part of the clips that are heard alone
+  # Where both are there, the parts of the clips that are heard or seen alone.
+  config.video_dropout = 0.3
+  config.audio_dropout = 0.0
   config.spec_augment = ConfigDict({})  # {}: nothing is hidden
   # The papers have 100 epochs, and say of batches and optimizer nothing: they
   # are as for ImageNet.

@@ -35,7 +35,12 @@ MINI = {
     # Latents start on a grid.
     "start.nearby": 3.0,
     "start.grids": {
-        "frames": {"dims": (48, 64), "latent_dims": (8, 12), "num_bands": 16}
+        "frames": {
+            "dims": (48, 64),
+            "max_resolution": None,  # As `dims`.
+            "latent_dims": (8, 12),
+            "num_bands": 16,
+        }
     },
     "scenes": {
         "size": (64, 80),
@@ -68,9 +73,13 @@ MINI_CONV = {"start.grids.frames.dims": (12, 16)}
 # Half of the latents for each frame.
 MINI_SEPARATE = SEPARATE | {
     "start.grids.frames.dims": (2, 48, 64),
+    "start.grids.frames.max_resolution": (1, 48, 64),
     "start.grids.frames.latent_dims": (2, 6, 8),
 }
-MINI_CONV_SEPARATE = MINI_SEPARATE | {"start.grids.frames.dims": (2, 12, 16)}
+MINI_CONV_SEPARATE = MINI_SEPARATE | {
+    "start.grids.frames.dims": (2, 12, 16),
+    "start.grids.frames.max_resolution": (1, 12, 16),
+}
 TINY = {
     "frame_size": (14, 22),
     "tiling.min_overlap": 3,
@@ -142,6 +151,10 @@ def numbers() -> ConfigDict:
           },
           "num_bands": 64,
           "max_resolution": None,  # that of the features
+          # That of time, where the frames are two images. They lie at -1 and
+          # 1, where all bands of resolution 2 agree; the Nyquist frequency of
+          # two such samples is that of resolution 1. The paper does not say.
+          "time_resolution": 1,
           "encoder": {"num_latents": 2048, "latent_channels": 512},
           "processor": {"layers_per_block": 24, "num_heads": 16},
           # In eight chunks, 22816, training takes 2.6 GiB less an example.

@@ -72,8 +72,9 @@ PRETRAIN = {
     "train_examples": 14 * 300_000_000,
     "schedule": {"name": "warmup_cosine", "peak": 3e-4, "warmup": 0},
 }
-REPEATED = {
-    "model.reads": {"num_reads": 8, "interleave": True, "share_reads": True},
+# The first paper's recipe, which has RandAugment alone.
+FIRST = {
+    "mix": {},
     "train_examples": 120 * TRAIN_IMAGES,
     "schedule": {
         "name": "step_decay",
@@ -81,6 +82,9 @@ REPEATED = {
         "boundaries": (84 / 120, 102 / 120, 114 / 120),
         "factor": 0.1,
     },
+}
+REPEATED = FIRST | {
+    "model.reads": {"num_reads": 8, "interleave": True, "share_reads": True},
 }
 # A small model of CIFAR-10's small images.
 MINI = {
@@ -143,8 +147,26 @@ VARIANTS = {
     "pretrain_conv": ("large_conv", PRETRAIN),
     # The original Perceiver with 8 reads of the pixels.
     "repeated": ("perceiver_fourier", REPEATED),
+    # With learned positions, of which it has 128 channels, it reads once.
+    "first_learned": (
+        "perceiver_learned",
+        FIRST
+        | {"model.input": LEARNED["model.input"] | {"position_channels": 128}},
+    ),
     # Those of CIFAR-10: Table 7 in small.
-    "mini_fourier": ("fourier", MINI | {"model.input.num_bands": 16}),
+    "mini_fourier": (
+        "fourier",
+        MINI
+        | {
+            "model.input": {
+                "name": "pixels",
+                "num_bands": 16,
+                # Of 32, these bands would be whole numbers of waves, the same
+                # at both ends of a row.
+                "max_resolution": (31, 31),
+            }
+        },
+    ),
     "mini_learned": ("learned", MINI | {"model.input.channels": 64}),
     "mini_conv": (
         "conv",

@@ -37,8 +37,10 @@ MINI = {
     "num_points": 256,
     "num_chunks": 8,
     "model.video.num_bands": 8,
-    # A latent reads one average: of sound it keeps what one patch is.
-    "model.audio": {"patch": 80, "num_bands": 4, "max_resolution": (8,)},
+    # A latent reads one average: of sound it keeps what one patch is. The eight
+    # patches lie from -1 to 1, both included: of resolution 8, whose bands are
+    # whole numbers of waves, the first and the last would be the same.
+    "model.audio": {"patch": 80, "num_bands": 4, "max_resolution": (7,)},
     "model.encoder": {"num_latents": 2 * 3 * 4 + 8, "latent_channels": 128},
     # Latents start on a grid of video, frames × rows × columns, and along the
     # sound.
@@ -46,6 +48,7 @@ MINI = {
     "start.grids": {
         "video": {
             "dims": (8, 8, 8),  # Patches.
+            "output_dims": (8, 32, 32),  # Pixels.
             "latent_dims": (2, 3, 4),
             "num_bands": 8,
             "of_inputs": 48,  # After the numbers of a patch.
@@ -53,6 +56,8 @@ MINI = {
         },
         "audio": {
             "dims": (8,),
+            "max_resolution": (7,),
+            "output_dims": (8,),
             "latent_dims": (8,),
             "num_bands": 4,
             "of_inputs": 80,
@@ -61,7 +66,8 @@ MINI = {
     },
     "model.processor": {"layers_per_block": 4, "num_heads": 4},
     "model.label_channels": 128,
-    "model.output_channels": 64,
+    "model.query_channels": 130,
+    "model.output_channels": 80,  # As many as a patch of sound has samples.
     "train.name": "film",
     "sets.test.name": "film",
     "sets.training_set.name": "film",
@@ -83,6 +89,7 @@ TINY = {
     "model.encoder": {"num_latents": 7, "latent_channels": 16},
     "model.processor": {"layers_per_block": 2, "num_heads": 4},
     "model.label_channels": 23,
+    "model.query_channels": 25,
     "model.output_channels": 12,
     "batch_size": 4,
     "eval_batch_size": 3,
@@ -142,6 +149,7 @@ def numbers() -> ConfigDict:
   config.video = (16, 224, 224)  # frames, pixels, pixels
   config.samples_per_frame = 1920  # 48 kHz at 25 frames a second
   config.num_classes = 700
+  config.class_names = ()  # Of the data, by label; they are found there.
   config.hide_label = 0.5  # of the examples, in training; else always
   config.num_points = 512  # voxels and audio patches decoded; 0: all
   config.num_chunks = 128  # in which all are decoded
@@ -182,7 +190,9 @@ def numbers() -> ConfigDict:
           "encoder": {"num_latents": 784, "latent_channels": 512},
           "processor": {"layers_per_block": 8, "num_heads": 8},
           "label_channels": 1024,
-          "min_query_padding": 2,
+          # The release's label query and a padding of 2. Without the label the
+          # others need no more than 389, but what is decoded is as wide.
+          "query_channels": 1026,
           "decoder": {"use_query_residual": False},
           "output_channels": 512,
       }

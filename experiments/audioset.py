@@ -4,8 +4,10 @@ Source: Perceiver IO, appendix C; Perceiver, §4.2.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import math
+import os
 import pathlib
 
 import jax
@@ -13,16 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.clips import augment
+from experiments.data.clips import index
 from experiments.data.clips import reading
 from experiments.data.clips import sound
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.choose import choose
+from experiments.engine.errors import UserError
 from experiments.engine.settings import Optional
 from experiments.inference import commands
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
 from perceiver import Encoder
@@ -31,6 +39,7 @@ from perceiver import losses
 from perceiver import multimodal
 from perceiver import outputs
 from perceiver import Processor
+from perceiver import RepeatedEncoder
 
 OUTPUTS = (outputs.class_query, outputs.average_and_project)
 MODALITIES = ("audio", "video")
@@ -48,6 +57,7 @@ def network(config) -> Network:
   model, modalities = config.model, tuple(config.modalities)
   if not modalities or not set(modalities) <= set(MODALITIES):
     raise ValueError(f"modalities {modalities}: one of {MODALITIES}, or both")
+  encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
   classify = choose(OUTPUTS, model.output)
 
   def forward(batch):
@@ -59,8 +69,11 @@ def network(config) -> Network:
       video = inputs.video_patches(batch["video"], model.video.patch)
       arrays["video"] = inputs.pixels(video, model.video.num_bands)
     x = multimodal.Pack(model.min_padding, name="inputs")(arrays)  # [B, M, C]
-    z = Encoder(**model.encoder)(x)  # [B, N, D]
-    z = Processor(**model.processor)(z)
+    if model.reads.num_reads == 1:
+      z = Encoder(**encoder)(x)  # [B, N, D]
+      z = Processor(**processor)(z)
+    else:
+      z = RepeatedEncoder(encoder, processor, **model.reads)(x)
     return {"logits": classify(z, config.num_classes)}
 
   shape = jax.ShapeDtypeStruct
@@ -70,6 +83,18 @@ def network(config) -> Network:
       "audio": shape((config.num_audio, 1), jnp.float32),
   }
   return Network({name: example[name] for name in modalities}, forward)
+
+
+def fitted(config, note):
+  """With the names of the classes, which stay with the run and its weights."""
+  del note
+  lists = [config.train, *(config.sets[name] for name in config.evals)]
+  names = reading.class_names(
+      [(one.name, one.split) for one in lists], config.data_dir
+  )
+  if config.class_names or len(names) != config.num_classes:
+    return config  # Whoever opens the data says what is wrong.
+  return settings.changed(config, {"class_names": names})
 
 
 def task(config) -> Task:
@@ -190,7 +215,7 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
       steps.append(bind(change, probability=config.color_augmentation))
     steps.append(augment.normalised)
     if is_training and "audio" in config.modalities:
-      drop = augment.video_dropout
+      drop = bind(augment.dropout, name="video")
       steps.append(bind(drop, probability=config.video_dropout))
   if "audio" in config.modalities and config.spectrogram:
     rate = round(config.fps * config.samples_per_frame)
@@ -198,6 +223,9 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
     if is_training and config.spec_augment:
       steps.append(bind(sound.spec_augment, **config.spec_augment))
     steps.append(sound.flattened)
+  if is_training and config.audio_dropout and len(config.modalities) > 1:
+    drop = bind(augment.dropout, name="audio")
+    steps.append(bind(drop, probability=config.audio_dropout))
   names = tuple(config.modalities)
   steps.append(bind(finished, names=names, num_classes=config.num_classes))
   return steps
@@ -339,14 +367,83 @@ _CLIPS = functools.partial(
     reading.open_clips, data_dir="", num_classes=0, skip_missing=True
 )
 SETTINGS = {
+    "class_names": Sequence[str],
     "train": _CLIPS,
     "sets.*": _CLIPS,
     "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
     "spec_augment": Optional(sound.spec_augment),
     "model.encoder": Encoder,
     "model.processor": Processor,
+    "model.reads": functools.partial(RepeatedEncoder, {}, {}),
     "model.output": OUTPUTS,
 }
+
+
+def prepare(config, raw) -> Batch:
+  """A clip as evaluation reads it: a batch of its windows.
+
+  Args:
+    config: of the model.
+    raw: a video file, with or without sound.
+
+  Raises:
+    UserError: if it cannot be decoded, or is too short.
+  """
+  with commands.using(os.fspath(raw)):
+    found = index.probe(pathlib.Path(raw))
+    if found.reason:
+      errors.opened(raw).close()  # It may not be there.
+      raise UserError(f"{raw}: {found.reason}")
+    clip = {
+        "file": os.fspath(raw),
+        "labels": np.zeros(0, np.int32),
+        "seconds": found.seconds,
+    }
+    (batch,) = pipeline.evaluation(
+        reading.Windows([clip], config.windows),
+        steps_of(config, is_training=False),
+        batch_size=config.windows,
+        shard=pipeline.Shard(),
+    )
+  return {name: batch[name] for name in config.modalities}
+
+
+def predict(weights, raw, labels=None) -> list[commands.Scored]:
+  """What is heard in a clip, likeliest first; several may be.
+
+  Scores are the mean over the clip's windows, as in evaluation.
+
+  Args:
+    weights: the model.
+    raw: a video file.
+    labels: a file with the names of the classes; None: the model's own.
+  """
+  config = weights.config
+  known = config.get("class_names", ())  # Older files have none.
+  names = commands.read_names(labels, config.num_classes, known)
+  logits = weights.outputs(prepare(config, raw))["logits"]
+  scores = jax.nn.sigmoid(logits.astype(np.float32))
+  return commands.ranked(scores.mean(axis=0), names)
+
+
+def tag(args, load):
+  """Prints what is heard in clips: the likeliest classes, with their scores."""
+  model = load()
+  for file in args.inputs:
+    classes = model.predict(file, labels=args.labels)
+    print(file)
+    commands.print_classes(classes)
+
+
+def add_arguments(parser):
+  """What `tag` reads of its command line."""
+  parser.add_argument("inputs", nargs="+", metavar="CLIP")
+  commands.add_labels(parser)
+
+
+PREDICTION = Prediction(
+    "tag", "configs/audioset.py:mel", add_arguments, tag, prepare, predict
+)
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:

@@ -24,17 +24,24 @@ from perceiver.context import no_recording
 from perceiver.context import ordered_by
 from perceiver.context import products_in
 from perceiver.context import record_weights
+from perceiver.context import remember
 from perceiver.kernels.softmax import attend
 from perceiver.learned import LearnedArray
+from perceiver.perceiver_ar import CausalEncoder
+from perceiver.perceiver_ar import CausalProcessor
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Attention",
     "AverageDecoder",
+    "CausalEncoder",
+    "CausalProcessor",
     "CrossAttention",
     "Decoder",
     "Encoder",
@@ -53,4 +60,5 @@ __all__ = [
     "ordered_by",
     "products_in",
     "record_weights",
+    "remember",
 ]

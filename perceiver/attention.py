@@ -19,9 +19,12 @@ from perceiver import bounds
 from perceiver import context
 from perceiver import layout
 from perceiver import orders
+from perceiver.context import Memory
+from perceiver.kernels import causal as rules
 from perceiver.kernels.softmax import attend
 from perceiver.kernels.softmax import attention_scores
 from perceiver.kernels.softmax import attention_weights
+from perceiver.position import Rotary
 
 
 @dataclasses.dataclass
@@ -30,6 +33,10 @@ class Linear(hk.Module):
 
   Plain `hk.Linear` cuts the same distribution at two deviations without
   correcting for it and starts at 0.88 / √(fan-in).
+
+  Attributes:
+    channels: D, of the result.
+    name: of the module, in the paths of its parameters; None: its class's.
 
   Source: official behaviour, all projections of attention and of its MLP.
   """
@@ -140,12 +147,20 @@ _gelu = jax.checkpoint(
 
 @dataclasses.dataclass
 class Attention(hk.Module):
-  """Multi-head attention; heads are contiguous slices of the channels."""
+  """Multi-head attention; heads are contiguous slices of the channels.
+
+  Attributes:
+    num_heads: how many; they divide qk_channels and v_channels.
+    qk_channels: of queries and keys, of all heads; None: as the query array.
+    v_channels: of values, of all heads; None: qk_channels.
+    output_channels: of the result; None: v_channels.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int
-  qk_channels: int | None = None  # None: as the query array.
-  v_channels: int | None = None  # None: qk_channels.
-  output_channels: int | None = None  # None: v_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
+  output_channels: int | None = None
   name: str | None = None
 
   def __call__(
@@ -153,6 +168,8 @@ class Attention(hk.Module):
       query: Float[Array, "#B N D"],
       x: Float[Array, "B M C"],
       mask: Bool[Array, "#B #N #M"] | None = None,
+      causal: int | None = None,
+      rotary: Rotary | None = None,
   ) -> Float[Array, "B N E"]:
     """What each element of `query` reads from x.
 
@@ -163,6 +180,9 @@ class Attention(hk.Module):
       query: the array that reads; with one example, all examples have it.
       x: the array that is read.
       mask: True where an element of `query` may see one of x.
+      causal: element i of `query` may see j of x only if j ≤ i + causal; None:
+        any.
+      rotary: where the elements of both are; None: nowhere.
     """
     heads = self.num_heads
     bounds.check(f"{self.module_name}: num_heads", heads, 1)
@@ -194,6 +214,7 @@ class Attention(hk.Module):
         qk_features=qk_channels // heads,
         v_features=v_channels // heads,
         output_channels=output_channels,
+        rotary=rotary is not None,
     )
     order = orders.choose(sizes)
     split = functools.partial(_split_heads, heads=heads)
@@ -204,9 +225,11 @@ class Attention(hk.Module):
 
     # Scores.
     scale, constants = sizes.qk_features**-0.5, None
-    recording = context.recording()
+    recording, remembering = context.recording(), context.remembering()
     if recording:
       order = order._replace(scores="written")
+    if remembering:
+      order = orders.Order()
     if order.scores == "on_keys":
       k = split(project(x, w_k, b_k))
       constants = scale * jnp.einsum("bmhf,hf->bmh", k, b_q.reshape(heads, -1))
@@ -216,26 +239,59 @@ class Attention(hk.Module):
       k = same(x)
     else:
       q, k = split(project(query, w_q, b_q)), split(project(x, w_k, b_k))
+    if rotary:
+      q, k = rotary.queries(q), rotary.keys(k)
+    v = None
+    if remembering:
+      v = split(project(x, w_v, b_v))
+      k, v, mask, causal = self._remembered(remembering, k, v, mask, causal)
     q = jnp.broadcast_to(q, (x.shape[0], *q.shape[1:]))
     if recording:
       seen = attention_scores if recording.of_scores else attention_weights
-      context.record(self.module_name, seen(q, k, mask))
+      whole = rules.with_mask(mask, queries, k.shape[1], causal)
+      context.record(self.module_name, seen(q, k, whole))
 
     # What is read.
-    read = functools.partial(attend, scale=scale, constants=constants)
+    read = functools.partial(
+        attend, scale=scale, constants=constants, causal=causal
+    )
+    sees_any = rules.sees_any(mask, queries, causal)
     if order.result == "on_values":
       v = _mapped_on(split(_product(x, w_v)), w_o)
       y = read(q, k, v, mask).sum(axis=2)
-      return layout.place(y + _seen(_product(b_v, w_o), mask) + b_o)
+      return layout.place(y + _seen(_product(b_v, w_o), sees_any) + b_o)
     if order.result == "on_result":
       v = None if order.scores == "on_queries" else same(x)
       y = _mapped_by_head(read(q, k, v, mask), w_v)
-      y = y + _seen(b_v, mask)
+      y = y + _seen(b_v, sees_any)
     else:
-      y = rearrange(
-          read(q, k, split(project(x, w_v, b_v)), mask), "b n h v -> b n (h v)"
-      )
+      v = split(project(x, w_v, b_v)) if v is None else v
+      y = rearrange(read(q, k, v, mask), "b n h v -> b n (h v)")
     return project(y, w_o, b_o)
+
+  def _remembered(self, remembering, k, v, mask, causal):
+    """Keys, values, mask and rule with what came before; keeps the first two.
+
+    Raises:
+      ValueError: if the mask is not of keys, or there is more than the next.
+    """
+    if remembering.given is None:
+      if mask is not None and mask.shape[1] > 1:
+        raise ValueError(f"{self.module_name}: only masks of keys are kept")
+      seen = jnp.ones(k.shape[:2], bool)
+      memory = Memory(
+          k,
+          v,
+          seen if mask is None else seen & mask[:, 0],
+          jnp.asarray(k.shape[1]),
+      )
+    else:
+      if k.shape[1] > 1:
+        raise ValueError(f"{self.module_name}: one element at a time is added")
+      memory = remembering.given[self.module_name].with_next(k, v)
+      k, v, mask, causal = memory.k, memory.v, memory.seen[:, None], None
+    remembering.kept[self.module_name] = memory
+    return k, v, mask, causal
 
 
 def _split_heads(array, heads):
@@ -274,19 +330,34 @@ def _mapped_by_head(array, w):
   return rearrange(array, "b n h f -> b n (h f)")
 
 
-def _seen(bias, mask):
+def _seen(bias, sees_any):
   """What a bias of the values adds to what is read."""
-  if mask is None:
+  if sees_any is None:
     return bias
   # A query that may see nothing reads 0.
-  return jnp.where(mask.any(-1, keepdims=True), bias, 0)
+  return jnp.where(sees_any[..., None], bias, 0)
+
+
+def squared_relu(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
+  """The square of what is above 0. Source: So et al., 2021; Perceiver AR."""
+  return jnp.square(jax.nn.relu(x))
+
+
+_ACTIVATIONS = {"gelu": _gelu, "squared_relu": squared_relu}
 
 
 @dataclasses.dataclass
 class MLP(hk.Module):
-  """Two linear maps with a GELU, in its tanh form, between them."""
+  """Two linear maps with a nonlinearity between them, by default a GELU (tanh).
+
+  Attributes:
+    widening_factor: how many times as wide it is between them.
+    activation: what is between the maps, "gelu" or "squared_relu".
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   widening_factor: int = 1
+  activation: str = "gelu"
   name: str | None = None
 
   def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -294,19 +365,34 @@ class MLP(hk.Module):
     channels = x.shape[-1]
     name = f"{self.module_name}: widening_factor"
     bounds.check(name, self.widening_factor, 1)
+    if self.activation not in _ACTIVATIONS:
+      raise ValueError(
+          f"{self.module_name}: activation {self.activation!r} is not one of"
+          f" {list(_ACTIVATIONS)}"
+      )
     hidden = Linear(self.widening_factor * channels, "hidden")(x)
-    return Linear(channels, "output")(_gelu(hidden))
+    return Linear(channels, "output")(_ACTIVATIONS[self.activation](hidden))
 
 
 @dataclasses.dataclass
 class CrossAttention(hk.Module):
-  """Lets a query array read another array, then transforms it."""
+  """Lets a query array read another array, then transforms it.
+
+  Attributes:
+    num_heads: of the attention.
+    qk_channels: of queries and keys; None: C, as the array that is read.
+    v_channels: of values; None: qk_channels.
+    widening_factor: of the MLP after the read.
+    use_query_residual: whether what is read is added to the query; off, the
+      result forgets the query.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int = 1
-  qk_channels: int | None = None  # None: C, as the array that is read.
-  v_channels: int | None = None  # None: qk_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
   widening_factor: int = 1
-  use_query_residual: bool = True  # Off: the result forgets the query.
+  use_query_residual: bool = True
   name: str | None = None
 
   def __call__(
@@ -314,8 +400,11 @@ class CrossAttention(hk.Module):
       query: Float[Array, "#B N D"],
       x: Float[Array, "B M C"],
       mask: Bool[Array, "#B #N #M"] | None = None,
+      causal: int | None = None,
+      rotary: Rotary | None = None,
+      activation: str = "gelu",
   ) -> Float[Array, "B N D"]:
-    """The query array after the read.
+    """The query array after the read; see `Attention` and `MLP`.
 
     Source: Perceiver IO, §3 and appendix E; official behaviour.
     """
@@ -326,19 +415,27 @@ class CrossAttention(hk.Module):
         output_channels=query.shape[-1],
         name="attention",
     )
-    y = read(layer_norm(query, "norm_query"), layer_norm(x, "norm_x"), mask)
+    query_and_x = layer_norm(query, "norm_query"), layer_norm(x, "norm_x")
+    y = read(*query_and_x, mask, causal, rotary)
     if self.use_query_residual:
       y = query + y
-    mlp = MLP(self.widening_factor, name="mlp")
+    mlp = MLP(self.widening_factor, activation, name="mlp")
     return y + mlp(layer_norm(y, "norm_mlp"))
 
 
 @dataclasses.dataclass
 class SelfAttention(hk.Module):
-  """Lets an array read itself, then transforms it: a Transformer layer."""
+  """Lets an array read itself, then transforms it: a Transformer layer.
+
+  Attributes:
+    num_heads: of the attention; they divide D.
+    qk_channels: of queries and keys; None: D, as the array.
+    widening_factor: of the MLP after the read.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int = 8
-  qk_channels: int | None = None  # None: D.
+  qk_channels: int | None = None
   widening_factor: int = 1
   name: str | None = None
 
@@ -346,8 +443,11 @@ class SelfAttention(hk.Module):
       self,
       z: Float[Array, "B N D"],
       mask: Bool[Array, "#B #N #N"] | None = None,
+      causal: int | None = None,
+      rotary: Rotary | None = None,
+      activation: str = "gelu",
   ) -> Float[Array, "B N D"]:
-    """The array after the layer.
+    """The array after the layer; see `Attention` and `MLP`.
 
     Source: Perceiver IO, §3 and appendix E; official behaviour.
     """
@@ -360,6 +460,6 @@ class SelfAttention(hk.Module):
         name="attention",
     )
     y = layer_norm(z, "norm_z")
-    z = z + read(y, y, mask)
-    mlp = MLP(self.widening_factor, name="mlp")
+    z = z + read(y, y, mask, causal, rotary)
+    mlp = MLP(self.widening_factor, activation, name="mlp")
     return z + mlp(layer_norm(z, "norm_mlp"))

@@ -9,6 +9,8 @@ context (`contextvars`), which a `with` statement sets:
 | `record_weights` | where attention weights, or | `Attention`, `scan_layers`, |
 |                  | scores, are to be collected | `Decoder`                   |
 | `no_recording`   | that none are               | the same                    |
+| `remember`       | where keys and values are   | `Attention`, `scan_layers`  |
+|                  | kept, and those from before |                             |
 | `attend_by`      | what computes attention     | `kernels.softmax.attend`    |
 | `attended_by`    | where to note what does     | `kernels.softmax.attend`    |
 | `products_in`    | how an attention's products | `orders.choose`             |
@@ -27,16 +29,19 @@ or around its first call.
 
 from collections.abc import Callable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 from contextvars import ContextVar
 import dataclasses
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import haiku as hk
 import jax
 from jax import Array
 import jax.numpy as jnp
+from jaxtyping import Bool
 from jaxtyping import Float
+from jaxtyping import Int
 
 from perceiver import target as targets
 from perceiver.target import Target
@@ -45,7 +50,7 @@ AUTO = "auto"
 IMPLEMENTATIONS = (AUTO, "plain", "blocked", "cudnn", "tpu")
 ORDERS = ("cheapest", "written")
 
-# (q, k, v, mask, constants, axis=): with the name of an axis, of parts.
+# (q, k, v, mask, constants, causal, axis=): with the name of an axis, of parts.
 Attend = Callable[..., Array]
 
 
@@ -55,6 +60,40 @@ class Recording:
 
   weights: dict[str, Array]
   of_scores: bool  # Not of weights.
+
+
+class Memory(NamedTuple):
+  """Keys and values that an attention has computed; there may be more axes."""
+
+  k: Float[Array, "*layers B M H F"]
+  v: Float[Array, "*layers B M H V"]
+  seen: Bool[Array, "*layers B M"]  # False: padding, or nothing yet.
+  used: Int[Array, "*layers"]  # Rows that are filled; the next one is there.
+
+  def grown(self, rows: int) -> "Memory":
+    """With so many further rows, in which nothing is yet."""
+    more = lambda x, axis: jnp.pad(
+        x, [(0, rows if i == axis else 0) for i in range(-x.ndim, 0)]
+    )
+    return self._replace(
+        k=more(self.k, -3), v=more(self.v, -3), seen=more(self.seen, -1)
+    )
+
+  def with_next(self, k: Array, v: Array) -> "Memory":
+    """With one further element, [B, 1, H, _]."""
+    put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(
+        x, new.astype(x.dtype), self.used, axis=1
+    )
+    seen = put(self.seen, jnp.ones_like(self.seen[:, :1]))
+    return Memory(put(self.k, k), put(self.v, v), seen, self.used + 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Remembering:
+  """What `remember` keeps, and what it was given."""
+
+  kept: dict[str, Memory]
+  given: Mapping[str, Memory] | None
 
 
 @runtime_checkable
@@ -76,8 +115,10 @@ class Layout(Protocol):
     """x [B, rows, C], placed; whole if its rows do not divide."""
     ...
 
-  def gather(self, x: Array) -> Array:
-    """x, whole on every device."""
+  def apart(
+      self, function: Callable[[Any, Array], Array], shared: Any, x: Array
+  ) -> Array:
+    """function(shared, x), of each example by itself."""
     ...
 
   def attend(
@@ -88,11 +129,18 @@ class Layout(Protocol):
       v: Array | None,
       mask: Array | None,
       constants: Array | None,
+      causal: int | None,
   ) -> Array:
-    """attend(q, k, v, mask, constants), or the same of parts, joined."""
+    """attend(q, k, v, mask, constants, causal), or the same of parts, joined.
+
+    The causal rule counts a part's queries and keys from its own first.
+    """
     ...
 
 
+_remembering: ContextVar[Remembering | None] = ContextVar(
+    "remembering", default=None
+)
 _recording: ContextVar[Recording | None] = ContextVar("recording", default=None)
 _implementation: ContextVar[str] = ContextVar("implementation", default=AUTO)
 _taken: ContextVar[dict[str, str] | None] = ContextVar("taken", default=None)
@@ -137,9 +185,15 @@ def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
     yield weights
 
 
-def no_recording() -> contextlib.AbstractContextManager[None]:
-  """Lets modules called inside record nothing, as a loop's body must."""
-  return _set(_recording, None)
+@contextlib.contextmanager
+def no_recording() -> Iterator[None]:
+  """Lets modules called inside record and keep nothing, as a loop's body must.
+
+  Yields:
+    nothing.
+  """
+  with _set(_recording, None), _set(_remembering, None):
+    yield
 
 
 def recording() -> Recording | None:
@@ -157,6 +211,35 @@ def record(path: str, weights: Array) -> None:
     calls += 1
     name = f"{path}#{calls}"
   inner.weights[name] = weights
+
+
+@contextlib.contextmanager
+def remember(
+    given: Mapping[str, Memory] | None = None,
+) -> Iterator[dict[str, Memory]]:
+  """Keeps the keys and values of every attention called inside.
+
+  Like `record_weights`, open it inside of what JAX transforms, and return what
+  it collects.
+
+  Args:
+    given: what was kept before, by the same modules, with rows to spare
+      (`Memory.grown`). The arrays that are read then have one element, the
+      next, and attention also reads what came before it. None: they have all
+      there is so far.
+
+  Yields:
+    a dict, filled as modules are called: module path -> `Memory`; a processor's
+    layers are stacked.
+  """
+  kept: dict[str, Memory] = {}
+  with _set(_remembering, Remembering(kept, given)):
+    yield kept
+
+
+def remembering() -> Remembering | None:
+  """What the innermost `remember` keeps and was given; None: nothing is."""
+  return _remembering.get()
 
 
 def attend_by(

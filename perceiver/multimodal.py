@@ -20,11 +20,17 @@ class Pack(hk.Module):
   Each is widened by a learned vector of its own, which tells the modalities
   apart: an element's channels, then its modality's.
 
+  Attributes:
+    min_padding: channels that the widest array gets; the others get more.
+    channels: of every element, whichever arrays there are; None: as many as the
+      widest array has with its padding.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: Perceiver IO, appendix I; official multimodal model.
   """
 
-  # Channels that the widest array gets; the others get more.
-  min_padding: int
+  min_padding: int = 1
+  channels: int | None = None
   name: str | None = None
 
   def __call__(
@@ -42,6 +48,7 @@ class Pack(hk.Module):
 
     Raises:
       KeyError: if `hidden` names a modality that `arrays` has not.
+      ValueError: if `channels` are too few.
     """
     hidden = hidden or {}
     for name in hidden:
@@ -50,7 +57,14 @@ class Pack(hk.Module):
             f"{self.module_name}: {name!r} is hidden, but the arrays are"
             f" {list(arrays)}"
         )
-    width = max(x.shape[-1] for x in arrays.values()) + self.min_padding
+    widest = max(arrays, key=lambda name: arrays[name].shape[-1])
+    least = arrays[widest].shape[-1] + self.min_padding
+    width = least if self.channels is None else self.channels
+    if width < least:
+      raise ValueError(
+          f"{self.module_name}: {widest!r} needs {least} channels, its padding"
+          f" included, and has {width}"
+      )
     packed = []
     for name, x in arrays.items():
       batch_size, num_elements, channels = x.shape

@@ -19,6 +19,9 @@ Of the biases, that of the keys adds the same to all scores of a query, and the
 softmax does not see it; that of the queries adds a constant to the scores of
 each key; that of the values comes through, since the weights of a query add up
 to 1, unless it may see no key.
+
+Rotary positions turn queries and keys by head, between the maps that the other
+orders of the scores would join: with them, scores are taken as written.
 """
 
 import dataclasses
@@ -58,6 +61,8 @@ class Sizes:
   qk_features: int  # F, of each head's queries and keys.
   v_features: int  # V, of each head's values.
   output_channels: int  # E
+  # Queries and keys are turned by their positions.
+  rotary: bool = False
 
   def width(self, order: Scores | Result, is_scores: bool) -> int:
     """Features of a head in the product of N × M."""
@@ -127,6 +132,8 @@ def cheapest(sizes: Sizes, platform: str | None = None) -> Order:
   platform = platform or context.current_target().platform
   scores: tuple[Scores, ...] = ("written", "on_queries", "on_keys")
   result: tuple[Result, ...] = ("written", "on_result", "on_values")
+  if sizes.rotary:
+    scores = ("written",)
   return Order(
       min(scores, key=lambda order: cost_of_scores(order, sizes, platform)),
       min(result, key=lambda order: cost_of_result(order, sizes, platform)),

@@ -1,12 +1,98 @@
 """Where the elements of an array are: grids, and Fourier features of them."""
 
 from collections.abc import Sequence
+import dataclasses
 import math
 
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Float
 from jaxtyping import Int
+
+from perceiver import bounds
+
+
+@dataclasses.dataclass(frozen=True)
+class Rotary:
+  """Turns queries and keys by where they are: scores see distances alone."""
+
+  of_queries: Int[Array, "#B N"]
+  of_keys: Int[Array, "#B M"]
+  fraction: float  # Of each head's features, that is turned.
+  longest: float  # Distance, in elements, that the slowest pair turns 1 radian.
+
+  def queries(self, q: Float[Array, "B N H F"]) -> Float[Array, "B N H F"]:
+    """Queries by head, turned."""
+    return rotated(q, self.of_queries, self.fraction, self.longest)
+
+  def keys(self, k: Float[Array, "B M H F"]) -> Float[Array, "B M H F"]:
+    """Keys by head, turned."""
+    return rotated(k, self.of_keys, self.fraction, self.longest)
+
+  def of_newest(self, queries: int, keys: int | None = None) -> "Rotary":
+    """The same for the last of the queries, and of the keys (None: all)."""
+    of_keys = self.of_keys if keys is None else self.of_keys[:, -keys:]
+    return dataclasses.replace(
+        self, of_queries=self.of_queries[:, -queries:], of_keys=of_keys
+    )
+
+
+def rotated(
+    x: Float[Array, "B L H F"],
+    pos: Int[Array, "#B L"],
+    fraction: float,
+    longest: float,
+) -> Float[Array, "B L H F"]:
+  """Queries or keys with pairs of their features turned by their positions.
+
+  The first features of each head are turned, in pairs of neighbours; pair i of
+  n turns pos / longest^(i / (n - 1)) radians, so the first pair 1 radian an
+  element. Products of what is turned depend on differences of positions alone.
+
+  Args:
+    x: queries or keys, by head.
+    pos: where they are.
+    fraction: of a head's features, from 0 to 1; rounded down to whole pairs.
+    longest: distance that the slowest pair turns 1 radian.
+
+  Returns:
+    in the dtype of x; angles are computed in float32.
+
+  Source: Su et al., 2021; Perceiver AR's released code, which turns a fraction
+  of the features and spaces frequencies so that the last has `longest`.
+  """
+  bounds.check("the fraction that rotary positions turn", fraction, 0, 1)
+  pairs = int(x.shape[-1] * fraction) // 2
+  if not pairs:
+    return x
+  frequency = longest ** -jnp.linspace(0.0, 1.0, pairs)
+  angle = pos[..., None].astype(jnp.float32) * frequency  # [#B, L, pairs]
+  sin, cos = jnp.sin(angle)[:, :, None], jnp.cos(angle)[:, :, None]
+  turned = x[..., : 2 * pairs].astype(jnp.float32)
+  turned = turned.reshape(*x.shape[:-1], pairs, 2)
+  a, b = turned[..., 0], turned[..., 1]
+  turned = jnp.stack([a * cos - b * sin, b * cos + a * sin], axis=-1)
+  turned = turned.reshape(*x.shape[:-1], 2 * pairs).astype(x.dtype)
+  return jnp.concatenate([turned, x[..., 2 * pairs :]], axis=-1)
+
+
+def sinusoids(
+    pos: Int[Array, "*B L"], channels: int, longest: float = 10_000.0
+) -> Float[Array, "*B L {channels}"]:
+  """Sines, then cosines, of positions at geometrically spaced frequencies.
+
+  Args:
+    pos: counted from 0.
+    channels: of the result; of an odd number the last is 0.
+    longest: the slowest wave has 2π times as many elements, the fastest 2π.
+
+  Source: Vaswani et al., 2017; Perceiver AR's released code.
+  """
+  frequency = longest ** -jnp.linspace(0.0, 1.0, channels // 2)
+  angle = pos[..., None].astype(jnp.float32) * frequency
+  waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+  rest = [(0, 0)] * pos.ndim + [(0, channels % 2)]
+  return jnp.pad(waves, rest)
 
 
 def grid(dims: Sequence[int]) -> Float[Array, "M {len(dims)}"]:

@@ -18,8 +18,8 @@ RULES = {
     "experiments/data": (
         "experiments.data"
         " PIL array_record av cv2 etils google.protobuf google_crc32c grain"
-        " jaxtyping kaldi_native_fbank mlxtend mwparserfromhell numpy sc2reader"
-        " sentencepiece simplejpeg tensorflow_datasets"
+        " jaxtyping kaldi_native_fbank mlxtend mwparserfromhell numpy"
+        " pretty_midi sc2reader sentencepiece simplejpeg tensorflow_datasets"
     ),
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"
@@ -30,7 +30,7 @@ RULES = {
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"
-        " experiments.engine perceiver cv2 jax matplotlib numpy rich"
+        " experiments.engine perceiver cv2 haiku jax matplotlib numpy rich"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

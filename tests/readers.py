@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import gzip
+import importlib.util
 import io
 import json
 import os
@@ -39,6 +40,7 @@ from experiments.data.flow import files as flow_files
 from experiments.data.flow import sets as flow_sets
 from experiments.data.images import image
 from experiments.data.images import sets as image_sets
+from experiments.data.sequences import midi
 from experiments.data.text import corpus
 from experiments.data.text import documents
 from experiments.data.text import glue
@@ -542,6 +544,12 @@ def weights_tree():
   }
 
 
+def some_music(folder):
+  notes = [(60, 66, 0.0, 0.5), (64, 66, 0.25, 3.0), (60, 102, 0.5, 0.75)]
+  midi.write(folder / "a.mid", midi.encode(notes))
+  return folder / "a.mid"
+
+
 def npy_weights(folder):
   """The same in a `.npy`."""
   np.save(folder / "w.npy", np.asarray(weights_tree(), object))
@@ -662,6 +670,8 @@ READERS: Mapping[str, Reader] = {
         lambda file: commands.read_names(str(file), 4),
     ),
 }
+if importlib.util.find_spec("pretty_midi"):  # An extra.
+  READERS = {**READERS, "music": Reader(some_music, midi.read)}
 
 
 def damage(

@@ -53,7 +53,7 @@ class Attempt:
     environment = {
         **os.environ,
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": count,
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {count}",
         "PYTHONFAULTHANDLER": "1",
     }
     self._processes = []

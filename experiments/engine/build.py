@@ -186,7 +186,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       config.attention,
       config.products,
       config.start.nearby,
-      {name: Grid(**grid) for name, grid in config.start.grids.items()},
+      _grids(config),
   )
   start = functools.partial(
       state_lib.initial_model, net, network.example, config.seed
@@ -194,6 +194,13 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
   with user_errors("the model"):
     like = jax.eval_shape(start)
   return BuiltNetwork(config, network.example, net, start, like)
+
+
+def _grids(config: task_lib.Config) -> dict[str, Grid]:
+  """Where latents start; none for a modality that a config leaves out."""
+  grids = {name: Grid(**grid) for name, grid in config.start.grids.items()}
+  there = config.get("modalities", grids)
+  return {name: grid for name, grid in grids.items() if name in there}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,6 +74,7 @@ def config_json(config: Config, model: Model) -> dict[str, Any]:
       "v_channels": encoder["v_channels"],
       "self_attention_widening_factor": processor["widening_factor"],
       "cross_attention_widening_factor": encoder["widening_factor"],
+      "use_query_residual": encoder["use_query_residual"],  # Of the encoder.
       # GELU in its tanh form.
       "hidden_act": "gelu_pytorch_tanh",
       "attention_probs_dropout_prob": 0.0,

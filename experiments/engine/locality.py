@@ -34,9 +34,13 @@ _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
 class Grid:
   """Where latents of a model with Fourier features start."""
 
-  dims: Sequence[int]  # Of the input array, in which the features count waves.
+  dims: Sequence[int]  # Of the input array.
   latent_dims: Sequence[int]  # As many axes; their product is N, or part of it.
   num_bands: int  # Of the Fourier features.
+  max_resolution: Sequence[int] | None = None  # Of these; None: `dims`.
+  # Of outputs whose queries lie where `position.of_indices` puts them; None:
+  # queries lie where the input array does.
+  output_dims: Sequence[int] | None = None
   # The first channels of the features in the input array and in the output
   # queries; None: they are the last ones.
   of_inputs: int | None = None
@@ -48,27 +52,45 @@ class Grid:
     return len(self.dims) * (2 * self.num_bands + 1)
 
   def places(self) -> Float[Array, "N _"]:
-    """The Fourier features of the latents' places, as if seen from afar.
+    """The Fourier features of the latents' places in the input array.
 
-    High frequencies are damped, so that what agrees with them is as wide as
-    the distance between latents.
+    As if seen from afar: high frequencies are damped, so that what agrees with
+    them is as wide as the distance between latents.
     """
-    bands = self.num_bands
+    dims = jnp.asarray(self.dims)
+    middle = self._cells(dims)
+    return self._features(-1.0 + 2.0 * middle / jnp.maximum(dims - 1, 1))
+
+  def as_keys(self) -> Float[Array, "_ _"]:
+    """The map from `places` to what output queries at these places agree with.
+
+    It is the identity unless queries lie elsewhere than the input array.
+    """
+    if self.output_dims is None:
+      return jnp.eye(self.channels)
+    dims = jnp.asarray(self.output_dims)
+    of_outputs = self._features(-1.0 + 2.0 * self._cells(dims) / dims)
+    return jnp.linalg.pinv(self.places(), rtol=1e-3) @ of_outputs
+
+  def _cells(self, dims) -> Float[Array, "N _"]:
+    """The middle of each latent's part of a grid, in cells of that grid."""
+    cells = jnp.indices(self.latent_dims).reshape(len(self.latent_dims), -1).T
+    return (cells + 0.5) * dims / jnp.asarray(self.latent_dims) - 0.5
+
+  def _features(self, pos: Float[Array, "N d"]) -> Float[Array, "N _"]:
+    resolution, bands = self.max_resolution or self.dims, self.num_bands
     damped = jnp.concatenate(
         [
             jnp.exp(
                 -0.5 * (jnp.pi / cells * jnp.linspace(1, n / 2, bands)) ** 2
             )
-            for n, cells in zip(self.dims, self.latent_dims, strict=True)
+            for n, cells in zip(resolution, self.latent_dims, strict=True)
         ]
     )
     none = jnp.zeros(len(self.dims))  # Of the positions themselves.
-    # The middles of the cells; an axis of one cell lies in the middle.
-    cells = jnp.indices(self.latent_dims).reshape(len(self.dims), -1).T
-    middle = (2 * cells + 1) / jnp.asarray(self.latent_dims) - 1
-    features = position.fourier_features(middle, self.num_bands, self.dims)
-    places = features * jnp.concatenate([none, damped, damped])
-    return places * jax.lax.rsqrt(jnp.mean(jnp.square(places)))
+    features = position.fourier_features(pos, bands, resolution)
+    features *= jnp.concatenate([none, damped, damped])
+    return features * jax.lax.rsqrt(jnp.mean(jnp.square(features)))
 
 
 @contextlib.contextmanager
@@ -165,9 +187,19 @@ def _on_grids(
       rows.append((first, len(names)))
     for first, count in rows:
       value = value.at[first : first + count].set(0.0)
-    for to, (first, count) in zip([*firsts, ends[-1]], rows, strict=False):
-      ones = jnp.eye(count, value.shape[1] - to)
-      value = value.at[first : first + count, to:].set(ones)
+    is_keys = is_of_latents and not is_encoder
+    maps = [
+        grid.as_keys() if is_keys else jnp.eye(grid.channels)
+        for grid in grids.values()
+    ]
+    maps.append(jnp.eye(len(names)))
+    for to, (first, count), each in zip(
+        [*firsts, ends[-1]], rows, maps, strict=False
+    ):
+      room = value.shape[1] - to
+      value = value.at[first : first + count, to : to + count].set(
+          each[:, :room]
+      )
     return value
 
   def create(next_creator, shape, dtype, init, context):

@@ -178,6 +178,16 @@ def warmup_cosine(
   return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, end)
 
 
+def warmup_constant(steps: int, /, peak: float, warmup: int) -> optax.Schedule:
+  """From 0 to `peak` in `warmup` steps, then the same rate.
+
+  Source: Perceiver AR, appendix E.
+  """
+  if not 0 <= warmup < max(steps, 1):
+    raise ValueError(f"{warmup} steps of warm-up in a run of {steps} steps")
+  return optax.warmup_constant_schedule(0.0, peak, warmup)
+
+
 def step_decay(
     steps: int,
     /,
@@ -194,7 +204,13 @@ def step_decay(
   )
 
 
-SCHEDULES = (constant, flat_then_cosine, warmup_cosine, step_decay)
+SCHEDULES = (
+    constant,
+    flat_then_cosine,
+    warmup_cosine,
+    warmup_constant,
+    step_decay,
+)
 
 
 def _decay(

@@ -24,7 +24,7 @@ def centre(picture: np.ndarray, dims) -> np.ndarray:
 
 
 def text_subjects(
-    config, inputs, length: int
+    config, inputs, length: int, is_framed: bool
 ) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
   """Texts, or what is in files, as models of bytes read them.
 
@@ -32,9 +32,10 @@ def text_subjects(
     config: of the model.
     inputs: texts or files; [MASK] stands for a masked byte.
     length: of the padded text.
+    is_framed: whether the model reads texts between [CLS] and [SEP].
 
   Yields:
-    a name, the ids int32 [bytes], and "tokens" and "mask", [length].
+    a name, the ids int32 that are read, and "tokens" and "mask", [length].
 
   Raises:
     UserError: if the model does not read bytes, or a text is empty or too long.
@@ -50,6 +51,8 @@ def text_subjects(
     ids = ids[:-1]
     if not ids.size:
       raise UserError("the text is empty")
+    if is_framed:
+      ids = tokenizers.framed(ids)
     with user_errors(f"the text {given!r:.60}"):
       padded, mask = tokenizers.padded(ids, length)
     name = pathlib.Path(given).stem if is_file else "text"

@@ -21,6 +21,9 @@ import jax.numpy as jnp
 from jaxtyping import Bool
 from jaxtyping import Float
 
+from perceiver.kernels import causal as rules
+from perceiver.kernels.causal import Offset
+
 # A body (carry, first row, number of rows) -> (carry, rows of the results).
 Body = Callable[[Any, Any, int], tuple[Any, Any]]
 
@@ -36,8 +39,11 @@ def attend(
     queries: int = 1024,
     keys: int = 1024,
     axis: str | None = None,
+    causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
   """What queries read, for each head; one that may see no key reads 0.
+
+  Blocks in which no query may see a key by the causal rule are not computed.
 
   Args:
     q: queries.
@@ -51,6 +57,8 @@ def attend(
     axis: the name of a mapped axis (as `jax.shard_map` has) over which queries
       and keys are split, in its order: all but the mask are parts; it has this
       part's keys for all queries. Scores stay where the keys are.
+    causal: query i may see key j if j ≤ i + causal; None: any. With `axis`, i
+      counts all queries and j this part's keys.
 
   Returns:
     what the queries read of all keys, in the dtype of v; sums are in float32.
@@ -61,7 +69,8 @@ def attend(
   if constants is not None:  # Like a mask: a row that all queries share.
     constants = constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
   by_head = [None if x is None else jnp.swapaxes(x, 1, 2) for x in (q, k, v)]
-  y: Any = _attend((*sizes, scale), axis, *by_head, mask, constants)
+  offset = None if causal is None else jnp.asarray(causal, jnp.int32)
+  y: Any = _attend((*sizes, scale), axis, *by_head, mask, constants, offset)
   return jnp.swapaxes(y, 1, 2)
 
 
@@ -72,20 +81,23 @@ def block_size(length: int, most: int) -> int:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _attend(how, axis, q, k, v, mask, constants):
-  return _forward(how, axis, q, k, v, mask, constants)[0]
+def _attend(how, axis, q, k, v, mask, constants, offset):
+  return _forward(how, axis, q, k, v, mask, constants, offset)[0]
 
 
-def _forward(how, axis, q, k, v, mask, constants):
+def _forward(how, axis, q, k, v, mask, constants, offset):
   """What is read, and what the backward pass needs."""
   *sizes, scale = how
   every = _gathered(q, axis)
 
-  def tile(carry, row, size):
+  def tile(carry: Any, row, size):
     read = functools.partial(_read, q=_rows(every, row, size), k=k, v=v)
-    rows = _rows(mask, row, size)
     return carry, read(
-        mask=rows, constants=constants, scale=scale, keys=sizes[1]
+        mask=_rows(mask, row, size),
+        constants=constants,
+        offset=None if offset is None else offset + row,
+        scale=scale,
+        keys=sizes[1],
     )
 
   _, (y, normaliser) = _over_blocks(tile, None, every.shape[2], sizes[0])
@@ -93,7 +105,7 @@ def _forward(how, axis, q, k, v, mask, constants):
     y, normaliser = _merged(y, normaliser, axis)
   # Nothing was there to see: no -∞, from which nothing can be subtracted.
   normaliser = jnp.where(jnp.isfinite(normaliser), normaliser, 0)
-  return y, (q, k, v, mask, constants, y, normaliser)
+  return y, (q, k, v, mask, constants, offset, y, normaliser)
 
 
 def _merged(y, normaliser, axis):
@@ -117,14 +129,15 @@ def _gathered(x, axis):
   return jax.lax.all_gather(x, axis, axis=2, tiled=True)
 
 
-def _read(q, k, v, mask, constants, scale, keys):
+def _read(q, k, v, mask, constants, offset, scale, keys):
   """What some queries read of all keys, and the log of Σ exp(scores)."""
 
-  def block(carry, row, size):
+  def block(carry: Any, row, size):
     y, top, total = carry
     rows = _rows(k, row, size)
-    columns = (_columns(x, row, size) for x in (mask, constants))
-    scores = _scores(scale, q, rows, *columns)
+    visible, added = (_columns(x, row, size) for x in (mask, constants))
+    ahead = None if offset is None else offset - row
+    scores = _scores(scale, q, rows, visible, added, ahead)
     new_top = jnp.maximum(top, scores.max(-1, keepdims=True))
     shift = jnp.maximum(new_top, jnp.finfo(jnp.float32).min)  # Not -∞.
     weights, correction = jnp.exp(scores - shift), jnp.exp(top - shift)
@@ -137,7 +150,9 @@ def _read(q, k, v, mask, constants, scale, keys):
   column = jnp.zeros_like(q[..., :1], jnp.float32)
   width = (k if v is None else v).shape[3]
   start = column + jnp.zeros(width), column - jnp.inf, column
-  (y, top, total), _ = _over_blocks(block, start, k.shape[2], keys)
+  # The last of these queries sees most.
+  seen = None if offset is None else (0, offset + q.shape[2])
+  (y, top, total), _ = _over_blocks(block, start, k.shape[2], keys, seen)
   normaliser = top + jnp.log(total)
   total = jnp.where(total == 0, 1, total)  # Nothing was there to see.
   return (y / total).astype((k if v is None else v).dtype), normaliser
@@ -145,20 +160,22 @@ def _read(q, k, v, mask, constants, scale, keys):
 
 def _backward(how, axis, residuals, dy):
   *sizes, scale = how
-  q, k, v, mask, constants, y, normaliser = residuals
+  q, k, v, mask, constants, offset, y, normaliser = residuals
   q, y, dy = (_gathered(x, axis) for x in (q, y, dy))
   zeros_like = functools.partial(jnp.zeros_like, dtype=jnp.float32)
   dot = (dy.astype(jnp.float32) * y).sum(-1, keepdims=True)
 
-  def block(dq, row, size):
+  def block(dq: Any, row, size):
     keys = _rows(k, row, size)
     values = keys if v is None else _rows(v, row, size)
     visible, added = (_columns(x, row, size) for x in (mask, constants))
+    first_key = row
 
-    def tile(carry, row, size):
+    def tile(carry: Any, row, size):
       dq, dk, dv, dadded = carry
       part = functools.partial(_rows, row=row, size=size)
-      scores = _scores(scale, part(q), keys, part(visible), added)
+      ahead = None if offset is None else offset + row - first_key
+      scores = _scores(scale, part(q), keys, part(visible), added, ahead)
       weights = jnp.exp(scores - part(normaliser))
       of_values = _product_t(weights.astype(dy.dtype), part(dy))
       dweights = _product(part(dy), values.swapaxes(2, 3))
@@ -179,7 +196,11 @@ def _backward(how, axis, residuals, dy):
         None if x is None else zeros_like(x)
         for x in (keys, None if v is None else values, added)
     )
-    (dq, dk, dv, dadded), _ = _over_blocks(tile, start, q.shape[2], sizes[0])
+    # The first query that sees any of these keys, and all after it.
+    seen = None if offset is None else (first_key - offset, q.shape[2])
+    (dq, dk, dv, dadded), _ = _over_blocks(
+        tile, start, q.shape[2], sizes[0], seen
+    )
     dv = None if v is None else dv.astype(v.dtype)
     # Rows, as those of keys: they are joined along the same axis.
     dadded = None if added is None else dadded.swapaxes(2, 3)
@@ -191,16 +212,21 @@ def _backward(how, axis, residuals, dy):
   if axis is not None:
     dq = jax.lax.psum_scatter(dq, axis, scatter_dimension=2, tiled=True)
   dadded = None if dadded is None else dadded.swapaxes(2, 3)
-  return dq.astype(q.dtype), dk, dv, None, dadded
+  return dq.astype(q.dtype), dk, dv, None, dadded, None
 
 
 _attend.defvjp(_forward, _backward)
 
 
-def _scores(scale, q, k, mask, constants):
+def _scores(scale, q, k, mask, constants, ahead):
+  """Scores of a block; `ahead` is the causal rule's offset in it."""
   scores = scale * _product(q, k.swapaxes(2, 3))
   if constants is not None:
     scores += constants
+  if ahead is not None:
+    queries, keys = scores.shape[2:]
+    rule = rules.visible(queries, keys, ahead)[None]
+    scores = jnp.where(rule, scores, -jnp.inf)
   return scores if mask is None else jnp.where(mask, scores, -jnp.inf)
 
 
@@ -212,8 +238,21 @@ def _product_t(x, y):
   return jnp.einsum("bhnm,bhnv->bhmv", x, y, preferred_element_type=jnp.float32)
 
 
-def _over_blocks(body: Body, carry: Any, length: int, size: int):
-  """Calls the body for each block; joins the rows of its results."""
+def _over_blocks(
+    body: Body, carry: Any, length: int, size: int, within: Any = None
+) -> tuple[Any, Any]:
+  """Calls the body for each block; joins the rows of its results.
+
+  Args:
+    body: what to do with a block.
+    carry: what it starts with.
+    length: rows in all.
+    size: of a block.
+    within: the first row that is needed, and the end of those that are: blocks
+      without any are left out, and there are no results to join. None: all.
+  """
+  if within is not None:
+    return _over_some_blocks(body, carry, length, size, *within), None
 
   def join(stacked):
     return jax.tree.map(
@@ -237,6 +276,21 @@ def _over_blocks(body: Body, carry: Any, length: int, size: int):
     carry, last = body(carry, count * size, rest)
     rows = jax.tree.map(lambda *x: jnp.concatenate(x, axis=2), rows, last)
   return carry, rows
+
+
+def _over_some_blocks(body: Any, carry, length, size, first, end):
+  count, rest = divmod(length, size)
+  carry = jax.lax.fori_loop(
+      jnp.clip(first // size, 0, count),
+      jnp.clip(-(-end // size), 0, count),
+      lambda i, carry: body(carry, i * size, size)[0],
+      carry,
+  )
+  if not rest:
+    return carry
+  last = lambda carry: body(carry, count * size, rest)[0]
+  is_needed = (first < length) & (end > count * size)
+  return jax.lax.cond(is_needed, last, lambda carry: carry, carry)
 
 
 def _rows(x, row, size, axis=2) -> Any:

@@ -14,8 +14,10 @@ from jaxtyping import Float
 
 from perceiver import context
 from perceiver.kernels import blocked
+from perceiver.kernels import causal as rules
 from perceiver.kernels import fused
 from perceiver.kernels import splash
+from perceiver.kernels.causal import Offset
 
 # Queries and keys of a block. On a CPU its scores shall stay in the caches; an
 # accelerator needs more of them to have enough to do.
@@ -37,6 +39,7 @@ def attend(
     *,
     scale: float | None = None,
     constants: Float[Array, "B M H"] | None = None,
+    causal: int | None = None,
 ) -> Float[Array, "B N H V"]:
   """What queries read, for each head; one that may see no key reads 0.
 
@@ -51,6 +54,8 @@ def attend(
     mask: True where a query may see a key.
     scale: of the products of queries and keys; None: 1 / √F.
     constants: added to all scores of a key.
+    causal: query i may see key j only if j ≤ i + causal, beside the mask; None:
+      any. With the newest N of M elements as queries, M - N.
 
   Returns:
     what the queries read, in the dtype of v; sums are taken in float32.
@@ -59,15 +64,22 @@ def attend(
     ValueError: if `attend_by` asks for what cannot compute these shapes here.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
+  layout = context.current_layout()
+  last = k.shape[1] if causal is None else q.shape[1] + causal
+  if layout is None and 0 < last < k.shape[1]:
+    seen = slice(last)  # By the last query, which sees most.
+    k, v = k[:, seen], None if v is None else v[:, seen]
+    constants = None if constants is None else constants[:, seen]
+    if mask is not None and mask.shape[2] > 1:
+      mask = mask[:, :, seen]
   if mask is not None:  # Zero times what is not finite is not a number.
     k = _where_seen(k, mask)
     v = None if v is None else _where_seen(v, mask)
     constants = None if constants is None else _where_seen(constants, mask)
-  layout = context.current_layout()
   if layout is not None:
     compute = functools.partial(_attend, scale=scale)
-    return layout.attend(compute, q, k, v, mask, constants)
-  return _attend(q, k, v, mask, constants, scale=scale)
+    return layout.attend(compute, q, k, v, mask, constants, causal)
+  return _attend(q, k, v, mask, constants, causal, scale=scale)
 
 
 def _where_seen(x: Array, mask: Array) -> Array:
@@ -77,9 +89,13 @@ def _where_seen(x: Array, mask: Array) -> Array:
   return jnp.where(seen, x, jnp.zeros([], x.dtype))
 
 
-def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
+def _attend(
+    q, k, v, mask, constants=None, causal=None, *, scale=None, axis=None
+):
   """The same; with `axis` of parts, as `blocked.attend` has them."""
-  name = _choose(q, k, v, mask, constants) if axis is None else "blocked"
+  name = "blocked"
+  if axis is None:
+    name = _choose(q, k, v, mask, constants, causal)
   note = f"{name}, {q.shape[1]:,} × {k.shape[1]:,}"
   if name == "tpu":
     rows, columns = splash.blocks_for(q, k, v, constants)
@@ -99,9 +115,10 @@ def _attend(q, k, v, mask, constants=None, *, scale=None, axis=None):
         queries=queries,
         keys=keys,
         axis=axis,
+        causal=causal,
     )
   compute = {"plain": plain, "cudnn": fused.cudnn, "tpu": splash.attend}[name]
-  return compute(q, k, v, mask, constants, scale=scale)
+  return compute(q, k, v, mask, constants, scale=scale, causal=causal)
 
 
 def attention_scores(
@@ -147,22 +164,24 @@ def plain(
     constants: Float[Array, "B M H"] | None = None,
     *,
     scale: float | None = None,
+    causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
   """`attend` as it is written down: all scores at once."""
   v = k if v is None else v
+  mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
   weights = attention_weights(q, k, mask, constants, scale).astype(v.dtype)
   return jnp.einsum(
       "bhnm,bmhv->bnhv", weights, v, preferred_element_type=jnp.float32
   ).astype(v.dtype)
 
 
-def _choose(q, k, v, mask, constants=None) -> str:
+def _choose(q, k, v, mask, constants=None, causal=None) -> str:
   """The implementation that is asked for, or the best one there is."""
   v = k if v is None else v
   asked, target = context.asked_implementation(), context.current_target()
   problems = {
-      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants),
-      "tpu": lambda: splash.why_not(q, k, v, mask),
+      "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants, causal),
+      "tpu": lambda: splash.why_not(q, k, v, mask, causal),
   }
   if asked in problems and (problem := problems[asked]()):
     raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")

@@ -14,6 +14,8 @@ from jaxtyping import Bool
 from jaxtyping import Float
 
 from perceiver import context
+from perceiver.kernels import causal as rules
+from perceiver.kernels.causal import Offset
 
 _LANES = 128  # The kernel takes multiples of so many queries and keys.
 # Bytes of a head's features, and queries and keys of a block at most: what the
@@ -24,7 +26,9 @@ _LEAST = (256, 256)  # The same of wider ones.
 _FIXED = 128
 
 
-def why_not(q: Any, k: Any, v: Any, mask: Any) -> str:
+def why_not(
+    q: Any, k: Any, v: Any, mask: Any, causal: Offset | None = None
+) -> str:
   """What keeps the kernel from computing these shapes; "" if nothing does."""
   del q, k, v  # Any sizes, widths and dtypes will do.
   target = context.current_target()
@@ -34,6 +38,8 @@ def why_not(q: Any, k: Any, v: Any, mask: Any) -> str:
     return "the compiler cannot split it over devices"
   if mask is not None and mask.shape[1] > 1 and mask.shape[2] > 1:
     return "its masks are of queries or of keys, not of pairs"
+  if causal is not None and not isinstance(causal, int):
+    return "its causal rule must be known when the program is compiled"
   return ""
 
 
@@ -46,6 +52,7 @@ def attend(
     *,
     scale: float | None = None,
     blocks: tuple[int, int] | None = None,
+    causal: int | None = None,
 ) -> Float[Array, "B N H V"]:
   """What queries read, as `softmax.attend`.
 
@@ -58,6 +65,8 @@ def attend(
     constants: added to all scores of a key.
     scale: of the products of queries and keys; None: 1 / √F.
     blocks: queries and keys of a block; None: by the sizes.
+    causal: query i may see key j if j ≤ i + causal; None: any. Blocks without
+      such pairs are not computed.
   """
   v = k if v is None else v
   factor = q.shape[-1] ** -0.5 if scale is None else scale
@@ -68,19 +77,20 @@ def attend(
   rows, columns = blocks or blocks_for(q, k, v)
   q = _lengthened(q, rows)
   k, v = (_lengthened(x, columns) for x in (k, v))
+  sees_any = rules.sees_any(mask, queries, causal)
   segments = None
   if mask is not None or k.shape[1] > keys:
     if mask is None:
       mask = jnp.ones([1, 1, 1], bool)
     segments = _segments(mask, batch, queries, keys, q.shape[1], k.shape[1])
-  kernel = _kernel(q.shape[2], q.shape[1], k.shape[1], rows, columns)
+  kernel = _kernel(q.shape[2], q.shape[1], k.shape[1], rows, columns, causal)
   by_head = (x.swapaxes(1, 2) for x in (q, k, v))
   y: Any = jax.vmap(kernel)(*by_head, segments)
   y = y.swapaxes(1, 2)[:, :queries]
-  if mask is None:
+  if sees_any is None:
     return y
   # It lets a query that may see no key read all of them.
-  return jnp.where(mask.any(-1)[..., None, None], y, 0)
+  return jnp.where(sees_any[..., None, None], y, 0)
 
 
 def blocks_for(
@@ -144,8 +154,8 @@ def _segments(mask, batch, queries, keys, rows, columns):
 
 
 @functools.cache
-def _kernel(heads, queries, keys, rows, columns):
-  """The kernel for these sizes, all keys visible."""
+def _kernel(heads, queries, keys, rows, columns, causal):
+  """The kernel for these sizes; all keys are visible, or by the rule."""
   from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
   sizes = splash.BlockSizes(
@@ -157,7 +167,11 @@ def _kernel(heads, queries, keys, rows, columns):
       block_kv_dkv_compute=columns,
       use_fused_bwd_kernel=True,
   )
-  mask = splash.MultiHeadMask([splash.FullMask((queries, keys))] * heads)
+  shape = queries, keys
+  mask: Any = splash.FullMask(shape)
+  if causal is not None:
+    mask = splash.CausalMask(shape, causal)
+  mask = splash.MultiHeadMask([mask] * heads)
   with jax.ensure_compile_time_eval():
     return splash.make_splash_mha(
         mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes

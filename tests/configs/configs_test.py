@@ -35,6 +35,12 @@ PARAMETERS = {
     "audioset:raw_audio": 24_351_582,
     "audioset:mel_audio": 85_404_921,
     "audioset:video": 24_922_232,
+    "audioset:repeated_raw": 109_048_771,
+    "audioset:repeated_raw_audio": 107_444_393,
+    "audioset:repeated_video": 109_048_541,
+    "audioset:repeated_mel": 109_048_898,
+    "audioset:repeated_mel_audio": 106_722_271,
+    "audioset:repeated_mel_tuned": 109_048_898,
     "audioset:mini_raw": 622_425,
     "audioset:mini_mel": 622_465,
     "audioset:mini_audio": 584_121,
@@ -44,6 +50,9 @@ PARAMETERS = {
     "audioset:mini_perceiver_mel": 522_497,
     "audioset:tiny": 355_600,
     "audioset:tiny_mel": 355_727,
+    "autoregression:copy": 89_764_102,
+    "autoregression:imagenet64": 770_097_414,
+    "autoregression:tiny": 12_586,
     "flow:patches": 41_057_134,
     "flow:patches_separate": 41_720_272,
     "flow:pixels": 41_054_062,
@@ -88,6 +97,7 @@ PARAMETERS = {
     "imagenet:pretrain_fourier": 234_444_643,
     "imagenet:pretrain_conv": 233_737_955,
     "imagenet:repeated": 44_912_254,
+    "imagenet:first_learned": 49_495_784,
     "imagenet:mini_fourier": 369_813,
     "imagenet:mini_learned": 478_410,
     "imagenet:mini_conv": 391_836,
@@ -103,10 +113,10 @@ PARAMETERS = {
     "kinetics:latents_784": 19_857_063,
     "kinetics:latents_392": 19_656_359,
     "kinetics:latents_196": 19_556_007,
-    "kinetics:mini_32": 600_568,
-    "kinetics:mini_16": 598_520,
-    "kinetics:mini_8": 597_496,
-    "kinetics:mini_2": 596_728,
+    "kinetics:mini_32": 604_152,
+    "kinetics:mini_16": 602_104,
+    "kinetics:mini_8": 601_080,
+    "kinetics:mini_2": 600_312,
     "kinetics:tiny": 21_042,
     "mlm:bytes": 201_108_230,
     "mlm:bytes_plus_plus": 425_607_430,
@@ -182,7 +192,7 @@ def test_a_wrong_variant_is_answered_with_the_right_ones(name):
 
 
 def test_a_misspelled_variant_is_answered_with_what_was_meant():
-  with pytest.raises(ValueError, match="; did you mean 'mini_sst2'\\?"):
+  with pytest.raises(ValueError, match=r"\(did you mean 'mini_sst2'\?\)"):
     config_of("glue:mini_ssst2")
 
 
@@ -220,6 +230,7 @@ def test_who_changes_a_config_changes_no_other():
     (
         "audioset:tiny",
         "audioset:tiny_mel",
+        "autoregression:tiny",
         "flow:conv",
         "flow:tiny",
         "imagenet:conv",

@@ -60,6 +60,7 @@ def averaged(with_ema, tmp_path_factory):
   return workdir
 
 
+@pytest.mark.slow
 def test_the_batch_size_changes_no_metric(config):
   task = load(config)
   net = state_lib.make_net(task.forward, "float32")
@@ -372,6 +373,7 @@ def test_the_command_prints_the_metrics_as_json(config, run, data_dir):
       f"--workdir={run}",
       f"--config.data_dir={data_dir}",
       "--config.batch_size=50",
+      "--json=-",
       devices=2,
   )
   code, out, err = command.wait()

@@ -1,8 +1,10 @@
 """GLUE, from files to the paper's metrics; weights to start from; sweeps."""
 
 import importlib
+import itertools
 import json
 
+import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,6 +18,8 @@ from experiments.engine import start
 from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
+from experiments.inference import masks
+from perceiver import baselines
 from scripts import sweep
 
 TASKS = {"cola": 2, "mrpc": 2, "stsb": 1}
@@ -84,6 +88,67 @@ def test_pairs_are_joined_and_what_is_cut_is_told(data_dir):
   assert note == f"stsb, train: {expected}"
 
 
+BERT = {
+    "name": "bert",
+    "tokens": {"vocabulary_size": 262, "channels": 12, "max_length": 29},
+    "transformer": {"num_layers": 2, "num_heads": 2},
+}
+
+
+def written(ids):
+  """Ids of bytes with their special ones."""
+  shown = masks.shown(ids.tolist())
+  return shown.replace("[CLS]", "<").replace("[SEP]", "|")
+
+
+def test_bert_reads_what_it_was_pretrained_to_read(data_dir):
+  config = tiny(data_dir, max_length=17)
+  config.model = BERT
+  task = load(config)
+  (dev,) = task.evals.values()
+  batches = [*dev.data(Shard())]
+  batches += itertools.islice(task.train_data(Shard()), 20)
+  shown = {
+      written(row[mask])
+      for batch in batches
+      for row, mask in zip(batch["tokens"], batch["mask"], strict=True)
+  }
+  # One text, two of them, and two that are cut.
+  assert {"<text 0 2|", "<one 1|other 1|", "<a much too lo|b|"} <= shown
+  assert all(text[0] == "<" and text[-1] == "|" for text in shown)
+  told = "6 of 6 examples are longer than 15 ids and lose 78 of them"
+  assert f"stsb, train: {told}" in list(task.notes())
+
+
+def test_bert_classifies_from_the_output_of_cls_alone(data_dir):
+  config = tiny(data_dir)
+  config.model = BERT
+  built = build.build(config)
+  batch = next(iter(built.task.train_data(Shard())))
+  assert (batch["tokens"][:, 0] == tokenizers.CLS).all()
+  batch = jax.tree.map(jnp.asarray, batch)
+
+  def without(place, value):
+    """Logits, with other outputs of the Transformer at some places."""
+
+    def change(layer, args, kwargs, context):
+      y = layer(*args, **kwargs)
+      module, is_call = context.module, context.method_name == "__call__"
+      if is_call and isinstance(module, baselines.Transformer):
+        y = y.at[:, place].set(value)
+      return y
+
+    with hk.intercept_methods(change):
+      model = built.initial_state().model
+      return built.network.net.apply(*model, jax.random.key(0), batch, False)[0]
+
+  logits = without(slice(0, 0), 0.0)
+  others = without(slice(1, None), np.nan)
+  jax.tree.map(np.testing.assert_array_equal, logits, others)
+  cls = without(0, np.nan)
+  assert all(np.isnan(x).all() for x in cls.values())
+
+
 @pytest.mark.parametrize("power, share", [(1.0, 0.5), (0.0, 1 / 3)])
 def test_tasks_are_drawn_in_proportion_to_a_power_of_their_size(
     data_dir, power, share
@@ -143,8 +208,12 @@ def test_metrics_are_the_papers_and_mnli_counts_once():
   assert found["mnli_mm_constant"] == 50
 
 
+SLOW = ("shared", "own")
+
+
 @pytest.mark.parametrize(
-    "token", [None, pytest.param("shared", marks=pytest.mark.slow), "own"]
+    "token",
+    [None, *(pytest.param(x, marks=pytest.mark.slow) for x in SLOW)],
 )
 def test_every_way_to_several_tasks_trains(data_dir, token, tmp_path):
   config = tiny(data_dir)
@@ -252,6 +321,7 @@ def test_a_folder_of_a_sweep_says_what_was_changed():
   assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_each_combination_once(data_dir, in_fork, tmp_path):
   args = (
       "--config=configs/glue.py:tiny_cola",

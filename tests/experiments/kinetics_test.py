@@ -111,6 +111,51 @@ def test_a_loss_of_all_points_is_that_of_everything():
   np.testing.assert_allclose(parts["video"], error, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "modalities", [("audio",), ("audio", "video", "label")]
+)
+def test_what_is_decoded_has_room_for_every_sample_of_a_patch(modalities):
+  config = importlib.import_module("configs.kinetics").get_config("mini_32")
+  config.modalities = modalities
+  network = build.build_network(config)
+  assert list(kinetics.too_narrow(network.config)) == []
+  model = jax.jit(network.start)()
+  # Of what starts small, little would be seen above rounding.
+  params = jax.tree.map(
+      lambda x: x + 0.3 * np.random.default_rng(x.size).normal(size=x.shape),
+      model.params,
+  )
+  batch = {
+      "video": noise(60, *config.video, 3),
+      "audio": noise(60, 8 * 80, 1, seed=1) - 0.5,
+      "label": np.zeros(60, np.int32),
+      "audio_points": np.tile(np.arange(8), (60, 1)),
+      "video_points": np.tile(np.arange(3), (60, 1)),
+  }
+  run = jax.jit(network.net.apply, static_argnums=4)
+  outputs, _ = run(params, model.net_state, jax.random.key(0), batch, False)
+  sound = np.asarray(outputs["audio"], np.float64).reshape(-1, 80)
+  sizes = np.linalg.svd(sound - sound.mean(0), compute_uv=False)
+  assert (sizes > 1e-4 * sizes[0]).sum() == 80
+
+
+def test_sound_that_is_told_by_too_little_is_noted():
+  config = importlib.import_module("configs.kinetics").get_config("mini_32")
+  config.model.query_channels, config.model.decoder.v_channels = 60, 79
+  (note,) = kinetics.too_narrow(config)
+  assert note == (
+      "sound: 80 samples a patch are read off fewer numbers:"
+      " model.query_channels is 60, model.decoder.v_channels is 79"
+  )
+  config.modalities = ("video", "label")
+  assert not list(kinetics.too_narrow(config))
+
+
+def test_queries_that_are_wider_than_they_may_be_are_refused():
+  with pytest.raises(UserError, match="'label' needs 24 channels.* has 20"):
+    build.build_network(tiny(**{"model.query_channels": 20}))
+
+
 def test_the_loss_weighs_its_parts():
   batch = whole_batch()
   outputs = {"video": batch["video"] + 0.5, "audio": batch["audio"] - 0.25}
@@ -198,6 +243,7 @@ def test_evaluation_sees_each_clip_once_and_tells_the_coverage(data_dir):
   assert metrics["test/coverage"] == 1.0
   assert metrics["test/video_psnr_mean_frame"] > 45
   assert set(drawn) == {
+      "test-confusion",
       "test-video",
       "test-sound",
       "test-clip-0",

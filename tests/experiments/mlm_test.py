@@ -14,10 +14,12 @@ from experiments.data.text import corpus
 from experiments.data.text import sources
 from experiments.data.text import tokenizers
 from experiments.engine import build
+from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 
+MASK = tokenizers.MASK
 UTF8 = tokenizers.utf8()
 
 
@@ -86,6 +88,28 @@ def test_tokens_come_from_the_corpora_in_their_shares(data_dir):
   tokens = np.concatenate([next(batches)["tokens"] for _ in range(40)])
   a, b = ((tokens == tokenizers.encode(name)[0]).sum() for name in "ab")
   assert a / (a + b) == pytest.approx(0.7, abs=0.03)
+
+
+def test_bert_fills_in_what_stands_between_cls_and_sep(monkeypatch):
+  config = importlib.import_module("configs.mlm").get_config("tiny")
+  tokens = config.model.tokens.to_dict()
+  transformer = {"num_layers": 1, "num_heads": 2}
+  config.model = {"name": "bert", "tokens": tokens, "transformer": transformer}
+  read, given = weights.random(config), []
+
+  def outputs(batch):
+    given.append(batch)
+    ids = np.where(batch["tokens"] == MASK, UTF8.encode(b"x"), batch["tokens"])
+    return {"logits": jnp.asarray(20.0 * np.eye(262)[ids])}
+
+  monkeypatch.setattr(type(read), "outputs", lambda self, batch: outputs(batch))
+  filled = mlm.fill_mask(read, "a[MASK]c[MASK:2]")
+  ids = given[0]["tokens"][given[0]["mask"]]
+  assert (ids[0], ids[-1]) == (tokenizers.CLS, tokenizers.SEP)
+  assert filled.text == "axcxx"
+  assert [str(s.strings[0]) for s in filled.spans] == ["x", "xx"]
+  with pytest.raises(UserError, match="28 bytes, the model reads 27"):
+    mlm.fill_mask(read, "[MASK]" + 27 * "a")
 
 
 def test_metrics_are_sums_over_all_that_is_hidden():

@@ -41,6 +41,18 @@ class MultimodalTest(absltest.TestCase):
         },
     )
 
+  def test_a_width_of_its_own_is_the_same_whichever_arrays_there_are(self):
+    for names in (("sound",), ("sound", "label"), tuple(SIZES)):
+      some = {name: arrays()[name] for name in names}
+      net = hk.transform(lambda x: multimodal.Pack(channels=13)(x))
+      params = net.init(jax.random.key(0), some)
+      self.assertEqual(net.apply(params, None, some).shape[-1], 13)
+
+  def test_a_width_without_room_for_the_modality_is_an_error(self):
+    net = hk.transform(lambda x: multimodal.Pack(channels=11)(x))
+    with self.assertRaisesRegex(ValueError, "'video' needs 12 channels"):
+      net.init(jax.random.key(0), arrays())
+
   def test_channels_come_first_and_then_what_tells_the_modality(self):
     x, params = packed()
     parts = multimodal.unpack(x, {name: m for name, (m, _) in SIZES.items()})

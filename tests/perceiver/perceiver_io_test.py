@@ -2,6 +2,7 @@ import dataclasses
 import functools
 import re
 from typing import Any
+from unittest import mock
 
 from absl.testing import absltest
 from absl.testing import parameterized
@@ -68,18 +69,18 @@ def assert_near(ours, expected, atol=1e-5):
 
 
 @dataclasses.dataclass
-class Gathering:
-  """A layout of one device that notes what is gathered."""
+class Apart:
+  """A layout of one device that notes what examples share."""
 
-  gathered: list[Any]
+  shared: list[Any]
   parts = 1
 
   def place(self, x):
     return x
 
-  def gather(self, x):
-    self.gathered.append(x)
-    return x
+  def apart(self, function, shared, x):
+    self.shared.append(shared)
+    return function(shared, x)
 
   def attend(self, attend, *args):
     return attend(*args)
@@ -113,6 +114,23 @@ class EncoderTest(parameterized.TestCase):
     self.assertTrue(np.isfinite(z).all())
     np.testing.assert_array_equal(z, run(self.net, 2 * self.x, nothing))
     np.testing.assert_array_equal(z[0], z[1])
+
+  def test_without_a_query_residual_only_what_was_read_is_left(self):
+    x = jnp.asarray(normal(2, 9, 6))
+    for residual in (True, False):
+      net = transform(
+          Encoder,
+          num_latents=5,
+          latent_channels=12,
+          use_query_residual=residual,
+      )
+      params = some_params(net, x)
+      z = net.apply(params, x)
+      # A layer norm comes before the read: it does not see the scale.
+      latents = params["encoder/latents"]["array"]
+      params["encoder/latents"]["array"] = 7 * latents
+      change = np.abs(net.apply(params, x) - z).max()
+      self.assertEqual(change < 1e-3, not residual)
 
   def test_cost_is_linear_in_inputs(self):
     params = some_params(self.net, self.x)
@@ -250,7 +268,7 @@ class ProcessorTest(parameterized.TestCase):
       found = re.findall(r"scan\[.*?[^_]length=(\d+)", program, re.DOTALL)
       self.assertEqual("".join(found), length)
 
-  def test_what_all_repeats_share_is_gathered_once(self):
+  def test_what_all_repeats_share_is_handed_over_once(self):
     z = jnp.asarray(normal(2, 5, 10))
     for num_blocks in (1, 3):
       net = transform(
@@ -259,12 +277,11 @@ class ProcessorTest(parameterized.TestCase):
       loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
       params = some_params(net, z)
       expected = jax.grad(loss)(params)
-      gathering: Any = Gathering([])
-      with laid_out_by(gathering):
+      layout: Any = Apart([])
+      with laid_out_by(layout):
         found = jax.grad(loss)(params)
-      count = len(jax.tree.leaves(params)) if num_blocks > 1 else 0
-      self.assertLen(gathering.gathered, count)
-      for array in gathering.gathered:
+      self.assertLen(layout.shared, int(num_blocks > 1))
+      for array in jax.tree.leaves(layout.shared):
         self.assertLen(array, 2)  # All layers of it.
       assert_near(found, expected)
 
@@ -429,6 +446,26 @@ class DecoderTest(parameterized.TestCase):
     for chunk in (1, 2, 6):  # Of 7 queries.
       with self.subTest(chunk):
         assert_near(run(self.transform(chunk), *args), whole)
+
+  @parameterized.parameters(2, 3)
+  def test_chunks_of_rows_in_several_places_change_no_output(self, parts):
+    layout = mock.Mock(parts=parts, place=lambda x: x, gather=lambda x: x)
+    layout.attend = lambda attend, *args: attend(*args)
+    whole = run(self.transform(), self.query, self.z, self.mask)
+    for chunk in (2, 3, 6):
+      with self.subTest(chunk), laid_out_by(layout):
+        net = self.transform(chunk)
+        assert_near(run(net, self.query, self.z, self.mask), whole)
+
+  @parameterized.parameters(None, 3)
+  def test_a_head_sees_every_output(self, chunk):
+    double = lambda y: 2 * y[..., :1]
+    decoder = self.transform(chunk)
+    whole = run(self.transform(), self.query, self.z)
+    params = some_params(decoder, self.query, self.z)
+    query, z = jnp.asarray(self.query), jnp.asarray(self.z)
+    y = decoder.apply(params, query, z, None, double)
+    assert_near(y, 2 * whole[..., :1])
 
   def test_chunks_change_no_gradient(self):
     def gradients(chunk, *args):

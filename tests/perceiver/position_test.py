@@ -1,8 +1,8 @@
-from absl.testing import absltest
 from absl.testing import parameterized
 import jax.numpy as jnp
 from jaxtyping import TypeCheckError
 import numpy as np
+import pytest
 
 from perceiver import position
 
@@ -67,5 +67,39 @@ class FourierFeaturesTest(parameterized.TestCase):
       position.fourier_features(jnp.zeros([2, 5, 2]), 3, [8, 8])
 
 
-if __name__ == "__main__":
-  absltest.main()
+def turned(x, place, fraction, longest):
+  """One head's features at one place, pair by pair."""
+  y = np.array(x, np.float64)
+  pairs = int(len(x) * fraction) // 2
+  for i in range(pairs):
+    share = i / (pairs - 1) if pairs > 1 else 0.0
+    angle = place / longest**share
+    a, b = y[2 * i], y[2 * i + 1]
+    y[2 * i] = a * np.cos(angle) - b * np.sin(angle)
+    y[2 * i + 1] = a * np.sin(angle) + b * np.cos(angle)
+  return y
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 0.5, 1.0])
+def test_rotary_positions_turn_pairs_of_features(fraction):
+  x = np.random.default_rng(0).normal(size=[2, 5, 3, 10]).astype(np.float32)
+  pos = np.array([[0, 1, 2, 3, 40], [7, 6, 0, 1, 99]])
+  y = position.rotated(jnp.asarray(x), jnp.asarray(pos), fraction, 50.0)
+  for b, i, h in np.ndindex(2, 5, 3):
+    expected = turned(x[b, i, h], pos[b, i], fraction, 50.0)
+    np.testing.assert_allclose(y[b, i, h], expected, atol=1e-5)
+
+
+def test_a_fraction_above_all_features_is_refused():
+  with pytest.raises(ValueError, match="rotary positions turn = 1.5"):
+    position.rotated(jnp.zeros([1, 2, 1, 4]), jnp.zeros([1, 2], int), 1.5, 9.0)
+
+
+def test_sinusoids_are_sines_and_cosines_of_falling_frequencies():
+  y = np.asarray(position.sinusoids(jnp.arange(30), 7, longest=100.0))
+  assert y.shape == (30, 7)
+  frequency = np.array([1, 0.1, 0.01])
+  angle = np.arange(30)[:, None] * frequency
+  np.testing.assert_allclose(y[:, :3], np.sin(angle), atol=1e-5)
+  np.testing.assert_allclose(y[:, 3:6], np.cos(angle), atol=1e-5)
+  assert not y[:, 6].any()

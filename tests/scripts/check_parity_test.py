@@ -67,6 +67,13 @@ def test_a_folder_without_models_is_refused(tmp_path):
     list(check_parity.check(tmp_path))
 
 
+def test_recordings_that_are_not_compared_are_named(tmp_path):
+  assert check_parity.left_out(GOLDEN / "official") == []
+  for name in ("comp_b.npz", "comp_a.json", "mlm.npz", "components.json"):
+    (tmp_path / name).touch()
+  assert check_parity.left_out(tmp_path) == ["comp_a", "comp_b"]
+
+
 @pytest.mark.parametrize("is_right", [True, False])
 def test_the_exit_code_says_whether_all_agree(tmp_path, is_right):
   for file in (GOLDEN / "official").glob("imagenet_fourier*"):

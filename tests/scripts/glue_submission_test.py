@@ -69,6 +69,7 @@ def lines_of(archive, name):
     return opened.read(f"{name}.tsv").decode().splitlines()
 
 
+@pytest.mark.slow
 def test_one_command_writes_all_files_that_the_server_takes(
     in_fork, data_dir, tmp_path
 ):

@@ -54,6 +54,7 @@ def words():
   return lambda count: " ".join(rng.choice(letters, count))
 
 
+@pytest.mark.slow
 def test_a_killed_preparation_goes_on_and_makes_the_same(tmp_path, words):
   line = words(100)
   for number in range(8):

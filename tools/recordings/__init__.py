@@ -77,6 +77,7 @@ def latents(kwargs: Mapping[str, Any]) -> dict[str, Any]:
           "qk_channels": in_read,
           "v_channels": kwargs.get("v_channels"),
           "widening_factor": kwargs["cross_attend_widening_factor"],
+          "use_query_residual": kwargs.get("use_query_residual", True),
       },
       "processor": {
           "layers_per_block": kwargs["num_self_attends_per_block"],

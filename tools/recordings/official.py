@@ -180,7 +180,10 @@ def _kinetics(sizes, kwargs):
           "label_channels": kwargs["label_dec"][
               "trainable_position_encoding_kwargs"
           ]["num_channels"],
-          "min_query_padding": 2,
+          "query_channels": kwargs["label_dec"][
+              "trainable_position_encoding_kwargs"
+          ]["num_channels"]
+          + 2,
           "decoder": _decoder(kwargs["decoder"]),
           "output_channels": kwargs["decoder"]["output_num_channels"],
       }

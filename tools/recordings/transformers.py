@@ -217,7 +217,7 @@ def _kinetics(sizes, batch):
           "min_padding": 4,
           **_latents(sizes),
           "label_channels": sizes["_label_trainable_num_channels"],
-          "min_query_padding": 2,
+          "query_channels": sizes["_label_trainable_num_channels"] + 2,
           "decoder": {"use_query_residual": False},
           "output_channels": sizes["output_num_channels"],
       }

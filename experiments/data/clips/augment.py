@@ -108,16 +108,16 @@ def normalised(example: Example) -> Example:
   return {**example, "video": video}
 
 
-def video_dropout(
-    example: Example, rng: np.random.Generator, probability: float
+def dropout(
+    example: Example, rng: np.random.Generator, name: str, probability: float
 ) -> Example:
-  """A step, last: with a probability, there is nothing to see: all is 0.
+  """A step, last: with a probability, a modality is not there: all is 0.
 
-  Source: Perceiver IO, appendix C, so that the sound is not ignored.
+  Source: Perceiver, §4.2, so that the sound is not ignored.
   """
   if rng.random() >= probability:
     return example
-  return {**example, "video": np.zeros_like(example["video"])}
+  return {**example, name: np.zeros_like(example[name])}
 
 
 def _cut(

@@ -191,9 +191,10 @@ def joined(
 ) -> tuple[np.ndarray, int]:
   """A model's input: a text, or a separator between two.
 
-  Nothing comes before or after. What is too long loses ids from its end, one by
-  one, each time from the longer text; from the second if both are as long.
-  (Perceiver IO reads no [CLS]: appendix F.4.)
+  Nothing comes before or after: Perceiver IO reads no [CLS] (appendix F.4), and
+  `tokenizers.framed` adds what BERT reads. What is too long loses ids from its
+  end, one by one, each time from the longer text; from the second if both are
+  as long.
 
   Args:
     first_ids: of the first text.

@@ -8,12 +8,13 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import grain
 import numpy as np
 
 from experiments.data.pipeline import Example
+from experiments.data.text import tokenizers
 from experiments.data.text import words
 from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import MASK
@@ -22,27 +23,32 @@ from experiments.data.text.tokenizers import Tokenizer
 
 _FEW = 200  # Documents.
 DOCUMENTS = 10  # That are joined before cropping.
-SHARE = 0.15  # Of the words, that is hidden.
+SHARE = 0.15  # How likely a word is hidden.
 # As if each id had been seen so often after every other, as in all the text.
 _PRIOR = 10.0
 
 
-def in_tens(documents: Any, seed: int) -> grain.MapDataset:
+def in_tens(
+    documents: Any, seed: int, key: Literal["text", "documents"] = "text"
+) -> grain.MapDataset:
   """Texts of ten documents each, in random order, without end.
 
   Args:
     documents: bytes, by index.
     seed: of the order, which is another one in every pass.
+    key: what comes out.
 
   Returns:
-    {"text": documents with line breaks between them}.
+    {"text": documents with line breaks between them}, or {"documents": them}.
   """
   source = grain.MapDataset.source(documents).seed(seed)
   if len(documents) < _FEW:
     shuffled = _Shuffled(source, seed)
   else:
     shuffled = source.shuffle().repeat()
-  return shuffled.batch(DOCUMENTS, batch_fn=_joined)
+  return shuffled.batch(
+      DOCUMENTS, batch_fn=_joined if key == "text" else _together
+  )
 
 
 class _Shuffled(grain.MapDataset):
@@ -75,11 +81,16 @@ def _joined(documents: Sequence[bytes]) -> dict[str, bytes]:
   return {"text": b"\n".join(documents)}
 
 
+def _together(documents: Sequence[bytes]) -> dict[str, list[bytes]]:
+  return {"documents": list(documents)}
+
+
 def cropped(
     example: Example,
     rng: np.random.Generator,
     tokenizer: Tokenizer,
     length: int,
+    is_framed: bool = False,
 ) -> Example:
   """A random part of the text, as ids.
 
@@ -88,13 +99,18 @@ def cropped(
     rng: of where the part begins.
     tokenizer: what makes ids of it.
     length: ids; a shorter text is padded.
+    is_framed: whether the part stands between [CLS] and [SEP], as BERT's does;
+      they are never hidden.
 
   Returns:
     "tokens" and "mask", [length]; the mask is False where there is padding.
   """
-  text, longest = example["text"], length * tokenizer.most_bytes
+  room = length - tokenizers.FRAME * is_framed
+  text, longest = example["text"], room * tokenizer.most_bytes
   start = rng.integers(max(len(text) - longest, 0) + 1)
-  ids = tokenizer.encode(text[start : start + longest])[:length]
+  ids = tokenizer.encode(text[start : start + longest])[:room]
+  if is_framed:
+    ids = tokenizers.framed(ids)
   tokens, mask = padded(ids, length)
   return {"tokens": tokens, "mask": mask}
 
@@ -105,10 +121,11 @@ def hidden(
     tokenizer: Tokenizer,
     most: int,
 ) -> Example:
-  """Hides 15 % of the words, all ids of each, and says what stood there.
+  """Hides each word with a chance of 15 %, and says what stood there.
 
-  Words are those of `words.word_of_each`, for bytes and pieces alike; none has
-  more ids than may be hidden. Where there is a word, something is hidden.
+  All ids of a word become MASK. Words are those of `words.word_of_each`, for
+  bytes and pieces alike; none has more ids than may be hidden. Where there is a
+  word, something is hidden.
 
   Args:
     example: "tokens" and "mask".
@@ -142,7 +159,10 @@ def _chosen(
   word = words.word_of_each(tokens, tokenizer, min(words.LONGEST, most))
   sizes = np.bincount(word[word >= 0])
   count = len(sizes)
-  order = rng.permutation(count)[: round(SHARE * count) or 1]
+  order = np.flatnonzero(rng.random(count) < SHARE)
+  if count and not len(order):
+    order = rng.integers(count, size=1)
+  order = rng.permutation(order)
   is_chosen = np.zeros(count + 1, bool)  # The last one is never chosen.
   is_chosen[order[np.cumsum(sizes[order]) <= most]] = True
   return is_chosen[word]

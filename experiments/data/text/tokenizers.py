@@ -51,6 +51,17 @@ def padded(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
   return filled, np.arange(length) < len(ids)
 
 
+def framed(ids: np.ndarray) -> np.ndarray:
+  """A text as BERT reads it: [CLS], its ids, [SEP].
+
+  Source: Devlin et al., 2019, §3.
+  """
+  return np.concatenate([[CLS], ids, [SEP]]).astype(np.int32)
+
+
+FRAME = len(framed(np.zeros(0, np.int32)))  # Ids that it adds.
+
+
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
   """Text to ids and back, and tables of what each id is."""

@@ -115,9 +115,8 @@ def wait_for_step(commands, workdir, step):
     time.sleep(0.01)
 
 
-@pytest.mark.parametrize(
-    "environments", [slurm, pytest.param(jobset, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("environments", [slurm, jobset])
 def test_processes_that_a_scheduler_starts_learn_what_one_does(
     start, one_device, tmp_path, environments  # noqa: F811
 ):

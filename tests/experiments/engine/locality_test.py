@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from experiments.engine.build import build_network
 from experiments.engine.locality import Grid
@@ -119,13 +120,14 @@ def test_latents_on_a_grid_start_near_their_places_too():
     assert distance_on_grid(near[name], own, read) < 0.3
 
 
-def test_each_modality_has_latents_that_read_what_is_near_in_it():
-  config = importlib.import_module("configs.kinetics").get_config("mini_32")
+def reads_at_the_start(file, variant):
+  """What each cross-attend of a config reads at first, by module."""
+  config = importlib.import_module(f"configs.{file}").get_config(variant)
   network = build_network(config)
   model = jax.jit(network.start)()
   rng = np.random.default_rng(0)
   batch = {
-      name: np.zeros((1, *x.shape), x.dtype)
+      name: np.arange(x.size, dtype=x.dtype).reshape(1, *x.shape)
       if x.dtype == np.int32
       else rng.uniform(-1, 1, (1, *x.shape)).astype(x.dtype)
       for name, x in network.example.items()
@@ -133,16 +135,32 @@ def test_each_modality_has_latents_that_read_what_is_near_in_it():
 
   def recorded(model, batch):
     with record_weights() as weights:
-      network.net.apply(*model, jax.random.key(0), batch, False)
+      # Before training, batch norm has no averages to evaluate with.
+      network.net.apply(*model, jax.random.key(0), batch, file == "flow")
     return weights
 
   weights = jax.jit(recorded)(model, batch)
-  read = {name: np.asarray(w[0, 0]) for name, w in weights.items()}
-  read = next(w for name, w in read.items() if name.startswith("encoder"))
+  return {
+      name.partition("/")[0]: np.asarray(w[0, 0]) for name, w in weights.items()
+  }
+
+
+@pytest.mark.parametrize("variant", ["conv_separate", "patches_separate"])
+def test_each_latent_reads_one_of_two_frames(variant):
+  reads = reads_at_the_start("flow", f"mini_{variant}")
+  own = np.repeat([0, 1], 48)
+  of_each = reads["encoder"].reshape(96, 2, -1).sum(-1)
+  assert of_each[np.arange(96), own].min() > 0.95
+  # Queries, which are the first frame's, start with its latents.
+  assert reads["decoder"][:, own == 0].sum(1).mean() > 0.95
+
+
+def test_each_modality_has_latents_that_read_what_is_near_in_it():
+  reads = reads_at_the_start("kinetics", "mini_32")
+  read = reads["encoder"]
   assert read.shape == (32, 8 + 512 + 1)  # Sound, video, label.
-  # A latent of sound reads one patch of it, the one at its place; the first and
-  # the last are neighbours to waves.
-  assert (read[1:7, :8].argmax(1) == np.arange(1, 7)).all()
+  # A latent of sound reads one patch of it, the one at its place.
+  assert (read[:8, :8].argmax(1) == np.arange(8)).all()
   assert read[:8, :8].max(1).min() > 0.6
   # A latent of video reads frames, rows and columns around its place.
   assert read[8:, 8:-1].sum(1).min() > 0.99
@@ -150,3 +168,8 @@ def test_each_modality_has_latents_that_read_what_is_near_in_it():
   own = (np.indices((2, 3, 4)).reshape(3, -1).T + 0.5) / (2, 3, 4)
   found = read[8:, 8:-1] @ place
   assert np.abs(found - own).mean() < 0.15
+  # What is decoded of sound starts with its latents, and with that of its own
+  # patch more than with others, though the layers between have mixed them.
+  of_sound = reads["decoder"][:8, :8]
+  assert of_sound.sum(1).min() > 0.99
+  assert np.diag(of_sound).mean() > 2 / 8

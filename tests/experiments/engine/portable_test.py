@@ -24,6 +24,7 @@ CONFIGS = (
     "imagenet:mini_learned",
     "imagenet:mini_repeated",
     "mlm:tiny",
+    "autoregression:tiny",
     "glue:mini_multitask_task_tokens",
     "flow:tiny",
     "kinetics:tiny",

@@ -56,6 +56,7 @@ def test_killed_it_learns_the_same_bit_for_bit(
   assert learned(workdir) == uninterrupted
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_a_damaged_checkpoint_is_passed_over(
     train, in_fork, training, uninterrupted, tmp_path
 ):
@@ -133,6 +134,7 @@ def test_a_loss_that_is_not_finite_stops_with_the_last_good_checkpoint(
   assert all(step < last_step(workdir) + 2 for step in checkpoints(workdir))
 
 
+@pytest.mark.slow
 def test_an_update_that_is_not_finite_can_be_left_out_and_counted(
     in_fork, training, tmp_path
 ):

@@ -579,6 +579,7 @@ def test_transformers_sees_flow_as_we_do(tmp_path):
   assert_close(20 * theirs, ours["flow"])
 
 
+@pytest.mark.slow
 def test_transformers_reconstructs_video_as_we_do(tmp_path):
   changes = {
       **SMALL,

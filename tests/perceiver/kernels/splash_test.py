@@ -107,6 +107,28 @@ def test_what_is_hidden_is_not_read_and_reads_nothing(make):
   assert not np.asarray(gradients[0])[sees_nothing].any()
 
 
+@pytest.mark.parametrize("offset", [KEYS - QUERIES, 0, -20])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_the_causal_rule_is_that_of_a_mask(hidden, offset):
+  of_query, of_key = np.arange(QUERIES)[:, None], np.arange(KEYS)
+  rule = (of_key <= of_query + offset)[None]
+  mask = hidden_keys() if hidden else None
+  whole = rule & mask if hidden else rule
+  args = (
+      normal(BATCH, QUERIES, HEADS, 32),
+      normal(BATCH, KEYS, HEADS, 32),
+      normal(BATCH, KEYS, HEADS, 40),
+      None,
+  )
+  expected = with_gradients(softmax.plain, *args, jnp.asarray(whole))
+  kernel = functools.partial(splash.attend, blocks=(128, 128), causal=offset)
+  found = with_gradients(
+      kernel, *args, mask if mask is None else jnp.asarray(mask)
+  )
+  for x, wanted in zip(found, expected, strict=True):
+    np.testing.assert_allclose(x, wanted, atol=1e-5 * np.abs(wanted).max())
+
+
 def test_several_blocks_of_queries_and_keys():
   agrees(jnp.float32, (32, 40), hidden_keys(), blocks=(128, 128))
 

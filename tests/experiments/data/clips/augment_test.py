@@ -171,7 +171,9 @@ def test_whole_clips_are_dropped_as_often_as_asked(probability):
   video = np.ones([T, 5, 7, 3], np.float32)
   dropped = 0
   for seed in range(300):
-    after = changed(augment.video_dropout, video, seed, probability=probability)
+    after = changed(
+        augment.dropout, video, seed, name="video", probability=probability
+    )
     assert after.dtype == np.float32 and np.ptp(after) == 0
     dropped += after.max() == 0
   assert abs(dropped / 300 - probability) < 0.09

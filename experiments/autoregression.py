@@ -1,0 +1,844 @@
+"""Sequences, element after element: Perceiver AR.
+
+Text, pictures as their values, music as events, and the copy task. The model is
+given a window of a sequence, and predicts what comes after each of the newest
+elements.
+
+Source: Hawthorne et al., 2022; their released code.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+from collections.abc import Sequence
+import dataclasses
+import functools
+from typing import Annotated, Any
+
+import grain
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.data import pipeline
+from experiments.data.images import image as image_lib
+from experiments.data.images import sets
+from experiments.data.sequences import copies as copies_lib
+from experiments.data.sequences import midi
+from experiments.data.sequences import ngrams
+from experiments.data.sequences import pictures as pictures_lib
+from experiments.data.sequences import windows
+from experiments.data.text import corpus
+from experiments.data.text import masking
+from experiments.data.text import tokenizers
+from experiments.data.text.tokenizers import BOS
+from experiments.data.text.tokenizers import EOS
+from experiments.data.text.tokenizers import NUM_SPECIAL
+from experiments.data.text.tokenizers import PAD
+from experiments.engine import state as state_lib
+from experiments.engine.choose import choose
+from experiments.engine.errors import user_errors
+from experiments.engine.errors import UserError
+from experiments.engine.weights import Weights
+from experiments.inference import commands
+from experiments.task import Eval
+from experiments.task import Network
+from experiments.task import Prediction
+from experiments.task import Task
+from perceiver import bounds
+from perceiver import CausalEncoder
+from perceiver import CausalProcessor
+from perceiver import LearnedArray
+from perceiver import losses
+from perceiver import position
+from perceiver import remember
+from perceiver import sampling
+from perceiver.attention import layer_norm
+
+COUNTED = 16_000_000  # Bytes, or ids, that baselines are counted in, at most.
+CHOICE = sampling.Choice()  # From all, as likely as the model says.
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """A part of the data that is evaluated."""
+
+  windows: Any  # By index.
+  # Further numbers to compare with, of the whole split: name -> number.
+  compared: Callable[[], Mapping[str, float]] = dict
+
+
+@dataclasses.dataclass(frozen=True)
+class Sequences:
+  """What a kind of data is made of; files are opened when it is read."""
+
+  vocabulary_size: Callable[[], int]
+  # What ids are counted in, and how much of it each one is.
+  unit: str
+  sizes: Callable[[], np.ndarray]
+  order: int  # Ids that the n-gram baseline looks at together.
+  source: Callable[[], Any]  # What training begins with, and its steps.
+  steps: Callable[[], Sequence[pipeline.Step]]
+  counted: Callable[[], np.ndarray]  # Ids to count baselines in.
+  splits: Mapping[str, Callable[[], Split]]
+  # What a person gives to begin with -> ids, and how many there are in all, if
+  # that is known; then what comes out, by its ids, and how it is written.
+  begun: Callable[[str, int | None], tuple[np.ndarray, int | None]]
+  shown: Callable[[np.ndarray], str | np.ndarray]
+  endings: Sequence[str]  # Of files that it can be written to.
+  stop: int | None = EOS  # What a sequence ends with.
+
+
+def text(
+    config,
+    /,
+    corpora: Mapping[str, float],
+    pieces: str = "",
+    order: int = 5,
+    most_bytes: int = 1_000_000,
+) -> Sequences:
+  """Documents of prepared corpora.
+
+  Args:
+    config: of the run.
+    corpora: parts of the training text, by the corpora's names.
+    pieces: a SentencePiece model; empty: bytes.
+    order: of the n-grams to compare with.
+    most_bytes: of each corpus to evaluate, about.
+  """
+  length, latents = lengths(config)
+  tokenizer = functools.cache(
+      lambda: tokenizers.sentencepiece(pieces) if pieces else tokenizers.utf8()
+  )
+  shares = {name: share for name, share in corpora.items() if share}
+  opened = functools.partial(corpus.open_documents, data_dir=config.data_dir)
+
+  def source():
+    each = [
+        masking.in_tens(opened(name, "train"), config.seed, "documents")
+        for name in shares
+    ]
+    return grain.MapDataset.mix(each, list(shares.values()))
+
+  def of_all(name, most):
+    documents = opened(name, "train")
+    return windows.stream(
+        (documents[i] for i in range(len(documents))), tokenizer(), most
+    )
+
+  def counted():
+    each = [of_all(name, COUNTED // len(shares))[0] for name in shares]
+    return np.concatenate(each)
+
+  def split(name):
+    documents = opened(name, "validation")
+    ids, whole = windows.stream(
+        (documents[i] for i in range(len(documents))), tokenizer(), most_bytes
+    )
+
+    def compared():
+      known = of_all(name, COUNTED)[1]
+      return {
+          "xz_bits_per_byte": ngrams.xz_bits_per_byte(whole),
+          "xz_after_training_bits_per_byte": ngrams.xz_bits_per_byte(
+              whole, known
+          ),
+      }
+
+    return Split(
+        windows.Consecutive(ids, length, latents), functools.cache(compared)
+    )
+
+  return Sequences(
+      vocabulary_size=lambda: tokenizer().vocabulary_size,
+      unit="byte",
+      sizes=lambda: tokenizer().num_bytes,
+      order=order,
+      source=source,
+      steps=lambda: [
+          functools.partial(
+              windows.of_text,
+              tokenizer=tokenizer(),
+              length=length,
+              latents=latents,
+          )
+      ],
+      counted=counted,
+      splits={name: functools.partial(split, name) for name in shares},
+      begun=lambda start, keep: (
+          np.concatenate([[BOS], tokenizer().encode(start.encode())])[:keep],
+          None,
+      ),
+      shown=lambda ids: tokenizer().decode(ids),
+      endings=(".txt",),
+  )
+
+
+def copies(
+    config, /, size: int, values: int = 256, mirrored: bool = True
+) -> Sequences:
+  """The copy task: random values, and these once more; no files.
+
+  What is predicted in evaluation is the second half. In training a window ends
+  anywhere in it.
+
+  Args:
+    config: of the run.
+    size: of a sequence, with its beginning and end; even.
+    values: different ones.
+    mirrored: whether the second half is the first in reverse.
+  """
+  length, latents = lengths(config)
+  made = functools.partial(copies_lib.Copies, size, values, mirrored)
+  train = made(seed=config.seed + 1)
+
+  def split():
+    every = made(seed=0, number=config.eval_examples)
+    return Split(windows.OfAll(every, size, length, latents, size // 2))
+
+  return Sequences(
+      vocabulary_size=lambda: tokenizers.BYTES_VOCABULARY,
+      unit="element",
+      sizes=lambda: np.ones(tokenizers.BYTES_VOCABULARY, np.int32),
+      order=2,
+      source=lambda: train,
+      steps=lambda: [random_windows(length, latents, size // 2)],
+      counted=lambda: np.concatenate([train[i]["ids"] for i in range(16)]),
+      splits={"validation": split},
+      begun=lambda start, keep: (
+          made(seed=0)[_number(start)]["ids"][: keep or size // 2],
+          size,
+      ),
+      shown=lambda ids: " ".join(map(str, ids)),
+      endings=(".txt",),
+  )
+
+
+def pictures(
+    config,
+    /,
+    dataset: str,
+    size: int,
+    channels: int = 3,
+    train: str = "train",
+    evaluation: str = "test",
+) -> Sequences:
+  """Pictures of a data set as their values, row by row; labels are not read.
+
+  Args:
+    config: of the run.
+    dataset: its name, as `images.sets` opens it.
+    size: of the pictures' sides.
+    channels: 3: RGB; 1: gray.
+    train: the split that is learned from.
+    evaluation: the split that is evaluated.
+  """
+  length, latents = lengths(config)
+  shape = {"size": size, "channels": channels}
+  as_ids = functools.partial(pictures_lib.as_ids, **shape)
+  opened = functools.cache(
+      lambda split: sets.open_images(dataset, split, config.data_dir)
+  )
+
+  def split():
+    every = opened(evaluation)
+    values = size * size * channels
+    each = -(-values // latents)
+    number = min(len(every), max(config.eval_examples // each, 1))
+    # Any few of a set in the order of its classes would be of one.
+    which = np.linspace(0, len(every) - 1, number).round().astype(int)
+    sequences = [as_ids(every[int(i)]) for i in which]
+    whole = [
+        pictures_lib.picture_of(x["ids"], **shape)[..., :channels]
+        for x in sequences
+    ]
+    return Split(
+        windows.OfAll(sequences, values + 1, length, latents),
+        lambda: {"png_bits_per_value": pictures_lib.png_bits_per_value(whole)},
+    )
+
+  def counted():
+    every = opened(train)
+    number = min(len(every), COUNTED // 8 // (size * size * channels))
+    which = np.linspace(0, len(every) - 1, number).round().astype(int)
+    return np.concatenate([as_ids(every[int(i)])["ids"] for i in which])
+
+  def begun(start, keep):
+    if not start:
+      return np.array([BOS]), 1 + size * size * channels
+    with user_errors(start):
+      image = image_lib.read(start)
+    ids = as_ids({"image": image, "file": start})["ids"]
+    return ids[: keep or 1 + size * (size // 2) * channels], len(ids)
+
+  return Sequences(
+      vocabulary_size=lambda: tokenizers.BYTES_VOCABULARY,
+      unit="value",
+      sizes=lambda: np.ones(tokenizers.BYTES_VOCABULARY, np.int32),
+      order=1 + channels,
+      source=lambda: opened(train),
+      steps=lambda: [as_ids, random_windows(length, latents)],
+      counted=counted,
+      splits={evaluation.partition("[")[0]: split},
+      begun=begun,
+      shown=functools.partial(pictures_lib.picture_of, **shape),
+      endings=(".png",),
+      stop=None,
+  )
+
+
+def music(
+    config,
+    /,
+    folder: str = "maestro-v3.0.0",
+    train: str = "train",
+    evaluation: str = "validation",
+    order: int = 5,
+) -> Sequences:
+  """MAESTRO's pieces as events, from its MIDI files.
+
+  Args:
+    config: of the run.
+    folder: in the folder with all data sets.
+    train: the split that is learned from.
+    evaluation: the split that is evaluated.
+    order: of the n-grams to compare with.
+  """
+  length, latents = lengths(config)
+  opened = functools.partial(midi.Maestro.opened, folder)
+
+  def joined(split):
+    pieces, ids = opened(split, config.data_dir), []
+    for i in range(len(pieces)):
+      ids.append(pieces[i]["ids"])
+      if sum(map(len, ids)) > COUNTED:
+        break
+    return np.concatenate(ids)
+
+  return Sequences(
+      vocabulary_size=lambda: midi.VOCABULARY,
+      unit="event",
+      sizes=lambda: np.ones(midi.VOCABULARY, np.int32),
+      order=order,
+      source=lambda: opened(train, config.data_dir),
+      steps=lambda: [random_windows(length, latents)],
+      counted=lambda: joined(train),
+      splits={
+          evaluation: lambda: Split(
+              windows.Consecutive(joined(evaluation), length, latents)
+          )
+      },
+      begun=lambda start, keep: (
+          midi.read(start)[: keep or length // 4] if start else np.array([BOS]),
+          None,
+      ),
+      shown=lambda ids: f"{len(midi.decode(ids))} notes",
+      endings=(".mid", ".wav"),
+  )
+
+
+def _number(text: str) -> int:
+  """A whole number that was written.
+
+  Raises:
+    UserError: if it is none.
+  """
+  try:
+    return int(text or 0)
+  except ValueError as error:
+    raise UserError(
+        f"{text!r}: the number of a sequence was expected"
+    ) from error
+
+
+def random_windows(length: int, latents: int, least: int = 0) -> pipeline.Step:
+  """A step: a window of "ids" that ends anywhere."""
+  return functools.partial(
+      windows.random, length=length, latents=latents, least=least
+  )
+
+
+DATA = (text, copies, pictures, music)
+
+
+def lengths(config) -> tuple[int, int]:
+  """Elements that the model of a config reads, and predicts, at once."""
+  return config.model.max_length, config.model.encoder.num_latents
+
+
+def network(config) -> Network:
+  """The newest ids of sequences to logits of what comes after each of them.
+
+  "tokens", [B, M + 1], are a window, padded at its front; the last one is not
+  read. Logits are of the newest N of the others, [B, N, vocabulary].
+  """
+  length, latents = lengths(config)
+  model = functools.partial(perceiver_ar, **config.model)
+
+  def forward(batch, is_training):
+    ids = batch["tokens"][:, :-1]
+    return {"logits": model(ids, *places(ids), latents, is_training)}
+
+  return Network(
+      {"tokens": jax.ShapeDtypeStruct((length + 1,), jnp.int32)}, forward
+  )
+
+
+def places(ids):
+  """Which ids are no padding, and where in their sequences they are."""
+  seen = ids != PAD
+  return seen, jnp.maximum(jnp.cumsum(seen, axis=1) - 1, 0)
+
+
+def rotary(pos, channels: int, /, fraction: float = 0.5, longest: float = 8192):
+  """Positions turn queries and keys."""
+  del channels
+  return None, position.Rotary(pos, pos, fraction, longest)
+
+
+def sinusoidal(pos, channels: int, /, longest: float = 10_000.0):
+  """Sines and cosines are added to the embeddings."""
+  return position.sinusoids(pos, channels, longest), None
+
+
+def learned(pos, channels: int, /, number: int):
+  """A learned vector for each position is added to the embeddings."""
+  return LearnedArray(number, channels, name="positions")()[0][pos], None
+
+
+def on_grid(pos, channels: int, /, dims: Sequence[int]):
+  """The same for each place along each axis of a grid, row-major.
+
+  An id stands where what it is stands; the first id, before the grid, at none.
+  """
+  cells = jnp.unravel_index(jnp.maximum(pos - 1, 0), tuple(dims))
+  added = sum(
+      LearnedArray(size + 1, channels, name=f"positions_{axis}")()[0][
+          jnp.where(pos > 0, cell + 1, 0)
+      ]
+      for axis, (size, cell) in enumerate(zip(dims, cells, strict=True))
+  )
+  return added, None
+
+
+POSITIONS = (rotary, sinusoidal, learned, on_grid)
+
+
+def perceiver_ar(
+    ids,
+    seen,
+    pos,
+    latents,
+    is_training,
+    /,
+    vocabulary_size: int,
+    channels: int,
+    max_length: int,
+    positions: Annotated[Mapping[str, Any], POSITIONS],
+    encoder: Annotated[Mapping[str, Any], CausalEncoder],
+    processor: Annotated[Mapping[str, Any], CausalProcessor],
+    deviation: float = 1.0,
+):
+  """Logits of what comes after the newest ids, [B, N, vocabulary_size].
+
+  Args:
+    ids: [B, M].
+    seen: False where there is padding, [B, M]; None: there is none.
+    pos: of each in its sequence, from 0, [B, M].
+    latents: how many of the newest, N.
+    is_training: whether inputs are dropped.
+    vocabulary_size: different ids.
+    channels: of the input array.
+    max_length: M, at most.
+    positions: how the model knows where an element is.
+    encoder: settings of `CausalEncoder`.
+    processor: settings of `CausalProcessor`.
+    deviation: of the embeddings at their start, before it is cut at two of
+      them.
+  """
+  del max_length
+  w_init = hk.initializers.TruncatedNormal(deviation)
+  x = hk.Embed(vocabulary_size, channels, w_init=w_init, name="tokens")(ids)
+  added, rotary = choose(POSITIONS, positions)(pos, channels)
+  if added is not None:
+    x += added.astype(x.dtype)
+  z = CausalEncoder(**encoder, name="encoder")(
+      x, seen, rotary, latents, is_training
+  )
+  if rotary is not None:
+    rotary = rotary.of_newest(latents, latents)
+  newest = None if seen is None else seen[:, -latents:]
+  z = CausalProcessor(**processor, name="processor")(z, newest, rotary)
+  z = layer_norm(z, "norm")
+  return hk.Linear(vocabulary_size, w_init=jnp.zeros, name="logits")(z)
+
+
+SETTINGS = {
+    "model": perceiver_ar,
+    "data": DATA,
+    "z_loss": float,
+    "eval_examples": int,
+}
+
+
+def task(config) -> Task:
+  """Builds the task; the config goes no further than this function."""
+  model = network(config)
+  data = choose(DATA, config.data)(config)
+
+  def train_data(shard):
+    check_vocabulary(config, data)
+    return pipeline.train(
+        data.source(),
+        data.steps(),
+        batch_size=config.batch_size,
+        seed=config.seed,
+        shard=shard,
+        num_workers=config.num_workers,
+    )
+
+  @functools.cache
+  def guesses():
+    size = config.model.vocabulary_size
+    return ngrams.Ngrams.counted(data.counted(), size, data.order)
+
+  opened = {name: functools.cache(split) for name, split in data.splits.items()}
+
+  def eval_data(shard, name):
+    check_vocabulary(config, data)
+    every = opened[name]().windows
+    number = min(len(every), config.eval_examples)
+    return pipeline.evaluation(
+        [every[i] for i in range(number)],
+        [guesses()],
+        batch_size=config.batch_size,
+        shard=shard,
+    )
+
+  evals = {
+      name: Eval(
+          functools.partial(eval_data, name=name),
+          lambda outputs, batch: measure(outputs, batch, data.sizes()),
+          functools.partial(
+              summarize,
+              unit=data.unit,
+              compared=lambda name=name: opened[name]().compared(),
+          ),
+      )
+      for name in data.splits
+  }
+  return Task(
+      {**model.example, "counted": jax.ShapeDtypeStruct((), jnp.int32)},
+      model.forward,
+      train_data,
+      functools.partial(loss, z_loss=config.z_loss),
+      evals,
+  )
+
+
+def check_vocabulary(config, data: Sequences) -> None:
+  """Sees that the model has as many ids as the data.
+
+  Raises:
+    ValueError: if not.
+  """
+  size, has = config.model.vocabulary_size, data.vocabulary_size()
+  if size != has:
+    raise ValueError(
+        f"the data has {has} ids, and model.vocabulary_size is {size}"
+    )
+
+
+def predicted(batch, latents: int):
+  """What is to be predicted, [B, N], and which of it counts."""
+  tokens = batch["tokens"]
+  targets, given = tokens[:, -latents:], tokens[:, -latents - 1 : -1]
+  newest = jnp.arange(latents) >= latents - batch["counted"][:, None]
+  return targets, (targets != PAD) & (given != PAD) & newest
+
+
+def loss(outputs, batch, z_loss: float = 0.0):
+  """Nats for each element: their mean in each example, and over examples.
+
+  Args:
+    outputs: of the network.
+    batch: windows.
+    z_loss: weight of the squared log of the softmax's sum, which is added.
+  """
+  logits = outputs["logits"].astype(jnp.float32)
+  targets, counts = predicted(batch, logits.shape[1])
+  nats = losses.token_cross_entropy(logits, targets)
+  mean = lambda x: (
+      (x * counts).sum(-1) / jnp.maximum(counts.sum(-1), 1)
+  ).mean()
+  value = mean(nats)
+  right = mean(logits.argmax(-1) == targets)
+  if not z_loss:
+    return value, {"accuracy": right}
+  sums = jnp.square(jax.nn.logsumexp(logits, axis=-1))
+  return value + z_loss * mean(sums), {"accuracy": right, "nats": value}
+
+
+def measure(outputs, batch, sizes):
+  """Sums over what each window predicts; those of the guesses beside."""
+  logits = outputs["logits"].astype(jnp.float32)
+  targets, counts = predicted(batch, logits.shape[1])
+  right = logits.argmax(-1) == targets
+  sums = {
+      "elements": jnp.ones(targets.shape),
+      "units": jnp.asarray(sizes)[targets],
+      "nats": losses.token_cross_entropy(logits, targets),
+      "right": right,
+  }
+  return {
+      **{name: (x * counts).sum(-1) for name, x in sums.items()},
+      "all_right": (right | ~counts).all(-1),
+      "unigram_nats": batch["unigram_nats"],
+      "ngram_nats": batch["ngram_nats"],
+  }
+
+
+def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
+  """Bits for each byte, value or event; perplexity; what others need."""
+  total = {name: x.sum(dtype=np.float64) for name, x in measured.items()}
+  elements, units = max(total["elements"], 1), max(total["units"], 1)
+  bits = lambda nats: float(nats / np.log(2) / units)
+  nats = total["nats"] / elements
+  return {
+      f"bits_per_{unit}": bits(total["nats"]),
+      f"unigram_bits_per_{unit}": bits(total["unigram_nats"]),
+      f"ngram_bits_per_{unit}": bits(total["ngram_nats"]),
+      "nats": float(nats),
+      "perplexity": float(np.exp(min(nats, 700.0))),
+      "accuracy": float(total["right"] / elements),
+      "windows_all_right": float(np.mean(measured["all_right"])),
+      **compared(),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampler:
+  """Draws what comes after sequences; compiled once for each shape.
+
+  In between two readings of the newest elements, what was computed of all those
+  before is kept. A reading has half of the latents, and each further element
+  one more, up to all; then the newest elements are read again. So a model
+  predicts each element with no fewer than half of its latents, and just as if
+  it were given the whole window anew.
+  """
+
+  config: Any
+  number: int  # Elements to draw.
+  stop: int | None  # What a sequence ends with.
+  never: tuple[int, ...] = ()  # Ids that are not drawn.
+  keeps: bool = True  # False: all is computed again for each element.
+
+  @property
+  def latents(self) -> int:
+    """Of a reading."""
+    most = lengths(self.config)[1]
+    return most - most // 2
+
+  @property
+  def steps_per_fill(self) -> int:
+    """Elements that are drawn of a reading, its own among them."""
+    if not self.keeps:
+      return 1
+    return lengths(self.config)[1] // 2 + 1
+
+  @property
+  def window(self) -> int:
+    """Elements of a reading."""
+    length = lengths(self.config)[0]
+    if self.config.model.positions.name == "on_grid":
+      return length  # A grid has a first element, and no more than there are.
+    # With what is added until the next one, no more than in training.
+    return length - self.steps_per_fill + 1
+
+  def fill(self, batch):
+    """Haiku code: "tokens", [B, window] -> logits, [B, V], and a state."""
+    ids = batch["tokens"]
+    seen, pos = places(ids)
+    with remember() as kept:
+      logits = self._model(ids, seen, pos, self.latents)
+    more = self.steps_per_fill - 1
+    kept = {name: memory.grown(more) for name, memory in kept.items()}
+    return logits[:, -1], {"kept": kept, "next": pos[:, -1] + 1}
+
+  def step(self, batch):
+    """Haiku code: "ids", [B], and a "state" -> the same."""
+    ids, state = batch["ids"][:, None], batch["state"]
+    with remember(state["kept"]) as kept:
+      logits = self._model(ids, None, state["next"][:, None], 1)
+    return logits[:, -1], {"kept": kept, "next": state["next"] + 1}
+
+  def _model(self, ids, seen, pos, latents):
+    return perceiver_ar(ids, seen, pos, latents, False, **self.config.model)
+
+  @functools.cached_property
+  def nets(self) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`fill` and `step` of (model, batch)."""
+    made = [
+        state_lib.make_net(
+            function,
+            self.config.compute_dtype,
+            self.config.attention,
+            self.config.products,
+        )
+        for function in (self.fill, self.step)
+    ]
+    fill, step = (
+        lambda model, batch, net=net: net.apply(*model, None, batch, False)[0]
+        for net in made
+    )
+    return fill, step
+
+  def __call__(
+      self,
+      model: state_lib.Model,
+      prompts: Sequence[np.ndarray],
+      choice: sampling.Choice,
+      seed: int,
+  ) -> np.ndarray:
+    """What comes after each prompt, int32 [prompts, number].
+
+    Args:
+      model: the numbers in it.
+      prompts: ids of each, of any lengths; the newest that fit are read.
+      choice: how each id is drawn.
+      seed: of what is drawn.
+    """
+    window = np.stack(
+        [windows.ending(x, len(x), self.window - 1) for x in prompts]
+    )
+    return np.asarray(
+        self._compiled(model, window, jax.random.key(seed), choice)
+    )
+
+  @functools.cached_property
+  def _compiled(self) -> Callable[..., Any]:
+    fill, step = self.nets
+
+    @jax.jit
+    def draw(model, window, key, choice):
+      return sampling.continued(
+          lambda tokens: fill(model, {"tokens": tokens}),
+          lambda ids, state: step(model, {"ids": ids, "state": state}),
+          window,
+          key,
+          number=self.number,
+          steps_per_fill=self.steps_per_fill,
+          choice=choice,
+          padding=PAD,
+          stop=self.stop,
+          never=self.never,
+      )
+
+    return draw
+
+
+def generate(
+    weights: Weights,
+    prompts: Sequence[np.ndarray],
+    number: int,
+    choice: sampling.Choice = CHOICE,
+    seed: int = 0,
+) -> list[np.ndarray]:
+  """What comes after each prompt, as ids, up to the end of its sequence.
+
+  Args:
+    weights: of a model of this task.
+    prompts: ids of each, at least one, of any lengths.
+    number: of ids to draw, at most.
+    choice: how each is drawn.
+    seed: of what is drawn.
+
+  Raises:
+    UserError: if a setting is out of its bounds.
+  """
+  with user_errors("what is drawn"):
+    bounds.check("number", number, 1)
+    bounds.check("temperature", choice.temperature, 0)
+    bounds.check("top_k", choice.top_k, 0)
+    bounds.check("top_p", choice.top_p, 0, 1)
+  stop = choose(DATA, weights.config.data)(weights.config).stop
+  never = tuple(i for i in range(NUM_SPECIAL) if i not in (stop, PAD))
+  sampler = Sampler(weights.config, number, stop, never)
+  drawn = sampler(weights.model, prompts, choice, seed)
+  return [ids[: int((ids != PAD).sum())] for ids in drawn]
+
+
+def generated(args, load):
+  """Goes on where a text, a picture's upper half or a piece of music stops."""
+  weights = load()
+  data = choose(DATA, weights.config.data)(weights.config)
+  starts = [start for start in args.inputs or [""] for _ in range(args.samples)]
+  if args.output:
+    commands.check_outputs(args.output, data.endings, args.inputs)
+  elif ".png" in data.endings or ".mid" in data.endings:
+    commands.check_outputs(args.output, data.endings, args.inputs)
+  begun = [data.begun(start, args.keep) for start in starts]
+  sizes = [size - len(ids) for ids, size in begun if size is not None]
+  number = max(sizes) if sizes else args.number
+  choice = sampling.Choice(args.temperature, args.top_k, args.top_p)
+  drawn = generate(
+      weights, [ids for ids, _ in begun], number, choice, args.seed
+  )
+  whole = [
+      np.concatenate([ids, more])
+      for (ids, _), more in zip(begun, drawn, strict=True)
+  ]
+  shown = [data.shown(ids) for ids in whole]
+  for file in args.output:
+    if file.suffix == ".png":
+      commands.write_png(file, np.concatenate(shown, axis=1))
+    elif file.suffix in (".mid", ".wav"):
+      for i, ids in enumerate(whole):
+        one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
+        write = midi.write if file.suffix == ".mid" else midi.write_sound
+        write(one, ids)
+    else:
+      file.write_text("\n\n---\n\n".join(map(str, shown)), encoding="utf-8")
+  for each in shown:
+    if isinstance(each, str):
+      print(each)
+
+
+def add_arguments(parser):
+  """What `generated` reads of its command line."""
+  parser.add_argument(
+      "inputs",
+      nargs="*",
+      metavar="START",
+      help="a text; a picture, whose upper half is kept; a MIDI file; of the"
+      " copy task, the number of a sequence. Without any, from nothing",
+  )
+  parser.add_argument(
+      "--number", type=int, default=256, help="ids to draw, at most"
+  )
+  parser.add_argument(
+      "--keep", type=int, help="ids of each start that are kept"
+  )
+  parser.add_argument("--samples", type=int, default=1, help="of each start")
+  parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
+  parser.add_argument(
+      "--temperature", type=float, default=1.0, help="0: the likeliest"
+  )
+  parser.add_argument(
+      "--top_k", type=int, default=0, help="the likeliest so many; 0: all"
+  )
+  parser.add_argument(
+      "--top_p",
+      type=float,
+      default=1.0,
+      help="the fewest of the likeliest with so much probability together",
+  )
+  commands.add_output(parser)
+
+
+PREDICTION = Prediction(
+    "generate",
+    "configs/autoregression.py:wikitext103",
+    add_arguments,
+    generated,
+)

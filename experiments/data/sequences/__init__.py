@@ -1,0 +1,1 @@
+"""Sequences for autoregression: windows of them, and what to compare with."""

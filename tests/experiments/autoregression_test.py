@@ -1,0 +1,337 @@
+"""Perceiver AR as a task: its data, loss, and what it draws."""
+
+import argparse
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments import autoregression
+from experiments.data import pipeline
+from experiments.data.images import image
+from experiments.data.text import corpus
+from experiments.data.text import sources
+from experiments.data.text.tokenizers import BOS
+from experiments.data.text.tokenizers import EOS
+from experiments.data.text.tokenizers import NUM_SPECIAL
+from experiments.data.text.tokenizers import PAD
+from experiments.engine import build
+from experiments.engine import settings
+from experiments.engine import weights as weights_lib
+from experiments.engine.errors import UserError
+from experiments.engine.state import Model
+from experiments.inference import commands
+from perceiver import sampling
+
+VARIANT = "autoregression:tiny"  # 29 elements, 7 latents.
+POSITIONS = {
+    "rotary": {"name": "rotary", "longest": 29.0},
+    "sinusoidal": {"name": "sinusoidal"},
+    "learned": {"name": "learned", "number": 29},
+    "on_grid": {"name": "on_grid", "dims": (4, 7, 1)},
+}
+
+
+@functools.cache
+def random_model(positions="rotary"):
+  """A config, and a model whose logits are not all 0."""
+  config = settings.load(VARIANT, {"model.positions": POSITIONS[positions]})
+  made = weights_lib.random(config)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(
+      lambda x: jnp.asarray(0.3 * rng.normal(size=x.shape), x.dtype) + x,
+      made.model.params,
+  )
+  return made.config, Model(params, made.model.net_state)
+
+
+def some_ids(length, seed=0):
+  rng = np.random.default_rng(seed)
+  ids = NUM_SPECIAL + rng.integers(256, size=length)
+  return np.concatenate([[BOS], ids[: length - 1]]).astype(np.int32)
+
+
+def whole(config, model, ids, latents):
+  """Logits of what comes next, by all inputs at once and nothing kept."""
+
+  class Whole(autoregression.Sampler):
+    latents = property(lambda self: latents)
+    window = property(lambda self: len(ids))
+
+  whole = Whole(config, 1, None)
+  fill = jax.jit(lambda model, batch: whole.nets[0](model, batch)[0])
+  return np.asarray(fill(model, {"tokens": jnp.asarray(ids[None])})[0])
+
+
+@pytest.mark.parametrize("positions", POSITIONS)
+def test_with_what_is_kept_logits_are_those_of_the_whole_window(positions):
+  config, model = random_model(positions)
+  sampler = autoregression.Sampler(config, 1, None)
+  fill, step = map(jax.jit, sampler.nets)
+  length, window = 29, sampler.window
+  # Of a grid there are no more elements than it has.
+  last = length if positions == "on_grid" else length + 9
+  ids = some_ids(last)
+  compared = 0
+  for start in [1, 3, window - 2, window, window + 1, last - 4]:
+    begin = max(start - window, 0)
+    padded = np.pad(ids[begin:start], (window - start + begin, 0))
+    logits, state = fill(model, {"tokens": jnp.asarray(padded[None])})
+    for more in range(sampler.steps_per_fill):
+      end = start + more
+      if end > last:
+        break
+      if more:
+        one = jnp.asarray(ids[end - 1 : end])
+        logits, state = step(model, {"ids": one, "state": state})
+      given = ids[begin:end]
+      short = max(sampler.latents + more - len(given), 0)
+      expected = whole(
+          config, model, np.pad(given, (short, 0)), sampler.latents + more
+      )
+      np.testing.assert_allclose(logits[0], expected, atol=2e-4)
+      assert np.std(expected) > 0.1
+      compared += 1
+  assert compared > 15
+
+
+def drawn_one_by_one(config, model, prompt, number, sampler):
+  """The likeliest elements, each by the whole window."""
+  ids = list(prompt)
+  for done in range(number):
+    more = done % sampler.steps_per_fill
+    given = np.asarray(ids[-(sampler.window + more) :], np.int32)
+    latents = sampler.latents + more
+    short = max(latents - len(given), 0)
+    logits = whole(config, model, np.pad(given, (short, 0)), latents)
+    logits = np.where(np.arange(len(logits)) == PAD, -np.inf, logits)
+    ids.append(int(logits.argmax()))
+  return ids[len(prompt) :]
+
+
+def test_prompts_of_different_lengths_go_on_as_each_alone():
+  config, model = random_model()
+  sampler = autoregression.Sampler(config, 11, None)
+  prompts = [some_ids(n, seed=n) for n in (1, 9, 31)]
+  likeliest = sampling.Choice(temperature=0.0)
+  together = sampler(model, prompts, likeliest, seed=0)
+  for prompt, ids in zip(prompts, together, strict=True):
+    alone = sampler(model, [prompt], likeliest, seed=0)[0]
+    np.testing.assert_array_equal(ids, alone)
+  expected = drawn_one_by_one(config, model, prompts[2], 11, sampler)
+  np.testing.assert_array_equal(together[2], expected)
+
+
+def test_after_the_stop_there_is_padding():
+  config, model = random_model()
+  prompts = [some_ids(5, seed=1), some_ids(9, seed=2)]
+  likeliest = sampling.Choice(temperature=0.0)
+  free = autoregression.Sampler(config, 8, None)(model, prompts, likeliest, 0)
+  stop = int(free[0, 3])
+  stopped = autoregression.Sampler(config, 8, stop)(
+      model, prompts, likeliest, 0
+  )
+  for ids, whole in zip(stopped, free, strict=True):
+    (ends,) = np.nonzero(whole == stop)
+    end = ends[0] + 1 if len(ends) else 8
+    np.testing.assert_array_equal(ids[:end], whole[:end])
+    np.testing.assert_array_equal(ids[end:], PAD)
+
+
+def test_a_seed_gives_the_same_and_another_one_something_else():
+  config, model = random_model()
+  sampler = autoregression.Sampler(config, 12, None, never=(BOS,))
+  draw = lambda seed: sampler(model, [some_ids(4)], sampling.Choice(), seed)
+  np.testing.assert_array_equal(draw(1), draw(1))
+  assert (draw(1) != draw(2)).any()
+
+
+def test_every_element_of_the_second_half_is_evaluated_once():
+  config = settings.load(VARIANT, {"eval_examples": 6})
+  task = autoregression.task(config)
+  (eval_,) = task.evals.values()
+  counted = targets = 0
+  for batch in eval_.data(pipeline.Shard()):
+    _, counts = autoregression.predicted(batch, 7)
+    counted += (np.asarray(counts).sum(-1) * batch["real"]).sum()
+    targets += (batch["counted"] * batch["real"]).sum()
+  assert counted == targets == 2 * 15  # Of two sequences.
+
+
+def test_the_loss_counts_what_is_known_and_no_padding():
+  tokens = np.array([[PAD, PAD, BOS, 9, 10, EOS]])
+  batch = {"tokens": jnp.asarray(tokens), "counted": jnp.asarray([4])}
+  targets, counts = autoregression.predicted(batch, 4)
+  np.testing.assert_array_equal(targets, [[BOS, 9, 10, EOS]])
+  np.testing.assert_array_equal(counts, [[False, True, True, True]])
+  logits = jnp.zeros([1, 4, 16]).at[0, 0].set(jnp.arange(16.0))
+  value, _ = autoregression.loss({"logits": logits}, batch)
+  np.testing.assert_allclose(value, np.log(16), rtol=1e-6)
+  value, _ = autoregression.loss({"logits": logits}, batch, z_loss=0.1)
+  np.testing.assert_allclose(
+      value, np.log(16) + 0.1 * np.log(16) ** 2, rtol=1e-6
+  )
+
+
+def test_another_number_of_ids_than_the_datas_is_refused():
+  config = settings.load(VARIANT, {"model.vocabulary_size": 300})
+  with pytest.raises(ValueError, match="has 262 ids.*is 300"):
+    autoregression.task(config).train_data(pipeline.Shard())
+
+
+def test_the_network_is_built_for_each_kind_of_positions():
+  for positions in POSITIONS.values():
+    config = settings.load(VARIANT, {"model.positions": positions})
+    assert build.build_network(config).parameters() > 0
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+  """A corpus of two sentences again and again, and pictures of one colour."""
+  folder = tmp_path_factory.mktemp("data")
+  files = folder / "files"
+  files.mkdir()
+  for i in range(60):
+    words = ("all of it again and again", "something else, once more")[i % 2]
+    (files / f"{i}.txt").write_text(" ".join([words] * 5))
+  source = sources.text("own", [str(files)], held_out=3)
+  corpus.prepare(source, str(folder), processes=1)
+  for split in ("train", "test"):
+    for name, value in (("dark", 10), ("light", 200)):
+      place = folder / "pictures" / split / name
+      place.mkdir(parents=True)
+      for i in range(8):
+        picture = np.full([9, 12, 3], value + i, np.uint8)
+        commands.write_png(place / f"{i}.png", picture)
+  return str(folder)
+
+
+TEXT = {
+    "data": {"name": "text", "corpora": {"own": 1.0}, "order": 4},
+    "best": "own/bits_per_byte",
+}
+PICTURES = {
+    "data": {
+        "name": "pictures",
+        "dataset": "pictures",
+        "size": 3,
+        "channels": 3,
+    },
+    "model.positions": {"name": "on_grid", "dims": (3, 3, 3)},
+    "model.max_length": 27,
+    "best": "test/bits_per_value",
+}
+
+
+def measured(config):
+  """Metrics of the first eval, of a model as it is before training."""
+  task, made = build.load(config), build.build(config)
+  model = made.initial_state().model
+  ((_, eval_),) = task.evals.items()
+  found = []
+  for batch in eval_.data(pipeline.Shard()):
+    batch = jax.tree.map(jnp.asarray, batch)
+    outputs = made.net.apply(*model, jax.random.key(0), batch, False)[0]
+    each = eval_.measure(outputs, batch)
+    real = batch["real"]
+    found.append({name: np.asarray(x)[real] for name, x in each.items()})
+  return eval_.summarize(
+      {name: np.concatenate([x[name] for x in found]) for name in found[0]}
+  )
+
+
+def test_text_is_measured_in_bits_for_each_byte_beside_what_others_need(
+    data_dir,
+):
+  config = settings.load(VARIANT, {**TEXT, "data_dir": data_dir})
+  config.eval_examples = 1000
+  found = measured(config)
+  # All ids are as likely; BOS and EOS cost bits and are no bytes.
+  assert 8.03 < found["bits_per_byte"] < 8.3
+  np.testing.assert_allclose(found["perplexity"], 262.0, rtol=1e-3)
+  assert found["ngram_bits_per_byte"] < 1.5 < found["unigram_bits_per_byte"] < 5
+  after, alone = (
+      found[f"xz_{when}bits_per_byte"] for when in ("after_training_", "")
+  )
+  assert 0 < after < alone < 4
+
+
+def test_pictures_are_measured_in_bits_for_each_value(data_dir):
+  config = settings.load(VARIANT, {**PICTURES, "data_dir": data_dir})
+  config.eval_examples = 1000
+  found = measured(config)
+  np.testing.assert_allclose(found["bits_per_value"], np.log2(262), rtol=1e-5)
+  assert found["ngram_bits_per_value"] < found["unigram_bits_per_value"] < 5.5
+  assert found["png_bits_per_value"] > 8  # Of 27 values, its file is large.
+
+
+@pytest.mark.parametrize("changes", [TEXT, PICTURES], ids=["text", "pictures"])
+def test_batches_of_training_are_windows(data_dir, changes):
+  config = settings.load(VARIANT, {**changes, "data_dir": data_dir})
+  task = build.load(config)
+  batch = next(iter(task.train_data(pipeline.Shard())))
+  for name, like in task.example.items():
+    assert batch[name].shape == (8, *like.shape)
+    assert batch[name].dtype == like.dtype
+  _, counts = autoregression.predicted(batch, 7)
+  assert counts.sum() > 8
+
+
+def run_predict(capsys, weights, *args):
+  parser = argparse.ArgumentParser()
+  autoregression.add_arguments(parser)
+  autoregression.generated(parser.parse_args(args), lambda: weights)
+  return capsys.readouterr().out
+
+
+def some_weights(data_dir, changes):
+  config = settings.load(VARIANT, {**changes, "data_dir": data_dir})
+  return weights_lib.random(config)
+
+
+def test_a_text_goes_on_with_the_same_bytes_for_the_same_seed(
+    data_dir, capsys, tmp_path
+):
+  weights = some_weights(data_dir, TEXT)
+  args = "all of", "it", "--number=40", "--seed=3"
+  file = tmp_path / "texts.txt"
+  first = run_predict(capsys, weights, *args, f"--output={file}")
+  assert first == run_predict(capsys, weights, *args)
+  assert "all of" in first and len(first) > 20
+  assert first.strip().startswith("all of")
+  assert "all of" in file.read_text()
+  assert first != run_predict(capsys, weights, *args[:-1], "--seed=4")
+
+
+def test_a_picture_is_completed_from_its_upper_half(data_dir, capsys, tmp_path):
+  weights = some_weights(data_dir, PICTURES)
+  given = f"{data_dir}/pictures/test/light/0.png"
+  file = tmp_path / "completed.png"
+  run_predict(capsys, weights, given, "--samples=2", f"--output={file}")
+  picture = image.read(file)
+  assert picture.shape == (3, 6, 3)
+  np.testing.assert_array_equal(picture[:1], 200)
+  assert (picture[1:] != 200).any()
+  assert (picture[:, :3] != picture[:, 3:]).any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "args", "message"),
+    [
+        (TEXT, ["a", "--top_p=1.5"], "top_p = 1.5"),
+        (TEXT, ["a", "--number=0"], "number = 0"),
+        (TEXT, ["a", "--output=a.png"], r"a\.png: what is written is \.txt"),
+        (PICTURES, ["no.png", "--output=a.png"], r"no\.png"),
+        (PICTURES, [], r"--output=FILE\.png is missing"),
+        ({}, ["first"], "'first': the number of a sequence was expected"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_drawn_is_refused(
+    data_dir, capsys, changes, args, message
+):
+  weights = some_weights(data_dir, changes)
+  with pytest.raises((UserError, FileNotFoundError), match=message):
+    run_predict(capsys, weights, *args)
