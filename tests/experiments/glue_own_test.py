@@ -5,6 +5,7 @@ What their files may hold is in tests/experiments/data/text/own_test.py.
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -82,9 +83,10 @@ def test_scores_are_learned_in_their_own_units(scores, optimized):
   config, _ = tiny(scores, **changes)
   assert config.own.mean == 1015 and config.own.columns[0] == "text1"
   built, state, losses = trained(config, 60)
-  assert losses[0] == pytest.approx(1, abs=0.5)  # In squared deviations.
+  assert losses[0] < 5  # In squared deviations; in points it were a million.
   assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
   batch, *_ = built.task.evals["dev"].data(Shard())
+  batch = {name: jnp.asarray(batch[name]) for name in built.task.example}
   says = built.net.apply(*state.model, None, batch, False)[0]["own"][:, 0]
   assert np.all(np.abs(says - 1015) < 40)
 
@@ -93,12 +95,13 @@ def test_texts_are_shown_with_their_classes_names(classes, scores):
   config, _ = tiny(classes)
   task = build(config).task
   batch, *_ = task.evals["dev"].data(Shard())
-  logits = np.eye(3)[[2, *batch["label"][1:].astype(int)]]
+  right = batch["label"].astype(int)
+  wrong = (right[0] + 1) % 3
+  logits = np.eye(3)[[wrong, *right[1:]]]
   drawn = task.evals["dev"].draw({"own": logits}, batch)["predictions"]
   first, second, *_ = drawn.split("\n\n")
-  its = [NAMES[int(label)] for label in batch["label"]]
-  assert its[0] != "good"
-  assert first.startswith(f"~~good~~ [{its[0]}]: it is {its[0]} ")
+  its = [NAMES[label] for label in right]
+  assert first.startswith(f"~~{NAMES[wrong]}~~ [{its[0]}]: it is {its[0]} ")
   assert second.startswith(f"**{its[1]}**: it is {its[1]} ")
   task = build(tiny(scores)[0]).task
   batch, *_ = task.evals["dev"].data(Shard())
@@ -173,7 +176,7 @@ def test_the_command_trains_goes_on_and_evaluates(classes, tmp_path, in_fork):
   read = weights.load(tmp_path)
   assert glue.class_names(read.config, "own") == NAMES
   code, out, err = in_fork("experiments.evaluate", *args)
-  assert code == 0 and "dev/own" in out, err
+  assert code == 0 and "own_constant" in out, err
   weights.save(tmp_path / "own.npz", read.config, read.model)
   read = weights.load(tmp_path / "own.npz")
   assert list(glue.class_names(read.config, "own")) == list(NAMES)
