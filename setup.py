@@ -97,6 +97,8 @@ setuptools.setup(
         "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.
         "tensorflow": ["tensorflow-cpu>=2.20"],
+        # What `scripts/docs.sh` builds the site with.
+        "docs": ["myst-nb>=1.4", "sphinx>=9", "sphinx-book-theme>=1.4"],
         "test": TEST,
         "dev": [
             *TEST,
