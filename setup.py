@@ -60,6 +60,9 @@ TEST = [
     "PyYAML>=6",
 ]
 
+# What `scripts/docs.sh` builds the site with.
+DOCS = ["myst-nb>=1.4", "sphinx>=9", "sphinx-book-theme>=1.4"]
+
 setuptools.setup(
     name="perceiver-io-jax",
     version="0.1.0",
@@ -97,11 +100,11 @@ setuptools.setup(
         "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.
         "tensorflow": ["tensorflow-cpu>=2.20"],
-        # What `scripts/docs.sh` builds the site with.
-        "docs": ["myst-nb>=1.4", "sphinx>=9", "sphinx-book-theme>=1.4"],
+        "docs": DOCS,
         "test": TEST,
         "dev": [
             *TEST,
+            *DOCS,
             "pre-commit>=4",
             "pyink>=24.10",
             "pyright>=1.1.400",

@@ -26,6 +26,7 @@ extensions = [
     "reference",
 ]
 
+smartquotes = False  # They turn --flag into a dash.
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 4
 nb_execution_mode = "off"  # Tests run the notebooks.

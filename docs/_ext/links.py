@@ -4,10 +4,14 @@ A link to a folder leads to its README.md, or to its index.md; of a folder that
 has neither, the link's words stay.
 """
 
+from __future__ import annotations
+
 import pathlib
 import re
+import typing
 
-from sphinx.application import Sphinx
+if typing.TYPE_CHECKING:
+  from sphinx.application import Sphinx
 
 
 def to_pages(text: str, folder: pathlib.Path) -> str:

@@ -1,7 +1,6 @@
 """What the code says of its settings: in docstrings and beside them."""
 
 import ast
-from collections.abc import Callable
 import dataclasses
 import functools
 import inspect
@@ -9,6 +8,7 @@ import io
 import re
 import textwrap
 import tokenize
+from typing import Any
 
 
 def comments(source: str) -> dict[int, str]:
@@ -53,7 +53,7 @@ def arguments(docstring: str) -> dict[str, str]:
   return found
 
 
-def of_parameters(target: Callable) -> dict[str, str]:
+def of_parameters(target: Any) -> dict[str, str]:
   """What is said of a callable's parameters, or of a dataclass's fields."""
   if isinstance(target, functools.partial):
     target = target.func
@@ -66,7 +66,7 @@ def of_parameters(target: Callable) -> dict[str, str]:
   return _beside(target) | arguments(_doc(target))
 
 
-def summary(target: Callable) -> str:
+def summary(target: Any) -> str:
   """The first paragraph of its docstring; "" if it has none of its own."""
   if isinstance(target, functools.partial):
     target = target.func
@@ -75,11 +75,11 @@ def summary(target: Callable) -> str:
   return "" if text.startswith(f"{target.__name__}(") else _sentences([text])
 
 
-def _doc(target: Callable) -> str:
+def _doc(target: Any) -> str:
   return inspect.cleandoc(target.__doc__ or "")
 
 
-def _beside(target: Callable) -> dict[str, str]:
+def _beside(target: Any) -> dict[str, str]:
   try:
     source = textwrap.dedent(inspect.getsource(target))
   except (OSError, TypeError):
