@@ -34,6 +34,7 @@ nb_execution_mode = "off"  # Tests run the notebooks.
 # Docstrings are Google's style, and write code in single quotes.
 default_role = "code"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True  # As they are written.
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 80
 napoleon_numpy_docstring = False
@@ -46,6 +47,7 @@ html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
 }
+html_use_index = False  # The search finds names.
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 templates_path = ["_templates"]

@@ -6,6 +6,7 @@ a flag or a module that is new has its entry.
 
 import dataclasses
 import pathlib
+import re
 
 import pages
 from sphinx.application import Sphinx
@@ -32,7 +33,7 @@ def _docstring(app, what, name, target, options, lines: list[str]) -> None:
 def _signature(app, what, name, target, options, signature, returned):
   """Names JAX's arrays as users do."""
   return tuple(
-      text and text.replace("jaxlib._jax.Array", "jax.Array")
+      text and re.sub(r"(jax\.)?jaxlib\._jax\.Array", "jax.Array", text)
       for text in (signature, returned)
   )
 
