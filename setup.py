@@ -1,6 +1,7 @@
 """Perceiver and Perceiver IO in JAX and Haiku."""
 
 import pathlib
+import re
 
 import setuptools
 
@@ -63,20 +64,35 @@ TEST = [
 # What `scripts/docs.sh` builds the site with.
 DOCS = ["myst-nb>=1.4", "sphinx>=9", "sphinx-book-theme>=1.4"]
 
+# Read, not imported: what the library imports may not be there yet.
+VERSION = re.search(
+    r'^__version__ = "(.+)"$',
+    pathlib.Path("perceiver/__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)[1]
+
 setuptools.setup(
     name="perceiver-io-jax",
-    version="0.1.0",
+    version=VERSION,
     description=__doc__,
     long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["perceiver", "perceiver.*"]),
+    package_data={"perceiver": ["py.typed"]},
     install_requires=LIBRARY,
     extras_require={
         "train": TRAIN,
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
+        # Compilers of devices that are not there: `scripts.describe --devices`
+        # and the tests of accelerators. For the jax of constraints.txt.
+        "tpu_compiler": ["libtpu==0.0.42.1"],
+        "cuda_compiler": [
+            "jax-cuda12-pjrt==0.10.2",
+            "jax-cuda12-plugin[with-cuda]==0.10.2",
+        ],
         # Checkpoints in object stores, and servers to try them with.
         "gs": ["gcsfs>=2025.3", "google-cloud-storage>=2.19"],
         "s3": ["s3fs>=2025.3"],

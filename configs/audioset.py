@@ -177,6 +177,7 @@ def numbers() -> ConfigDict:
   config.samples_per_frame = 1920  # 48 kHz
   config.num_audio = 61_440  # numbers that are read
   config.num_classes = 527
+  config.class_names = ()  # Of the data, by label; they are found there.
   # {}: the samples themselves are read. The paper has no settings of
   # spectrograms.
   config.spectrogram = ConfigDict({})

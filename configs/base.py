@@ -97,9 +97,9 @@ def variant_of(
   """
   if name not in variants:
     close = difflib.get_close_matches(name, variants, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    names = list(variants)
-    raise ValueError(f"variant {name!r} is not one of {names}{hint}")
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    names = ", ".join(variants)
+    raise ValueError(f"variant {name!r}{hint} is not one of {names}")
   base, changes = variants[name]
   config = root() if base is None else variant_of(variants, base, root)
   for key, value in changes.items():

@@ -149,6 +149,7 @@ def numbers() -> ConfigDict:
   config.video = (16, 224, 224)  # frames, pixels, pixels
   config.samples_per_frame = 1920  # 48 kHz at 25 frames a second
   config.num_classes = 700
+  config.class_names = ()  # Of the data, by label; they are found there.
   config.hide_label = 0.5  # of the examples, in training; else always
   config.num_points = 512  # voxels and audio patches decoded; 0: all
   config.num_chunks = 128  # in which all are decoded

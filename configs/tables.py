@@ -100,6 +100,149 @@ class Table:
   columns: tuple[str, ...] = ()  # Also those of which the paper has no number.
 
 
+@dataclasses.dataclass(frozen=True)
+class Data:
+  """Where the data of a config comes from."""
+
+  # What a person puts there: path -> what it is. Data sets that need no
+  # preparation lie in the default DATA_DIR.
+  needs: Mapping[str, str]
+  commands: tuple[str, ...] = ()  # That prepare it, after "python -m".
+
+
+_SETS = "~/tensorflow_datasets"
+_PIECES = (
+    "scripts.prepare_data sentencepiece --corpus={} --vocabulary_size={}000"
+    " --model={}"
+)
+_WIKIPEDIA = "a dump of Wikipedia, pages-articles"
+_LARGE_TEXT = Data(
+    {
+        "raw/c4": "C4 as in allenai/c4: en/*.json.gz",
+        "raw/enwiki-pages-articles.xml.bz2": _WIKIPEDIA,
+    },
+    (
+        "scripts.prepare_data mlm --c4=raw/c4"
+        " --wikipedia=raw/enwiki-pages-articles.xml.bz2",
+    ),
+)
+_LARGE_PIECES = Data(
+    _LARGE_TEXT.needs,
+    (
+        *_LARGE_TEXT.commands,
+        _PIECES.format("c4,wikipedia", 32, "~/pieces32000.model"),
+    ),
+)
+_SMALL_TEXT = Data(
+    {
+        "raw/wikipedia.xml.bz2": f"{_WIKIPEDIA}; a few megabytes are enough",
+        "raw/austen": "Jane Austen's novels: *.txt",
+    },
+    (
+        "scripts.prepare_data mlm --wikipedia=raw/wikipedia.xml.bz2"
+        " --text=austen=raw/austen --held_out=20",
+    ),
+)
+_REPLAYS = Data(
+    {"raw/replays": "games of StarCraft II: *.SC2Replay"},
+    ("scripts.prepare_data starcraft2 --manual_dir=raw/replays",),
+)
+_CIFAR10 = Data(
+    {f"{_SETS}/cifar10": "CIFAR-10: {train,test}/CLASS/*.png, or TFDS's"}
+)
+_PRETRAIN = Data({f"{_SETS}/imagenet21k": "ImageNet-21k, as TFDS prepares it"})
+_FLOW = {
+    "autoflow": "AutoFlow, unpacked",
+    "sintel": "MPI Sintel, unpacked",
+    "kitti_2015": "KITTI 2015, unpacked",
+}
+# By what the name of a config begins with; the longest counts.
+DATA = {
+    "audioset:": Data(
+        {
+            "raw/audioset": (
+                "AudioSet's clips, unbalanced_train_segments.csv,"
+                " eval_segments.csv, class_labels_indices.csv"
+            )
+        },
+        (
+            "scripts.prepare_data audioset"
+            " --csv raw/audioset/unbalanced_train_segments.csv"
+            " raw/audioset/eval_segments.csv"
+            " --classes=raw/audioset/class_labels_indices.csv"
+            " --videos=raw/audioset",
+        ),
+    ),
+    "audioset:mini": Data(
+        {
+            "raw/recordings.zip": "spoken digits: free-spoken-digit-dataset",
+            "raw/cifar10.zip": "pictures of CIFAR-10: CLASS/*.jpg",
+        },
+        (
+            "scripts.prepare_data spoken_pictures"
+            " --recordings=raw/recordings.zip --pictures=raw/cifar10.zip"
+            " --output=raw/spoken_pictures",
+            "scripts.prepare_data audioset --as_name=spoken_pictures"
+            " --csv raw/spoken_pictures/train.csv raw/spoken_pictures/test.csv"
+            " --classes=raw/spoken_pictures/class_labels_indices.csv"
+            " --videos=raw/spoken_pictures/clips",
+        ),
+    ),
+    "flow:": Data({f"{_SETS}/{name}": what for name, what in _FLOW.items()}),
+    "flow:mini": Data({}),
+    "glue:": Data({f"{_SETS}/glue": "GLUE's archives, unpacked, or TFDS's"}),
+    "glue:mini": Data(
+        {f"{_SETS}/glue": "CoLA, MRPC, SST-2 and STS2012, unpacked"}
+    ),
+    "imagenet:": Data(
+        {f"{_SETS}/imagenet2012": "ImageNet: {train,val}/CLASS/*.JPEG"}
+    ),
+    "imagenet:pretrain": _PRETRAIN,
+    "imagenet:mini": _CIFAR10,
+    "kinetics:": Data(
+        {"raw/kinetics": "Kinetics-700-2020's clips, train.csv, validate.csv"},
+        (
+            "scripts.prepare_data kinetics --csv raw/kinetics/train.csv"
+            " raw/kinetics/validate.csv --videos=raw/kinetics",
+        ),
+    ),
+    "kinetics:mini": Data(
+        {"raw/film.mp4": "any film; the numbers are of Big Buck Bunny"},
+        (
+            "scripts.prepare_data film --video=raw/film.mp4 --output=raw/film"
+            " --gain=4",
+            "scripts.prepare_data kinetics --as_name=film"
+            " --csv raw/film/train.csv raw/film/validate.csv"
+            " --videos=raw/film",
+        ),
+    ),
+    "mlm:": _LARGE_TEXT,
+    "mlm:bert_base": _LARGE_PIECES,
+    "mlm:sentencepiece": _LARGE_PIECES,
+    "mlm:mini": Data(
+        _SMALL_TEXT.needs,
+        (
+            *_SMALL_TEXT.commands,
+            _PIECES.format("wikipedia,austen", 8, "~/pieces8000.model"),
+        ),
+    ),
+    "mlm:mini_bytes": _SMALL_TEXT,
+    "modelnet40:": Data(
+        {"raw/modelnet40/ModelNet40.zip": "ModelNet40"},
+        ("scripts.prepare_data modelnet40 --manual_dir=raw/modelnet40",),
+    ),
+    "modelnet40:mini": Data({}, ("scripts.prepare_data shapes",)),
+    "starcraft:": _REPLAYS,
+}
+# What is fine-tuned, and the config that it is pretrained with. Of GLUE's, it
+# is the model's in configs/mlm.py.
+PRETRAINED = {
+    "imagenet:large_fourier": "imagenet:pretrain_fourier",
+    "imagenet:large_conv": "imagenet:pretrain_conv",
+    "imagenet:mini_finetune": "imagenet:mini_pretrain",
+}
+
+
 def table(title: str, columns: str, *rows: tuple) -> Table:
   """A table from its printed lines.
 

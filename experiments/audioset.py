@@ -4,8 +4,10 @@ Source: Perceiver IO, appendix C; Perceiver, §4.2.
 """
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 import functools
 import math
+import os
 import pathlib
 
 import jax
@@ -13,16 +15,22 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.clips import augment
+from experiments.data.clips import index
 from experiments.data.clips import reading
 from experiments.data.clips import sound
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.choose import choose
+from experiments.engine.errors import UserError
 from experiments.engine.settings import Optional
 from experiments.inference import commands
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
 from perceiver import Encoder
@@ -75,6 +83,18 @@ def network(config) -> Network:
       "audio": shape((config.num_audio, 1), jnp.float32),
   }
   return Network({name: example[name] for name in modalities}, forward)
+
+
+def fitted(config, note):
+  """With the names of the classes, which stay with the run and its weights."""
+  del note
+  lists = [config.train, *(config.sets[name] for name in config.evals)]
+  names = reading.class_names(
+      [(one.name, one.split) for one in lists], config.data_dir
+  )
+  if config.class_names or len(names) != config.num_classes:
+    return config  # Whoever opens the data says what is wrong.
+  return settings.changed(config, {"class_names": names})
 
 
 def task(config) -> Task:
@@ -347,6 +367,7 @@ _CLIPS = functools.partial(
     reading.open_clips, data_dir="", num_classes=0, skip_missing=True
 )
 SETTINGS = {
+    "class_names": Sequence[str],
     "train": _CLIPS,
     "sets.*": _CLIPS,
     "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
@@ -356,6 +377,73 @@ SETTINGS = {
     "model.reads": functools.partial(RepeatedEncoder, {}, {}),
     "model.output": OUTPUTS,
 }
+
+
+def prepare(config, raw) -> Batch:
+  """A clip as evaluation reads it: a batch of its windows.
+
+  Args:
+    config: of the model.
+    raw: a video file, with or without sound.
+
+  Raises:
+    UserError: if it cannot be decoded, or is too short.
+  """
+  with commands.using(os.fspath(raw)):
+    found = index.probe(pathlib.Path(raw))
+    if found.reason:
+      errors.opened(raw).close()  # It may not be there.
+      raise UserError(f"{raw}: {found.reason}")
+    clip = {
+        "file": os.fspath(raw),
+        "labels": np.zeros(0, np.int32),
+        "seconds": found.seconds,
+    }
+    (batch,) = pipeline.evaluation(
+        reading.Windows([clip], config.windows),
+        steps_of(config, is_training=False),
+        batch_size=config.windows,
+        shard=pipeline.Shard(),
+    )
+  return {name: batch[name] for name in config.modalities}
+
+
+def predict(weights, raw, labels=None) -> list[commands.Scored]:
+  """What is heard in a clip, likeliest first; several may be.
+
+  Scores are the mean over the clip's windows, as in evaluation.
+
+  Args:
+    weights: the model.
+    raw: a video file.
+    labels: a file with the names of the classes; None: the model's own.
+  """
+  config = weights.config
+  known = config.get("class_names", ())  # Older files have none.
+  names = commands.read_names(labels, config.num_classes, known)
+  logits = weights.outputs(prepare(config, raw))["logits"]
+  scores = jax.nn.sigmoid(logits.astype(np.float32))
+  return commands.ranked(scores.mean(axis=0), names)
+
+
+def tag(args, load):
+  """Prints what is heard in clips: the likeliest classes, with their scores."""
+  model = load()
+  for file in args.inputs:
+    classes = model.predict(file, labels=args.labels)
+    print(file)
+    commands.print_classes(classes)
+
+
+def add_arguments(parser):
+  """What `tag` reads of its command line."""
+  parser.add_argument("inputs", nargs="+", metavar="CLIP")
+  commands.add_labels(parser)
+
+
+PREDICTION = Prediction(
+    "tag", "configs/audioset.py:mel", add_arguments, tag, prepare, predict
+)
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:

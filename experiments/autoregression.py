@@ -202,11 +202,7 @@ def copies(
       sizes=lambda: np.ones(tokenizers.BYTES_VOCABULARY, np.int32),
       order=2,
       source=lambda: train,
-      steps=lambda: [
-          random_windows(
-              length, latents, size // 2 + min(latents, size // 2) - 1
-          )
-      ],
+      steps=lambda: [random_windows(length, latents, size // 2)],
       counted=lambda: np.concatenate([train[i]["ids"] for i in range(16)]),
       splits={"validation": split},
       begun=lambda start, keep: (

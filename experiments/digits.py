@@ -58,6 +58,8 @@ def task(config) -> Task:
     return {
         "top1": metrics.top_k(logits, label),
         "loss": losses.cross_entropy(logits, targets),
+        "label": label,
+        "predicted": logits.argmax(-1),
     }
 
   shift = functools.partial(shifted, max_shift=config.max_shift)
@@ -87,6 +89,9 @@ def task(config) -> Task:
               ),
               measure,
               draw=draw,
+              draw_all=functools.partial(
+                  figures.confusion, names=figures.names_of((), NUM_CLASSES)
+              ),
           )
       },
   )

@@ -1,7 +1,7 @@
 """Measures a checkpoint on a task's evals.
 
 python -m experiments.evaluate --config=configs/X.py --workdir=DIR
-    [--checkpoint=latest|best|STEP[:ema]]
+    [--checkpoint=latest|best|STEP[:ema]] [--json=FILE|-]
 """
 
 from collections.abc import Mapping
@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from experiments import task as task_lib
+from experiments.data import pipeline
 from experiments.engine import command
 from experiments.engine import sharding
 from experiments.engine import step as step_lib
@@ -26,6 +27,9 @@ from experiments.engine.build import fitted
 from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
+from experiments.engine.screen import FIRST_TIME
+from experiments.engine.screen import Screen
+from experiments.engine.screen import table
 from experiments.engine.state import Model
 
 Pictures = dict[str, np.ndarray | str]
@@ -44,8 +48,19 @@ class Evaluate:
       evals: Mapping[str, task_lib.Eval],
       net: hk.TransformedWithState,
       layout: sharding.Layout,
+      screen: Screen | None = None,
   ):
+    """Prepares it.
+
+    Args:
+      evals: what is measured.
+      net: the forward function.
+      layout: of the devices.
+      screen: where it shows how far it is; None: nowhere.
+    """
     self._evals, self._mesh = evals, layout.mesh
+    self._screen = screen or Screen(is_active=False)
+    self._compiled: set[str] = set()
     self._shard = sharding.part_of_batches(layout.mesh)
     self._steps = {
         name: step_lib.compile_eval_step(
@@ -73,6 +88,9 @@ class Evaluate:
         metrics[f"{name}{ending}/{key}"] = value
       if e.draw is not None:
         for key, picture in e.draw(*drawn).items():
+          pictures[f"{name}{ending}-{key}"] = picture
+      if e.draw_all is not None:
+        for key, picture in e.draw_all(values).items():
           pictures[f"{name}{ending}-{key}"] = picture
     return metrics, pictures
 
@@ -104,7 +122,15 @@ class Evaluate:
     """What is measured of every example, and what is drawn."""
     parts: list[dict[str, np.ndarray]] = []
     drawn: Any = None
-    for batch in self._evals[name].data(self._shard):
+    data = self._evals[name].data(self._shard)
+    total = pipeline.number_of_batches(data)
+    if name not in self._compiled:
+      self._compiled.add(name)
+      batches = f", {total} batches" if total else ""
+      self._screen.line(
+          f"compiling the evaluation {name!r}{batches}: {FIRST_TIME}"
+      )
+    for batch in self._screen.tracked(f"evaluating {name}", data, total):
       batch = sharding.spread(batch, self._mesh)
       *measured, some = self._steps[name](model, batch)
       if not parts:
@@ -142,8 +168,19 @@ def _metric_names(e: task_lib.Eval, shapes: Any) -> list[str] | None:
     return None
 
 
-def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
+def evaluate(
+    config,
+    workdir: pathlib.Path,
+    which: str,
+    screen: Screen | None = None,
+) -> dict[str, float]:
   """Metrics of a checkpoint; `config` may differ from that of its training.
+
+  Args:
+    config: of the evaluation.
+    workdir: the run's folder.
+    which: checkpoint.
+    screen: as of `Evaluate`.
 
   Raises:
     UserError: if there is no such checkpoint, or it is another model's.
@@ -160,18 +197,27 @@ def evaluate(config, workdir: pathlib.Path, which: str) -> dict[str, float]:
       read_only=True,
   )
   model, step = checkpoints.restore_model(built.like.model, which)
-  metrics, _ = Evaluate(built.task.evals, built.net, built.layout)(model)
+  run = Evaluate(built.task.evals, built.net, built.layout, screen)
+  metrics, _ = run(model)
   return {"step": step, **metrics}
 
 
 def main() -> None:
-  """Prints the metrics as a line of JSON."""
+  """Prints the metrics: as a table, or as JSON."""
   if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
-  metrics = evaluate(command.config(), workdir, _CHECKPOINT.value)
-  if jax.process_index() == 0:
+  is_first = jax.process_index() == 0
+  config, is_only_json = command.config(), _JSON.value == "-"
+  with Screen(is_first and not is_only_json) as screen:
+    metrics = evaluate(config, workdir, _CHECKPOINT.value, screen)
+    step = metrics["step"]
+    shown = {name: x for name, x in metrics.items() if name != "step"}
+    screen.line(f"step {step}:\n{table(shown, config.best)}")
+  if is_first and is_only_json:
     print(json.dumps(metrics))
+  elif is_first and _JSON.value:
+    pathlib.Path(_JSON.value).write_text(json.dumps(metrics) + "\n")
 
 
 if __name__ == "__main__":
@@ -180,5 +226,8 @@ if __name__ == "__main__":
       "checkpoint",
       "latest",
       '"latest", "best" or a step; with ":ema", its averaged parameters',
+  )
+  _JSON = flags.DEFINE_string(
+      "json", None, "a file for the metrics; -: prints them, and nothing else"
   )
   command.run(main)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import itertools
-import pathlib
 from typing import Any
 
 import cv2
@@ -36,7 +35,9 @@ from experiments.engine.weights import Weights
 from experiments.inference import commands
 from experiments.inference import subjects
 from experiments.inference import tiles
+from experiments.task import Batch
 from experiments.task import Drawn
+from experiments.task import each_word
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
@@ -395,15 +396,38 @@ def flow_between(
   Raises:
     UserError: if the sizes do not fit.
   """
+  return predict(weights, (first, second))
+
+
+def prepare(config, raw) -> Batch:
+  """Two frames of one size as the model reads them, "frames" [1, 2, Y, X, 3].
+
+  Args:
+    config: of any model of flow.
+    raw: two image files, or RGB uint8 [Y, X, 3].
+
+  Raises:
+    UserError: if they are not two, or of different sizes.
+  """
+  del config  # Any size is cut into tiles.
+  if not isinstance(raw, tuple | list) or len(raw) != 2:
+    raise UserError("optical flow needs two images: (first, second)")
+  first, second = map(commands.picture, raw)
   if first.shape != second.shape:
     sizes = [f"{len(x)} x {x.shape[1]}" for x in (first, second)]
     raise UserError(f"one is {sizes[0]} pixels, the other {sizes[1]}")
+  return {"frames": np.stack([first, second])[None]}
+
+
+def predict(weights, raw) -> np.ndarray:
+  """The flow between two frames, as `flow_between`; `raw` as of `prepare`."""
+  batch = prepare(weights.config, raw)
   with user_errors("the frames"):
-    found = weights.outputs({"frames": np.stack([first, second])[None]})
+    found = weights.outputs(batch)
   return np.asarray(found["flow"][0], np.float32)
 
 
-def predict(args, load):
+def write_flow(args, load):
   """Writes the flow from an image to another, or through a video."""
   if len(args.inputs) > 2:
     raise UserError("flow takes two images or one video")
@@ -420,10 +444,10 @@ def predict(args, load):
         frames.append(image.read(file))
   if len(frames) < 2:
     raise UserError(f"{args.inputs[0]} has one frame, flow is between two")
-  weights = load()
+  model = load()
   with commands.using(*args.inputs):
     flows = [
-        flow_between(weights, frames[i], frames[i + 1])
+        model.predict((frames[i], frames[i + 1]))
         for i in commands.tracked(range(len(frames) - 1))
     ]
   longest = max(float(np.hypot(x[..., 0], x[..., 1]).max()) for x in flows)
@@ -441,7 +465,7 @@ def predict(args, load):
 
 
 def add_arguments(parser):
-  """What `predict` reads of its command line."""
+  """What `write_flow` reads of its command line."""
   parser.add_argument(
       "inputs", nargs="+", metavar="FILE", help="two images or one video"
   )
@@ -449,8 +473,20 @@ def add_arguments(parser):
   commands.add_side_by_side(parser)
 
 
+def pairs_of_words(config, words, task=None):
+  """Words of a command line as pairs of frames."""
+  words = each_word(config, words, task)
+  return [words[i : i + 2] for i in range(0, len(words), 2)]
+
+
 PREDICTION = Prediction(
-    "flow", "configs/flow.py:patches", add_arguments, predict
+    "flow",
+    "configs/flow.py:patches",
+    add_arguments,
+    write_flow,
+    prepare,
+    predict,
+    pairs_of_words,
 )
 
 
@@ -464,8 +500,8 @@ def attention_subjects(config, inputs) -> Iterator[Subject]:
   for pair in zip(inputs[::2], inputs[1::2], strict=True):
     frames = []
     for file in pair:
-      with commands.using(file):
-        frame = image.read(file)
+      with commands.using(commands.name_of(file)):
+        frame = commands.picture(file)
       height, width, _ = frame.shape
       scale = max(dims[0] / height, dims[1] / width)
       if scale != 1:
@@ -474,7 +510,7 @@ def attention_subjects(config, inputs) -> Iterator[Subject]:
       frames.append(subjects.centre(frame, dims))
     frames = np.stack(frames)
     yield Subject(
-        pathlib.Path(pair[0]).stem,
+        commands.stem_of(pair[0]),
         {"frames": frames},
         {"frames": inside},
         {"flow": grid},

@@ -6,6 +6,7 @@ Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import functools
 from typing import Annotated, Any, Literal
 
@@ -20,13 +21,18 @@ from experiments.data import pipeline
 from experiments.data.text import glue
 from experiments.data.text import glue_files
 from experiments.data.text import tokenizers
+from experiments.engine import settings
 from experiments.engine.choose import choose
+from experiments.engine.errors import UserError
 from experiments.engine.weights import Weights
+from experiments.inference import commands
 from experiments.inference import subjects
 from experiments.mlm import is_framed
 from experiments.mlm import open_tokenizer
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
 from experiments.task import Transformers
@@ -135,8 +141,10 @@ def task(config) -> Task:
   )
 
 
-def prepared(name, split, index, data_dir, tokenizer, length, notes, frame):
-  """A split's examples as a model reads them.
+def prepared(
+    name, split, index, data_dir, tokenizer, length, notes, frame, given=None
+):
+  """A split's examples as a model reads them; or those that are given.
 
   Two texts are joined by a separator; what is too long is cut as
   `data.glue.joined` says, and how much that was goes into `notes`. With a
@@ -144,7 +152,8 @@ def prepared(name, split, index, data_dir, tokenizer, length, notes, frame):
   """
   found, cut = [], []
   room = length - tokenizers.FRAME * frame
-  for example in glue.read(name, split, data_dir, notes.append):
+  rows = given or glue.read(name, split, data_dir, notes.append)
+  for example in rows:
     first, second = (
         tokenizer.encode(example[key].encode()) for key in ("first", "second")
     )
@@ -385,6 +394,126 @@ SETTINGS = {
     "tokenizer": tokenizers.TOKENIZERS,
     "tasks.*": int,
 }
+
+
+def class_names(config, name) -> Sequence[str] | None:
+  """What the classes of a task are called, by number; None: it has scores."""
+  del config
+  return glue.TASKS[name].labels
+
+
+def has_two_texts(config, name) -> bool:
+  """Whether an example of a task is a pair."""
+  del config
+  return glue.TASKS[name].has_two_sentences
+
+
+def prepare(config, raw, task=None) -> Batch:
+  """A text, or a pair (first, second), as evaluation reads it.
+
+  Args:
+    config: of the model.
+    raw: the text or texts.
+    task: which of the model's tasks; it need not be named if it is the one.
+
+  Raises:
+    UserError: if there is no such task, or it has other texts.
+  """
+  name = _task_of(config, task)
+  texts = (raw,) if isinstance(raw, str) else tuple(raw)
+  count = 2 if has_two_texts(config, name) else 1
+  if len(texts) != count:
+    raise UserError(f"task {name!r} takes {count} texts, not {len(texts)}")
+  first, second = (*texts, "")[:2]
+  (example,) = prepared(
+      name,
+      "given",
+      list(config.tasks).index(name),
+      data_dir=config.data_dir,
+      tokenizer=open_tokenizer(config),
+      length=config.max_length,
+      notes=[],
+      frame=is_framed(config),
+      given=[{"first": first, "second": second, "label": 0}],
+  )
+  return {key: np.asarray(example[key])[None] for key in _READ}
+
+
+_READ = ("tokens", "mask", "task")  # What a model reads of an example.
+
+
+def _task_of(config, task) -> str:
+  names = list(config.tasks)
+  if task is None and len(names) > 1:
+    raise UserError(f"--task is missing: the model's are {', '.join(names)}")
+  if task is not None and task not in names:
+    hint = settings.hint(task, names)
+    raise UserError(
+        f"--task={task}{hint}: the model's tasks are {', '.join(names)}"
+    )
+  return task or names[0]
+
+
+def predict(weights, raw, task=None) -> list[commands.Scored] | float:
+  """The classes of a text or a pair, likeliest first; or its score, a number.
+
+  Args:
+    weights: the model.
+    raw: a text, or a pair (first, second).
+    task: which of the model's tasks; it need not be named if it is the one.
+  """
+  name = _task_of(weights.config, task)
+  logits = weights.outputs(prepare(weights.config, raw, name))[name][0]
+  names = class_names(weights.config, name)
+  if names is None:
+    return float(logits[0])
+  return commands.one_of(logits, names)
+
+
+def texts_of(config, words, task=None) -> list[Any]:
+  """The words of a command line as texts, or as pairs if the task has pairs.
+
+  Raises:
+    UserError: if one of a pair is missing.
+  """
+  if not has_two_texts(config, _task_of(config, task)):
+    return list(words)
+  if len(words) % 2:
+    raise UserError(
+        f"the task takes pairs of texts, and {len(words)} are given"
+    )
+  return [tuple(words[i : i + 2]) for i in range(0, len(words), 2)]
+
+
+def tell(args, load):
+  """Prints the class of texts, or of pairs of texts, or their score."""
+  model = load()
+  for raw in texts_of(model.config, args.inputs, args.task):
+    said = model.predict(raw, task=args.task)
+    print(raw if isinstance(raw, str) else " | ".join(raw))
+    if isinstance(said, float):
+      print(f"    {said:.3f}")
+    else:
+      commands.print_classes(said)
+
+
+def add_arguments(parser):
+  """What `tell` reads of its command line."""
+  parser.add_argument(
+      "inputs", nargs="+", metavar="TEXT", help="of pairs, one after the other"
+  )
+  parser.add_argument("--task", help="of a model of several, which one")
+
+
+PREDICTION = Prediction(
+    "classify-text",
+    "configs/glue.py:cola",
+    add_arguments,
+    tell,
+    prepare,
+    predict,
+    texts_of,
+)
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:

@@ -8,8 +8,8 @@ Source: Perceiver IO, appendix A; Perceiver, §4.1; official ImageNet training.
 
 from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import functools
-import pathlib
 from typing import Any
 
 import jax
@@ -94,11 +94,30 @@ def permuted(x):
   return x[:, np.random.default_rng(0).permutation(x.shape[1])]
 
 
-def fitted(config, note):
-  """With `count_classes`, the classes and held-out images of the training set.
+def _named(config):
+  """With the names of the classes, where the data set is there and has them."""
+  count = config.num_classes
+  for name in dict.fromkeys([config.train.name, *_evaluated(config)]):
+    with contextlib.suppress(FileNotFoundError, errors.DataError):
+      every = sets.about(name, config.data_dir).classes
+      chosen: Sequence[int] = config.classes or range(len(every))
+      if len(chosen) == count and max(chosen) < len(every):
+        names = tuple(every[number] for number in chosen)
+        if not config.class_names:
+          return settings.changed(config, {"class_names": names})
+  return config
 
-  A set of `sets` without a name is that of training, and without a split its
-  validation or test set; where there is none, a tenth is held out.
+
+def _evaluated(config) -> list[str]:
+  return [config.sets[row].name for row in config.evals]
+
+
+def fitted(config, note):
+  """With the names of its classes, which stay with the run and its weights.
+
+  With `count_classes`, the classes and held-out images of the training set are
+  found. A set of `sets` without a name is that of training, and without a split
+  its validation or test set; where there is none, a tenth is held out.
 
   Args:
     config: complete.
@@ -109,7 +128,7 @@ def fitted(config, note):
     UserError: if nothing can be held out.
   """
   if not config.count_classes:
-    return config
+    return _named(config)
   name = config.train.name
   about = sets.about(name, config.data_dir)
   chosen: Sequence[int] = config.classes or range(len(about.classes))
@@ -189,6 +208,9 @@ def task(config) -> Task:
         scattered=True,  # Sets are in the order of their classes.
     )
 
+  confusion = functools.partial(
+      figures.confusion, names=figures.names_of(names, config.num_classes)
+  )
   return Task(
       example=example,
       forward=model.forward,
@@ -200,6 +222,7 @@ def task(config) -> Task:
               measure,
               summarize,
               functools.partial(draw, names=names),
+              draw_all=None if config.max_labels else confusion,
           )
           for name in config.evals
       },
@@ -256,11 +279,15 @@ def loss(outputs, batch, smoothing):
 def measure(outputs, batch):
   """Whether an image's label, or one of them, is among the best answers."""
   logits, labels = outputs["logits"], labels_of(batch)
-  return {
+  measured = {
       "top1": metrics.top_k(logits, labels),
-      "top5": metrics.top_k(logits, labels, min(5, logits.shape[-1])),
       "has_label": (labels >= 0).any(axis=-1),
   }
+  if logits.shape[-1] > 5:  # Of fewer classes, all are among the best five.
+    measured["top5"] = metrics.top_k(logits, labels, 5)
+  if "label" in batch:
+    measured |= {"label": batch["label"], "predicted": logits.argmax(-1)}
+  return measured
 
 
 def summarize(measured):
@@ -271,6 +298,7 @@ def summarize(measured):
       if has_label.any()
       else float("nan")
       for name in ("top1", "top5")
+      if name in measured
   }
 
 
@@ -340,7 +368,7 @@ SETTINGS = {
 
 
 def read_images(config, files) -> Iterator[Batch]:
-  """Each file as a batch of one, as evaluation reads it.
+  """Each file, or array of pixels, as a batch of one, as evaluation reads it.
 
   Raises:
     UserError: if the model's images are not square, or a file holds no image.
@@ -349,26 +377,45 @@ def read_images(config, files) -> Iterator[Batch]:
     upright = config.get("upright", False)  # Older files have no such key.
     steps = augment.eval_steps(size_of(config), upright)
   for file in files:
-    with commands.using(file):
-      example = {"image": errors.content(file), "file": file}
+    name = commands.name_of(file)
+    with commands.using(name):
+      example = {"image": commands.encoded(file), "file": name}
       (batch,) = pipeline.evaluation(
           [example], steps, batch_size=1, shard=pipeline.Shard()
       )
     yield batch
 
 
+def prepare(config, raw) -> Batch:
+  """An image, a file or RGB uint8 [Y, X, 3], as evaluation reads it."""
+  (batch,) = read_images(config, [raw])
+  return batch
+
+
+def predict(weights, raw, labels=None) -> list[commands.Scored]:
+  """The classes of an image, likeliest first.
+
+  Args:
+    weights: the model.
+    raw: a file, or RGB uint8 [Y, X, 3].
+    labels: a file with the names of the classes; None: the model's own.
+  """
+  config = weights.config
+  known = config.get("class_names", ())  # Older files have none.
+  names = commands.read_names(labels, config.num_classes, known)
+  logits = weights.outputs(prepare(config, raw))["logits"][0]
+  if config.max_labels:  # Of several labels, each is a question of its own.
+    return commands.ranked(jax.nn.sigmoid(logits.astype(np.float32)), names)
+  return commands.one_of(logits, names)
+
+
 def classify(args, load):
   """Prints the likeliest classes of images."""
-  weights = load()
-  names = commands.read_names(
-      args.labels,
-      weights.config.num_classes,
-      weights.config.get("class_names", ()),
-  )
-  batches = read_images(weights.config, args.inputs)
-  for file, batch in zip(args.inputs, batches, strict=True):
+  model = load()
+  for file in args.inputs:
+    classes = model.predict(file, labels=args.labels)
     print(file)
-    commands.print_labels(weights.outputs(batch)["logits"][0], names)
+    commands.print_classes(classes)
 
 
 def add_arguments(parser):
@@ -378,7 +425,12 @@ def add_arguments(parser):
 
 
 PREDICTION = Prediction(
-    "classify", "configs/imagenet.py:fourier", add_arguments, classify
+    "classify",
+    "configs/imagenet.py:fourier",
+    add_arguments,
+    classify,
+    prepare,
+    predict,
 )
 
 
@@ -390,7 +442,7 @@ def attention_subjects(config, files) -> Iterator[Subject]:
   for file, batch in zip(files, read_images(config, files), strict=True):
     image = batch["image"][0]
     yield Subject(
-        pathlib.Path(file).stem,
+        commands.stem_of(file),
         {"image": image},
         {"image": grid},
         {"class": ()},

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import functools
 import math
 import pathlib
+from typing import NamedTuple
 
 from einops import rearrange
 import haiku as hk
@@ -22,9 +23,11 @@ from experiments.data import pipeline
 from experiments.data.clips import reading
 from experiments.data.clips import video as video_lib
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.inference import commands
 from experiments.task import Batch
+from experiments.task import CLASSES
 from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
@@ -239,6 +242,18 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
   return whole
 
 
+def fitted(config, note):
+  """With the names of the classes, which stay with the run and its weights."""
+  del note
+  lists = [config.train, *(config.sets[name] for name in config.evals)]
+  names = reading.class_names(
+      [(one.name, one.split) for one in lists], config.data_dir
+  )
+  if config.class_names or len(names) != config.num_classes:
+    return config  # Whoever opens the data says what is wrong.
+  return settings.changed(config, {"class_names": names})
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
@@ -292,6 +307,8 @@ def task(config) -> Task:
     for name in config.evals:
       yield f"{name}: {held_out(name).note()}"
 
+  names = figures.names_of(config.get("class_names", ()), config.num_classes)
+  confusion = functools.partial(figures.confusion, names=names)
   return Task(
       example={**model.example, "skipped": jax.ShapeDtypeStruct((), jnp.int32)},
       forward=model.forward,
@@ -303,6 +320,7 @@ def task(config) -> Task:
               measure,
               functools.partial(summarized, name=name),
               functools.partial(draw, rate=rate_of(config)),
+              draw_all=confusion if "label" in config.modalities else None,
           )
           for name in config.evals
       },
@@ -390,6 +408,10 @@ def measure(outputs, batch):
     compare("video_mean_frame", video.mean(1, keepdims=True), video)
   if "label" in outputs:
     measured["top1"] = metrics.top_k(outputs["label"], batch["label"])
+    measured |= {
+        "label": batch["label"],
+        "predicted": outputs["label"].argmax(-1),
+    }
   return measured
 
 
@@ -399,7 +421,7 @@ def summarize(measured):
   for name, values in measured.items():
     if name == "top1":
       summary[name] = float(np.mean(values, dtype=np.float64))
-    else:
+    elif name not in CLASSES:
       kind, _, guess = name.removesuffix("_error").partition("_")
       guess = f"_{guess}" if guess else ""
       summary[f"{kind}_psnr{guess}"] = metrics.psnr(values)
@@ -470,6 +492,7 @@ _CLIPS = functools.partial(
     reading.open_clips, data_dir="", num_classes=0, skip_missing=True
 )
 SETTINGS = {
+    "class_names": Sequence[str],
     "train": _CLIPS,
     "sets.*": _CLIPS,
     "model.video.max_resolution": Sequence[int] | None,
@@ -503,6 +526,51 @@ def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:
   )
 
 
+class Remembered(NamedTuple):
+  """A video, clip after clip, as a model remembers it."""
+
+  video: np.ndarray  # RGB in [0, 1], [T, Y, X, 3].
+  audio: np.ndarray  # In [-1, 1], [S, 1].
+  classes: list[list[commands.Scored]]  # Of each clip, likeliest first.
+  seen: np.ndarray  # As `video`: what the model was given.
+
+
+def prepare(config, raw, clips=1) -> Batch:
+  """The first clips of a video file, "video", "audio" and a hidden "label"."""
+  if not pathlib.Path(raw).is_file():
+    raise UserError(f"{raw}: there is no such file")
+  with commands.using(raw):  # All of it: what is missing shows now.
+    found = [*read_clips(config, raw, clips)]
+  return {key: np.concatenate([x[key] for x in found]) for key in found[0]}
+
+
+def predict(weights, raw, clips=1, labels=None) -> Remembered:
+  """A video file as a model remembers it.
+
+  Args:
+    weights: the model.
+    raw: the file.
+    clips: how many, one after another from its beginning.
+    labels: a file with the names of the classes.
+  """
+  config = weights.config
+  names = commands.read_names(
+      labels, config.num_classes, config.get("class_names", ())
+  )
+  batch = prepare(config, raw, clips)
+  parts = []
+  for i in commands.tracked(range(clips)):  # One at a time: they are large.
+    one = {key: x[i : i + 1] for key, x in batch.items()}
+    parts.append(jax.device_get(weights.outputs(one)))
+  whole = [in_range(outputs) for outputs in parts]
+  return Remembered(
+      video=np.concatenate([x["video"][0] for x in whole]),
+      audio=np.concatenate([x["audio"][0] for x in whole]),
+      classes=[commands.one_of(x["label"][0], names) for x in parts],
+      seen=np.concatenate(batch["video"]),
+  )
+
+
 def autoencode(args, load):
   """Writes a video as the model remembers it."""
   (file,) = args.inputs
@@ -511,23 +579,17 @@ def autoencode(args, load):
     raise UserError(f"--clips={args.clips}: at least 1 is needed")
   if not pathlib.Path(file).is_file():
     raise UserError(f"{file}: there is no such file")
-  weights = load()
-  config = weights.config
-  names = commands.read_names(args.labels, config.num_classes)
-  with commands.using(file):  # All of it: what is missing shows now.
-    clips = [*read_clips(config, file, args.clips)]
-  decoded = [weights.outputs(clip) for clip in commands.tracked(clips)]
-  for i, outputs in enumerate(decoded):
-    print(f"{file}, from {i * config.video[0] / FPS:.2f} s")
-    commands.print_labels(outputs["label"][0], names)
-  whole = [in_range(outputs) for outputs in decoded]
-  video = np.concatenate([x["video"][0] for x in whole])
+  model = load()
+  found = model.predict(file, clips=args.clips, labels=args.labels)
+  for i, classes in enumerate(found.classes):
+    print(f"{file}, from {i * model.config.video[0] / FPS:.2f} s")
+    commands.print_classes(classes)
+  video = found.video
   if args.side_by_side:
-    seen = [clip["video"][0] for clip in clips]
-    video = np.concatenate([np.concatenate(seen), video], axis=2)
-  audio = np.concatenate([x["audio"][0] for x in whole])
+    video = np.concatenate([found.seen, video], axis=2)
+  rate = rate_of(model.config)
   for output in args.output:
-    video_lib.write(output, as_bytes(video), FPS, audio, rate_of(config))
+    video_lib.write(output, as_bytes(video), FPS, found.audio, rate)
     print(output)
 
 
@@ -543,7 +605,12 @@ def add_arguments(parser):
 
 
 PREDICTION = Prediction(
-    "autoencode", "configs/kinetics.py:published", add_arguments, autoencode
+    "autoencode",
+    "configs/kinetics.py:published",
+    add_arguments,
+    autoencode,
+    prepare,
+    predict,
 )
 
 

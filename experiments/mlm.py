@@ -26,6 +26,7 @@ from experiments.engine.weights import Weights
 from experiments.inference import commands
 from experiments.inference import masks
 from experiments.inference import subjects
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Prediction
@@ -342,6 +343,37 @@ SETTINGS = {
 }
 
 
+def prepare(config, text, parts=()) -> Batch:
+  """A text as the model reads it: "tokens" and "mask", [1, length].
+
+  Args:
+    config: of a masked language model of bytes.
+    text: as of `fill_mask`, though nothing need be masked.
+    parts: as of `fill_mask`.
+
+  Raises:
+    UserError: if the text is too long.
+  """
+  return _padded(config, masks.masked(text, parts, needs_any=False)[0])
+
+
+def _padded(config, ids) -> Batch:
+  tokens = config.model.tokens
+  if tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
+    raise UserError("only models that read bytes can be used")
+  frame = is_framed(config)
+  try:
+    padded, mask = tokenizers.padded(
+        tokenizers.framed(ids) if frame else ids, tokens.max_length
+    )
+  except ValueError as error:
+    room = tokens.max_length - tokenizers.FRAME * frame
+    raise UserError(
+        f"the text has {len(ids)} bytes, the model reads {room}"
+    ) from error
+  return {"tokens": padded[None], "mask": mask[None]}
+
+
 def fill_mask(
     weights: Weights, text: str, parts: Sequence[str] = ()
 ) -> masks.Filled:
@@ -357,21 +389,9 @@ def fill_mask(
   Raises:
     UserError: if nothing is masked, or the text is too long.
   """
-  tokens = weights.config.model.tokens
-  if tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
-    raise UserError("only models that read bytes can be used")
   ids, spans = masks.masked(text, parts)
   frame = is_framed(weights.config)
-  try:
-    padded, mask = tokenizers.padded(
-        tokenizers.framed(ids) if frame else ids, tokens.max_length
-    )
-  except ValueError as error:
-    room = tokens.max_length - tokenizers.FRAME * frame
-    raise UserError(
-        f"the text has {len(ids)} bytes, the model reads {room}"
-    ) from error
-  batch = {"tokens": padded[None], "mask": mask[None]}
+  batch = _padded(weights.config, ids)
   logits = weights.outputs(batch)["logits"][0].astype(jnp.float32)
   logits = logits[int(frame) :]  # That of [CLS] stands for no byte.
   log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
@@ -389,9 +409,9 @@ def fill_masks(args, load):
   """Prints texts without masks, and what else may have been there."""
   for text in args.inputs:
     masks.masked(text, args.mask)  # It is quicker to fail than to load.
-  weights = load()
+  model = load()
   for text in args.inputs:
-    filled = fill_mask(weights, text, args.mask)
+    filled = model.predict(text, parts=args.mask)
     print(filled.text)
     for span in filled.spans:
       end = span.start + len(span.by_byte) - 1
@@ -420,7 +440,12 @@ def add_arguments(parser):
 
 
 PREDICTION = Prediction(
-    "fill-mask", "configs/mlm.py:bytes", add_arguments, fill_masks
+    "fill-mask",
+    "configs/mlm.py:bytes",
+    add_arguments,
+    fill_masks,
+    prepare,
+    fill_mask,
 )
 
 

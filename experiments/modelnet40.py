@@ -4,17 +4,24 @@ Source: Perceiver, §4.3.
 """
 
 import functools
+import os
+import pathlib
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.builders import modelnet40
 from experiments.data.points import shapes
 from experiments.engine import figures
+from experiments.engine.errors import UserError
+from experiments.inference import commands
+from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Prediction
 from experiments.task import Task
 from perceiver import Encoder
 from perceiver import inputs
@@ -67,6 +74,8 @@ def task(config) -> Task:
     return {
         "top1": metrics.top_k(logits, label),
         "loss": losses.cross_entropy(logits, targets),
+        "label": label,
+        "predicted": logits.argmax(-1),
     }
 
   read = functools.partial(
@@ -96,6 +105,7 @@ def task(config) -> Task:
               ),
               measure,
               draw=functools.partial(draw, classes=classes),
+              draw_all=functools.partial(figures.confusion, names=classes),
           )
       },
   )
@@ -125,6 +135,78 @@ def normalized(example):
   """Points whose mean is 0 and whose largest coordinate is 1 or -1."""
   points = example["points"] - example["points"].mean(axis=0)
   return {**example, "points": points / np.abs(points).max()}
+
+
+def prepare(config, raw) -> Batch:
+  """An object as evaluation reads it: "points" [1, num_points, 3].
+
+  Args:
+    config: of the model.
+    raw: an OFF file; or points on its surface, [P, 3] in any unit, in an array
+      or in a .npy file.
+
+  Raises:
+    UserError: if it is neither, or has fewer points than the model reads.
+  """
+  name = commands.name_of(raw)
+  with commands.using(name):
+    example = {"points": _points(raw, name), "label": 0}
+    if len(example["points"]) < config.num_points:
+      raise UserError(
+          f"{name}: {len(example['points'])} points, the model reads"
+          f" {config.num_points}"
+      )
+    some = functools.partial(some_points, num_points=config.num_points)
+    (batch,) = pipeline.evaluation(
+        [example], [some, normalized], batch_size=1, shard=pipeline.Shard()
+    )
+  return {"points": batch["points"]}
+
+
+def _points(raw, name) -> np.ndarray:
+  """Points of a raw input, float32 [P, 3]."""
+  if not isinstance(raw, str | os.PathLike):
+    points = np.asarray(raw, np.float32)
+  elif pathlib.Path(raw).suffix == ".npy":
+    points = np.load(raw, allow_pickle=False).astype(np.float32)
+  else:
+    points = modelnet40.points_of(errors.content(raw), name)
+  if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
+    raise UserError(
+        f"{name}: points are finite numbers [points, 3], not"
+        f" {list(points.shape)}"
+    )
+  return points
+
+
+def predict(weights, raw) -> list[commands.Scored]:
+  """The classes of an object, likeliest first; `raw` as of `prepare`."""
+  logits = weights.outputs(prepare(weights.config, raw))["logits"][0]
+  return commands.one_of(logits, classes_of(weights.config.dataset))
+
+
+def classify(args, load):
+  """Prints the likeliest classes of objects: OFF files, or points in .npy."""
+  model = load()
+  for file in args.inputs:
+    classes = model.predict(file)
+    print(file)
+    commands.print_classes(classes)
+
+
+def add_arguments(parser):
+  """What `classify` reads of its command line."""
+  parser.add_argument("inputs", nargs="+", metavar="FILE")
+
+
+PREDICTION = Prediction(
+    "classify-shape",
+    "configs/modelnet40.py:perceiver",
+    add_arguments,
+    classify,
+    prepare,
+    predict,
+)
 
 
 def draw(outputs, batch, classes):

@@ -12,7 +12,7 @@ import collections
 from collections.abc import Mapping
 import functools
 import pathlib
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -432,9 +432,55 @@ def show_moment(ax, i, columns, units, probability, picks, truth=None):
     )
 
 
+class Selected(NamedTuple):
+  """What a model would have selected in a game, and what was selected."""
+
+  outputs: Outputs  # "picks" [moments, picks], "probability" [moments, slots].
+  batch: Batch  # What the model is given, as in evaluation.
+  scores: dict[str, float]  # What `summarize` makes of all moments.
+
+
+def prepare(config, raw) -> Batch:
+  """All selections of a game, a replay file or `replays.Played`, in one batch.
+
+  Raises:
+    DataError: if the file cannot be read.
+    UserError: if the model is of something else.
+  """
+  (batch,) = _batches(config, _played(raw), None)
+  return batch
+
+
+def _played(raw) -> replays.Played:
+  if isinstance(raw, replays.Played):
+    return raw
+  with commands.using(str(raw)):
+    return replays.play(pathlib.Path(raw))
+
+
+def _batches(config, game, batch_size):
+  if columns_of(config.dataset) != REPLAY_UNITS:
+    raise UserError(f"the model reads {config.dataset}, which no replay has")
+  moments = [
+      {"units": units, "selected": selected}
+      for units, selected in zip(game.units, game.selected, strict=True)
+  ]
+  return pipeline.evaluation(
+      moments,
+      [padding_of(config)],
+      batch_size=batch_size or len(moments),
+      shard=pipeline.Shard(),
+  )
+
+
+def predict(weights, raw) -> Selected:
+  """What a model would have selected in a game, as `predict_game`."""
+  return predict_game(weights, _played(raw))
+
+
 def predict_game(
     weights: Weights, game: replays.Played, batch_size: int = 16
-) -> tuple[Outputs, Batch, dict[str, float]]:
+) -> Selected:
   """What a model would have selected at each moment of a game.
 
   Args:
@@ -442,27 +488,11 @@ def predict_game(
     game: all that were made.
     batch_size: moments at once.
 
-  Returns:
-    "picks" [moments, picks] and "probability" [moments, slots]; what the model
-    is given, as in evaluation; and what `summarize` makes of all moments.
-
   Raises:
     UserError: if the model is of something else.
   """
-  config = weights.config
-  if columns_of(config.dataset) != REPLAY_UNITS:
-    raise UserError(f"the model reads {config.dataset}, which no replay has")
-  moments = [
-      {"units": units, "selected": selected}
-      for units, selected in zip(game.units, game.selected, strict=True)
-  ]
   found = []
-  for batch in pipeline.evaluation(
-      moments,
-      [padding_of(config)],
-      batch_size=batch_size,
-      shard=pipeline.Shard(),
-  ):
+  for batch in _batches(weights.config, game, batch_size):
     outputs = weights.outputs(batch)
     measured = measure(outputs, jax.device_put(batch), REPLAY_UNITS)
     kept = {name: outputs[name] for name in ("picks", "probability")}
@@ -472,10 +502,10 @@ def predict_game(
   outputs, batch, measured = jax.tree.map(
       lambda *parts: np.concatenate(parts), *found
   )
-  return outputs, batch, summarize(measured)
+  return Selected(outputs, batch, summarize(measured))
 
 
-def predict(args, load):
+def tell_game(args, load):
   """Prints what people selected in a game, and what the model would have."""
   (file,) = args.inputs
   pictures = [*args.output, *args.attention]
@@ -483,11 +513,10 @@ def predict(args, load):
     commands.check_outputs(pictures, (".png",), args.inputs)
   if args.moments < 1:
     raise UserError(f"--moments={args.moments}: at least 1 is needed")
+  game = _played(file)
+  model = load()
   with commands.using(file):
-    game = replays.play(pathlib.Path(file))
-  weights = load()
-  with commands.using(file):
-    outputs, batch, scores = predict_game(weights, game)
+    outputs, batch, scores = model.predict(game)
   count = min(args.moments, len(game.frames))
   moments = np.linspace(0, len(game.frames) - 1, count).round().astype(int)
   races = game.info["races"]
@@ -514,13 +543,13 @@ def predict(args, load):
   for output in args.attention:
     units = batch["units"][moments[len(moments) // 2]]
     with commands.using(file):
-      picture = selections.draw_attention(weights, units)
+      picture = selections.draw_attention(model, units)
     commands.write_png(output, picture)
     print(output)
 
 
 def add_arguments(parser):
-  """What `predict` reads of its command line."""
+  """What `tell_game` reads of its command line."""
   parser.add_argument("inputs", nargs=1, metavar="REPLAY")
   parser.add_argument(
       "--moments", type=int, default=16, help="how many selections are shown"
@@ -536,5 +565,10 @@ def add_arguments(parser):
 
 
 PREDICTION = Prediction(
-    "starcraft", "configs/starcraft.py:perceiver_io", add_arguments, predict
+    "starcraft",
+    "configs/starcraft.py:perceiver_io",
+    add_arguments,
+    tell_game,
+    prepare,
+    predict,
 )

@@ -10,7 +10,8 @@ two must be there; each other one makes a command work for the task.
   SETTINGS, a table of `experiments.engine.settings`: what configs can set.
   attention_subjects(config, inputs) -> iterator of Subject: what
     `scripts.show_attention` draws of the command's inputs.
-  PREDICTION, a Prediction: a command of `scripts.predict`.
+  PREDICTION, a Prediction: what `experiments.inference.load` and a command of
+    `scripts.predict` do with a trained model.
   PUBLISHED, {name: perceiver.weights.download.Published}: what
     `scripts.convert_weights` downloads.
   OFFICIAL, a perceiver.weights.tensors.Places: names of the official release.
@@ -52,13 +53,18 @@ class Movie:
 Drawn = np.ndarray | str | Movie
 
 
+# Under which `measure` of a classifier has class numbers, which have no mean.
+CLASSES = ("label", "predicted")
+
+
 def mean_of_each(
     measured: Mapping[str, np.ndarray],
 ) -> Mapping[str, float]:
-  """The mean over all examples of each thing measured."""
+  """The mean over all examples of each thing measured, but for `CLASSES`."""
   return {
       name: float(np.mean(values, dtype=np.float64))
       for name, values in measured.items()
+      if name not in CLASSES
   }
 
 
@@ -76,6 +82,10 @@ class Eval:
   draw: Callable[[Outputs, Batch], Mapping[str, Drawn]] | None = None
   # Which rows; their outputs come to every host, so they should be few.
   draw_rows: slice = dataclasses.field(default_factory=lambda: slice(16))
+  # Of what was measured of all examples.
+  draw_all: Callable[[Mapping[str, np.ndarray]], Mapping[str, Drawn]] | None = (
+      None
+  )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,15 +129,35 @@ class Subject:
   ids: np.ndarray | None = None  # Of a text, without padding.
 
 
+def each_word(
+    config: Config, words: Sequence[str], task: str | None = None
+) -> Sequence[str]:
+  """Words of a command line that are a raw input each.
+
+  Raises:
+    ValueError: if a task is named, though models have one alone.
+  """
+  if task is not None:
+    raise ValueError(f"models of {config.task!r} have one task")
+  return words
+
+
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """A command of `scripts.predict`."""
+  """What a trained model is asked, in Python and by `scripts.predict`."""
 
-  name: str
+  name: str  # Of the command.
   config: str  # The published model's, unless the command names another.
   add_arguments: Callable[[argparse.ArgumentParser], None]
-  # Its second argument loads the weights: `experiments.engine.weights.Weights`.
+  # Prints or writes it. The second argument loads the model:
+  # `experiments.inference.LoadedModel`.
   run: Callable[[argparse.Namespace, Callable[[], Any]], None]
+  # (config, raw input, **options) -> a batch, as evaluation prepares it.
+  prepare: Callable[..., Batch] | None = None
+  # (model, raw input, **options) -> what the model says of it, by name.
+  predict: Callable[..., Any] | None = None
+  # (config, words of a command line, **options) -> the raw inputs they are.
+  raws: Callable[..., Iterable[Any]] = each_word
 
 
 @dataclasses.dataclass(frozen=True)

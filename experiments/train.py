@@ -32,6 +32,8 @@ from experiments.engine.checkpoint import Checkpoints
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.preemption import Preemption
+from experiments.engine.screen import FIRST_TIME
+from experiments.engine.screen import table
 from experiments.evaluate import Evaluate
 from perceiver import bounds
 
@@ -110,17 +112,19 @@ class _Run:
     shard = sharding.part_of_batches(built.mesh)
     with user_errors("the data"):  # It is opened before anything is written.
       self.data = iter(built.task.train_data(shard))
-    self.evaluate = Evaluate(built.task.evals, built.net, built.layout)
+    as_json = json.loads(config.to_json())
+    self.recorder = record.Recorder(
+        workdir, built.steps, config.run.wandb, as_json
+    )
+    self.evaluate = Evaluate(
+        built.task.evals, built.net, built.layout, self.recorder.screen
+    )
     # What would fail at the first evaluation fails here.
     found = self.evaluate.trace(built.like.model)
     if config.ema:
       found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
     self._check_best(found)
     longer = opened.enter_context(workdir_lib.claimed(workdir, config))
-    as_json = json.loads(config.to_json())
-    self.recorder = record.Recorder(
-        workdir, built.steps, config.run.wandb, as_json
-    )
     opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
         workdir_lib.checkpoints(workdir, config),
@@ -209,6 +213,8 @@ class _Run:
       for step in range(self.first, last + 1):
         trace.before(step)
         batch = self._next_batch(step)
+        if step == self.first:
+          self.recorder.note(f"compiling the step: {FIRST_TIME}")
         self.state, scalars = self.train_step(self.state, batch)
         # Numbers are read one step late, so that the devices never wait.
         if pending is not None:
@@ -228,6 +234,8 @@ class _Run:
           self._stop(preemption, step)
           break
       self.checkpoints.wait()
+    if not self.stopped:
+      self.recorder.done()
     return metrics
 
   def _stop(self, preemption: Preemption, step: int) -> None:
@@ -314,8 +322,8 @@ class _Run:
     self.recorder.scalars(step, metrics)
     self.recorder.pictures(step, pictures)
     self.checkpoints.measured(step, metrics)
-    shown = "  ".join(f"{name} {value:.4g}" for name, value in metrics.items())
-    self.recorder.note(f"step {step}: {shown}")
+    shown = table(metrics, self.config.best)
+    self.recorder.note(f"step {step}:\n{shown}")
     return metrics
 
   def _trace(self) -> record.Trace:

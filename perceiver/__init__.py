@@ -35,6 +35,8 @@ from perceiver.perceiver_io import Encoder
 from perceiver.perceiver_io import Processor
 from perceiver.perceiver_io import RepeatedEncoder
 
+__version__ = "0.1.0"
+
 __all__ = [
     "Attention",
     "AverageDecoder",

@@ -34,6 +34,10 @@ class Linear(hk.Module):
   Plain `hk.Linear` cuts the same distribution at two deviations without
   correcting for it and starts at 0.88 / √(fan-in).
 
+  Attributes:
+    channels: D, of the result.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: official behaviour, all projections of attention and of its MLP.
   """
 
@@ -143,12 +147,20 @@ _gelu = jax.checkpoint(
 
 @dataclasses.dataclass
 class Attention(hk.Module):
-  """Multi-head attention; heads are contiguous slices of the channels."""
+  """Multi-head attention; heads are contiguous slices of the channels.
+
+  Attributes:
+    num_heads: how many; they divide qk_channels and v_channels.
+    qk_channels: of queries and keys, of all heads; None: as the query array.
+    v_channels: of values, of all heads; None: qk_channels.
+    output_channels: of the result; None: v_channels.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int
-  qk_channels: int | None = None  # None: as the query array.
-  v_channels: int | None = None  # None: qk_channels.
-  output_channels: int | None = None  # None: v_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
+  output_channels: int | None = None
   name: str | None = None
 
   def __call__(
@@ -336,10 +348,16 @@ _ACTIVATIONS = {"gelu": _gelu, "squared_relu": squared_relu}
 
 @dataclasses.dataclass
 class MLP(hk.Module):
-  """Two linear maps with a GELU, in its tanh form, between them."""
+  """Two linear maps with a nonlinearity between them, by default a GELU (tanh).
+
+  Attributes:
+    widening_factor: how many times as wide it is between them.
+    activation: what is between the maps, "gelu" or "squared_relu".
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   widening_factor: int = 1
-  activation: str = "gelu"  # Or "squared_relu".
+  activation: str = "gelu"
   name: str | None = None
 
   def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -358,13 +376,23 @@ class MLP(hk.Module):
 
 @dataclasses.dataclass
 class CrossAttention(hk.Module):
-  """Lets a query array read another array, then transforms it."""
+  """Lets a query array read another array, then transforms it.
+
+  Attributes:
+    num_heads: of the attention.
+    qk_channels: of queries and keys; None: C, as the array that is read.
+    v_channels: of values; None: qk_channels.
+    widening_factor: of the MLP after the read.
+    use_query_residual: whether what is read is added to the query; off, the
+      result forgets the query.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int = 1
-  qk_channels: int | None = None  # None: C, as the array that is read.
-  v_channels: int | None = None  # None: qk_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
   widening_factor: int = 1
-  use_query_residual: bool = True  # Off: the result forgets the query.
+  use_query_residual: bool = True
   name: str | None = None
 
   def __call__(
@@ -397,10 +425,17 @@ class CrossAttention(hk.Module):
 
 @dataclasses.dataclass
 class SelfAttention(hk.Module):
-  """Lets an array read itself, then transforms it: a Transformer layer."""
+  """Lets an array read itself, then transforms it: a Transformer layer.
+
+  Attributes:
+    num_heads: of the attention; they divide D.
+    qk_channels: of queries and keys; None: D, as the array.
+    widening_factor: of the MLP after the read.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int = 8
-  qk_channels: int | None = None  # None: D.
+  qk_channels: int | None = None
   widening_factor: int = 1
   name: str | None = None
 

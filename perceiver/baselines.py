@@ -18,13 +18,20 @@ from perceiver.perceiver_io import scan_layers
 class Transformer(hk.Module):
   """BERT's encoder: every layer normalises after it has added.
 
+  Attributes:
+    num_layers: how many, each with its own weights.
+    num_heads: of each layer; they divide C.
+    widening_factor: of each layer's MLP.
+    remat: recompute layers in the backward pass: less memory, more time.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: Devlin et al., 2019; sizes in Perceiver IO, Table 11.
   """
 
   num_layers: int
   num_heads: int
   widening_factor: int = 4
-  remat: bool = False  # Recompute in the backward pass: less memory, more time.
+  remat: bool = False
   name: str | None = None
 
   def __call__(

@@ -115,8 +115,10 @@ class Layout(Protocol):
     """x [B, rows, C], placed; whole if its rows do not divide."""
     ...
 
-  def gather(self, x: Array) -> Array:
-    """x, whole on every device."""
+  def apart(
+      self, function: Callable[[Any, Array], Array], shared: Any, x: Array
+  ) -> Array:
+    """function(shared, x), of each example by itself."""
     ...
 
   def attend(

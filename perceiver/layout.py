@@ -1,8 +1,8 @@
 """Marks the arrays whose place the caller may decide (`laid_out_by`)."""
 
+from collections.abc import Callable
 from typing import Any
 
-import jax
 from jax import Array
 import jax.numpy as jnp
 from jaxtyping import Bool
@@ -23,17 +23,20 @@ def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
   return x if layout is None or x.ndim != 3 else layout.place(x)
 
 
-@jax.custom_vjp
-def gather(x: Any) -> Any:
-  """x whole on every device, for what is read several times.
+def apart(
+    function: Callable[[Any, Array], Array],
+    shared: Any,
+    x: Float[Array, "B N D"],
+) -> Float[Array, "B N E"]:
+  """function(shared, x), of each example by itself.
 
-  Where its gradient lives is the compiler's choice.
+  However often the function reads what is shared, it comes to each device once,
+  and its gradient is summed over the devices once.
   """
   layout = current_layout()
-  return x if layout is None else layout.gather(x)
-
-
-gather.defvjp(lambda x: (gather(x), None), lambda _, dx: (dx,))
+  if layout is None:
+    return function(shared, x)
+  return layout.apart(function, shared, x)
 
 
 def place_evenly(

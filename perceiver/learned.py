@@ -12,7 +12,13 @@ from perceiver import bounds
 
 @dataclasses.dataclass
 class LearnedArray(hk.Module):
-  """A learned array, the same for every example."""
+  """A learned array, the same for every example.
+
+  Attributes:
+    num_elements: rows of the array.
+    channels: of each.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_elements: int
   channels: int

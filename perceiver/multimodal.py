@@ -20,13 +20,16 @@ class Pack(hk.Module):
   Each is widened by a learned vector of its own, which tells the modalities
   apart: an element's channels, then its modality's.
 
+  Attributes:
+    min_padding: channels that the widest array gets; the others get more.
+    channels: of every element, whichever arrays there are; None: as many as the
+      widest array has with its padding.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: Perceiver IO, appendix I; official multimodal model.
   """
 
-  # Channels that the widest array gets; the others get more.
   min_padding: int = 1
-  # Of every element, whichever arrays there are; None: as many as the widest
-  # array has with its padding.
   channels: int | None = None
   name: str | None = None
 

@@ -30,16 +30,27 @@ class CausalEncoder(hk.Module):
   """Reads a sequence into latents: each what has come so far.
 
   The newest elements, projected, are the latents' queries.
+
+  Attributes:
+    num_latents: N, how many of the newest elements are queries.
+    latent_channels: D, of each latent.
+    num_heads: of the cross-attention.
+    qk_channels: of queries and keys; None: C, as the input array.
+    v_channels: of values; None: qk_channels.
+    widening_factor: of the MLP after the read.
+    activation: of that MLP, "gelu" or "squared_relu".
+    input_dropout: the part of the input array's elements that is hidden in
+      training, from 0 to 1.
+    name: of the module, in the paths of its parameters; None: its class's.
   """
 
-  num_latents: int  # N
-  latent_channels: int  # D
+  num_latents: int
+  latent_channels: int
   num_heads: int = 1
-  qk_channels: int | None = None  # None: C, as the input array.
-  v_channels: int | None = None  # None: qk_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
   widening_factor: int = 1
-  activation: str = "gelu"  # Of the MLP; or "squared_relu".
-  # The part of the input array's elements that is hidden in training.
+  activation: str = "gelu"
   input_dropout: float = 0.0
   name: str | None = None
 
@@ -101,15 +112,26 @@ class CausalEncoder(hk.Module):
 
 @dataclasses.dataclass
 class CausalProcessor(hk.Module):
-  """Lets latents read those up to their own, layer after layer."""
+  """Lets latents read those up to their own, layer after layer.
+
+  Attributes:
+    num_layers: each with its own weights.
+    num_heads: of each layer; they divide D.
+    qk_channels: of queries and keys; None: D, as the latent array.
+    widening_factor: of each layer's MLP.
+    activation: of each layer's MLP, "gelu" or "squared_relu".
+    remat: recompute layers in the backward pass: less memory, more time.
+    unroll: layers of a loop's body; None: by the target.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_layers: int
   num_heads: int = 8
-  qk_channels: int | None = None  # None: D.
+  qk_channels: int | None = None
   widening_factor: int = 1
-  activation: str = "gelu"  # Of the MLP; or "squared_relu".
-  remat: bool = False  # Recompute in the backward pass: less memory, more time.
-  unroll: int | None = None  # Layers of a loop's body; None: by the target.
+  activation: str = "gelu"
+  remat: bool = False
+  unroll: int | None = None
   name: str | None = None
 
   def __call__(

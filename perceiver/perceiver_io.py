@@ -37,15 +37,27 @@ _UNROLLED = {"tpu": 6}
 
 @dataclasses.dataclass
 class Encoder(hk.Module):
-  """Reads the input array into the latent array."""
+  """Reads the input array into the latent array.
 
-  num_latents: int  # N
-  latent_channels: int  # D
+  Attributes:
+    num_latents: N, rows of the latent array.
+    latent_channels: D, of each latent.
+    num_heads: of the cross-attention.
+    qk_channels: of queries and keys; None: C, as the input array.
+    v_channels: of values; None: qk_channels.
+    widening_factor: of the MLP after the read.
+    use_query_residual: whether what is read is added to the learned latents;
+      without, z forgets them.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
+
+  num_latents: int
+  latent_channels: int
   num_heads: int = 1
-  qk_channels: int | None = None  # None: C, as the input array.
-  v_channels: int | None = None  # None: qk_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
   widening_factor: int = 1
-  use_query_residual: bool = True  # Off: z forgets the learned latents.
+  use_query_residual: bool = True
   name: str | None = None
 
   def __call__(
@@ -91,18 +103,31 @@ class Processor(hk.Module):
 
   The parameters of all layers are stacked and the layers scanned, so that the
   compiled program does not grow with depth.
+
+  Attributes:
+    layers_per_block: self-attention layers of a block, each with its own
+      weights.
+    num_blocks: how often all of them run, one block after the other.
+    share_blocks: whether all blocks use the same weights.
+    num_heads: of each layer; they divide D.
+    qk_channels: of queries and keys; None: D, as the latent array.
+    widening_factor: of each layer's MLP.
+    remat: recompute layers in the backward pass: less memory, more time.
+    remat_policy: what is kept nevertheless: a name in
+      `jax.checkpoint_policies`.
+    unroll: layers of a loop's body; None: by the target.
+    name: of the module, in the paths of its parameters; None: its class's.
   """
 
   layers_per_block: int
   num_blocks: int = 1
-  share_blocks: bool = True  # All blocks use the same weights.
+  share_blocks: bool = True
   num_heads: int = 8
-  qk_channels: int | None = None  # None: D.
+  qk_channels: int | None = None
   widening_factor: int = 1
-  remat: bool = False  # Recompute in the backward pass: less memory, more time.
-  # What is kept nevertheless: a name in `jax.checkpoint_policies`.
+  remat: bool = False
   remat_policy: str = "nothing_saveable"
-  unroll: int | None = None  # Layers of a loop's body; None: by the target.
+  unroll: int | None = None
   name: str | None = None
 
   def __call__(self, z: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
@@ -196,31 +221,37 @@ def scan_layers(
       collected.append(extra)
     return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
 
-  if repeats > 1:  # What all repeats share is gathered once.
-    stacked = jax.tree.map(layout.gather, stacked)
-    if remembering is not None:
-      raise ValueError("keys and values of repeated layers are not kept")
-  stacked = stacked, given
-  if unroll == 1:
-    apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
-  elif unroll == num_layers:
-    rows = _rows(stacked)
-    apply_block = lambda z, _: apply_layers(z, rows)
-  else:
-    groups = jax.tree.map(
-        lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
-    )
+  if repeats > 1 and remembering is not None:
+    raise ValueError("keys and values of repeated layers are not kept")
 
-    def apply_block(z, _):
-      z, extra = jax.lax.scan(
-          lambda z, group: apply_layers(z, _rows(group)), z, groups
+  def run(stacked, z):
+    stacked = stacked, given
+    if unroll == 1:
+      apply_block = lambda z, _: jax.lax.scan(apply_layer, z, stacked)
+    elif unroll == num_layers:
+      rows = _rows(stacked)
+      apply_block = lambda z, _: apply_layers(z, rows)
+    else:
+      groups = jax.tree.map(
+          lambda x: x.reshape(-1, unroll, *x.shape[1:]), stacked
       )
-      return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), extra)
 
-  if repeats == 1:
-    z, (weights, kept) = apply_block(z, None)
+      def apply_block(z, _):
+        z, extra = jax.lax.scan(
+            lambda z, group: apply_layers(z, _rows(group)), z, groups
+        )
+        return z, jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), extra)
+
+    if repeats == 1:
+      return apply_block(z, None)
+    return jax.lax.scan(apply_block, z, None, length=repeats)
+
+  if repeats == 1 or is_recording:
+    z, (weights, kept) = run(stacked, z)
   else:
-    z, (weights, kept) = jax.lax.scan(apply_block, z, None, length=repeats)
+    # What all repeats share is gathered once, and its gradient summed once.
+    z = layout.apart(lambda *args: run(*args)[0], stacked, z)
+    weights, kept = {}, {}
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)
   if remembering is not None:
@@ -254,15 +285,23 @@ class RepeatedEncoder(hk.Module):
   Reads and the blocks of the processor alternate, or all reads come first. The
   first read always has weights of its own.
 
+  Attributes:
+    encoder: settings of `Encoder`, for each read.
+    processor: settings of `Processor`, whose blocks are shared out among the
+      reads; with num_blocks 0, there are reads alone.
+    num_reads: how often the input array is read.
+    interleave: whether blocks follow each read; False: all reads come first.
+    share_reads: whether reads after the first use the same weights.
+    name: of the module, in the paths of its parameters; None: its class's.
+
   Source: Perceiver, §4.1, Tables 5 to 7.
   """
 
   encoder: Annotated[Mapping[str, Any], Encoder]
-  # With num_blocks 0: reads alone.
   processor: Annotated[Mapping[str, Any], Processor]
   num_reads: int = 8
-  interleave: bool = True  # False: all reads come before all blocks.
-  share_reads: bool = True  # Reads after the first use the same weights.
+  interleave: bool = True
+  share_reads: bool = True
   name: str | None = None
 
   def __call__(
@@ -312,15 +351,24 @@ class RepeatedEncoder(hk.Module):
 
 @dataclasses.dataclass
 class Decoder(hk.Module):
-  """Lets output queries read the latent array."""
+  """Lets output queries read the latent array.
+
+  Attributes:
+    num_heads: of the cross-attention.
+    qk_channels: of queries and keys; None: D, as the latent array.
+    v_channels: of values; None: qk_channels.
+    widening_factor: of the MLP after the read.
+    use_query_residual: whether what is read is added to the query.
+    chunk: queries decoded at a time, and in training once more in the backward
+      pass, so that nothing of them is kept; None: all at once.
+    name: of the module, in the paths of its parameters; None: its class's.
+  """
 
   num_heads: int = 1
-  qk_channels: int | None = None  # None: D, as the latent array.
-  v_channels: int | None = None  # None: qk_channels.
+  qk_channels: int | None = None
+  v_channels: int | None = None
   widening_factor: int = 1
   use_query_residual: bool = True
-  # Queries decoded at a time, and in training once more in the backward pass,
-  # so that nothing of them is kept; None: all at once.
   chunk: int | None = None
   name: str | None = None
 
@@ -393,6 +441,10 @@ class AverageDecoder(hk.Module):
   """The original Perceiver's head: the mean latent, projected.
 
   It starts at zero.
+
+  Attributes:
+    num_outputs: of the vector, as classes.
+    name: of the module, in the paths of its parameters; None: its class's.
 
   Source: Perceiver IO, figure 6; official behaviour.
   """

@@ -50,7 +50,7 @@ from experiments.engine.errors import UserError
 from scripts.benchmarks import cases
 from scripts.benchmarks import costs
 from scripts.benchmarks import published
-from scripts.benchmarks.collectives import exchanged
+from scripts.benchmarks.hlo import exchanged
 
 ROUNDS = 10
 WARM_UP = 2

@@ -37,6 +37,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from experiments.engine import command
 from experiments.engine import weights
 from experiments.engine.build import BuiltNetwork
 from experiments.engine.command import fail
@@ -360,4 +361,4 @@ def compare_batch_norm(file: pathlib.Path) -> Iterator[Deviation]:
 
 
 if __name__ == "__main__":
-  app.run(main)
+  app.run(main, flags_parser=command.parse)

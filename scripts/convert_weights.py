@@ -21,17 +21,15 @@ from experiments.engine import export
 from experiments.engine import portable
 from experiments.engine import settings
 from experiments.engine import weights
-from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
-from perceiver.weights import download
-from perceiver.weights.tensors import WeightsError
+from experiments.inference import model as model_lib
 
 WEIGHTS = flags.DEFINE_string("weights", None, "a file or folder of weights")
 DOWNLOAD = flags.DEFINE_string(
     "download", None, "fetches a published model, as language or flow"
 )
 CACHE = flags.DEFINE_string(
-    "cache", "~/.cache/perceiver", "where downloads are kept"
+    "cache", model_lib.CACHE, "where downloads are kept"
 )
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
@@ -74,14 +72,15 @@ def main() -> None:
   path, config = WEIGHTS.value or "", command.config()
   swap_kernel = SWAP_KERNEL.value
   if DOWNLOAD.value:
-    every = of_every_task("PUBLISHED").values()
-    known = {name: file for files in every for name, file in files.items()}
+    known = model_lib.published()
     if DOWNLOAD.value not in known:
       raise UserError(
-          f"--download={DOWNLOAD.value} is not one of {sorted(known)}"
+          f"--download={DOWNLOAD.value}{settings.hint(DOWNLOAD.value, known)}"
+          f" is not one of {', '.join(sorted(known))}"
       )
     published = known[DOWNLOAD.value]
-    path = fetch(published, pathlib.Path(CACHE.value).expanduser())
+    cache = pathlib.Path(CACHE.value).expanduser()
+    path = model_lib.fetch(published, cache)
     config = config or settings.load(published.config)
     swap_kernel = swap_kernel or published.swap_kernel
   read = weights.load(
@@ -102,25 +101,6 @@ def main() -> None:
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   print(f"{OUTPUT.value}: {read.network.parameters():,} parameters")
-
-
-def fetch(published: download.Published, cache: pathlib.Path) -> pathlib.Path:
-  """The published file, on this machine."""
-  parts = published.url.split("/")
-  # All of Hugging Face's files have the same name.
-  folder = parts[-4] if "huggingface.co" in published.url else "deepmind"
-  file = cache / folder / parts[-1]
-
-  def progress(done, size):
-    percent = f"{100 * done / size:.0f} %" if size else f"{done >> 20} MiB"
-    print(f"\r{file.name}: {percent}", end="", file=sys.stderr)
-
-  try:
-    download.fetch(published.url, file, progress, published.read)
-  except WeightsError as error:
-    raise UserError(str(error)) from error
-  print(file=sys.stderr)
-  return file
 
 
 if __name__ == "__main__":

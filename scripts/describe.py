@@ -1,14 +1,16 @@
 """Prints what a model is made of: shapes, parameters, FLOPs.
 
     python -m scripts.describe --config=configs/X.py[:variant]
-        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]
-         [--markdown]]
+        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]]
 
-With --devices: what a training step would take of so many accelerators, memory
-and time. Nothing is computed and no data is read, so that any size can be
-described anywhere.
+With --devices: what a training step would take of so many accelerators: memory,
+what is sent, what computes attention, time. Their own compiler says so, without
+any of them, where it is installed (the extras tpu_compiler and cuda_compiler);
+otherwise it is estimated from a CPU's program. Nothing is computed and no data
+is read, so that any size can be described anywhere.
 """
 
+from collections.abc import Iterator
 from collections.abc import Mapping
 import json
 import math
@@ -16,7 +18,6 @@ import pathlib
 from typing import Any
 
 from absl import flags
-import jax
 import rich.console
 import rich.table
 import rich.tree
@@ -27,7 +28,7 @@ from experiments.engine.build import BuiltNetwork
 from experiments.engine.errors import UserError
 from perceiver import flops
 from perceiver import orders
-from scripts.benchmark import measure_memory
+from scripts.benchmarks import compilers
 from scripts.benchmarks import scaling
 
 
@@ -144,23 +145,30 @@ def percentage(part: int, whole: int) -> str:
   return f"{100 * part / max(whole, 1):.1f} %"
 
 
+def attention_table(row: Mapping[str, Any]) -> rich.table.Table:
+  """What computes attention, of one of `estimates`."""
+  table = rich.table.Table(
+      "attention", f"queries × keys of one of {row['devices']} devices"
+  )
+  for module, how in row["attention"].items():
+    table.add_row(module.removesuffix("/attention"), how)
+  return table
+
+
 def estimates(
-    config: Any, devices: list[int], device: str, utilisation: float
-) -> list[dict[str, Any]]:
-  """`scaling.estimate` for each number of devices.
+    config: Any, counts: list[int], device: str, utilisation: float
+) -> Iterator[dict[str, Any]]:
+  """`scaling.estimate` for each number of devices, and the "compiler".
 
   Raises:
-    UserError: if a number of them does not divide the batch.
+    UserError: if the device is not known, or a number of them does not divide
+      the batch.
   """
-  # The CPU pretends to be so many. JAX must not have looked for devices yet.
-  jax.config.update("jax_platforms", "cpu")
-  jax.config.update("jax_num_cpu_devices", max(devices))
-  return [
-      scaling.estimate(
-          config, measure_memory(config, {}, count), count, device, utilisation
-      )
-      for count in devices
-  ]
+  devices, compiler, missing = scaling.devices(device, counts)
+  for count, on in devices.items():
+    found = compilers.measure(config, on)
+    row = scaling.estimate(config, found, count, device, utilisation)
+    yield row | {"compiler": compiler, "estimated_because": missing}
 
 
 def main() -> None:
@@ -170,16 +178,18 @@ def main() -> None:
     if not all(count.isdigit() for count in _COUNTS.value):
       raise UserError(f"--devices={','.join(_COUNTS.value)} is not 8,64")
     counts = [int(count) for count in _COUNTS.value]
-    rows = estimates(
-        command.config(), counts, _DEVICE.value, _UTILISATION.value
+    device, utilisation = _DEVICE.value, _UTILISATION.value
+    rows = []
+    for row in estimates(command.config(), counts, device, utilisation):
+      rows.append(row)
+      if _JSON.value:  # Each may take minutes.
+        text = json.dumps(rows, indent=2) + "\n"
+        pathlib.Path(_JSON.value).write_text(text)
+    console.print(
+        scaling.table(rows, f"a training step on {device}s"),
+        attention_table(rows[-1]),
+        scaling.origin(rows[-1], utilisation),
     )
-    if _MARKDOWN.value:
-      for row in rows:
-        print("|", " | ".join(scaling.cells(row)), "|", flush=True)
-    else:
-      console.print(scaling.table(rows, _DEVICE.value))
-    if _JSON.value:
-      pathlib.Path(_JSON.value).write_text(json.dumps(rows, indent=2) + "\n")
     return
   network = build_network(command.config())
   console.print(example_table(network))
@@ -194,8 +204,9 @@ if __name__ == "__main__":
       "device", "h100", f"one of {', '.join(scaling.ACCELERATORS)}"
   )
   _UTILISATION = flags.DEFINE_float(
-      "utilisation", 0.4, "share of the rate in products that is reached"
+      "utilisation",
+      0.4,
+      "share of the rate in products that is reached, where no compiler tells",
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the estimates")
-  _MARKDOWN = flags.DEFINE_bool("markdown", False, "rows for a document")
   command.run(main)

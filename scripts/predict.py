@@ -1,17 +1,24 @@
-"""Does with a model what the official examples do.
+"""What a trained model says of files and texts.
 
-    python -m scripts.predict fill-mask --weights=FILE "Some words[MASK:9]"
-    python -m scripts.predict flow --weights=FILE first.png second.png
+    python -m scripts.predict classify --weights=MODEL a.jpg b.jpg
+    python -m scripts.predict fill-mask --weights=MODEL "Some words[MASK:9]"
+    python -m scripts.predict classify-text --weights=MODEL "A text."
+    python -m scripts.predict flow --weights=MODEL first.png second.png
         --output=flow.flo --output=flow.png
-    python -m scripts.predict flow --weights=FILE in.mp4 --output=flow.mp4
-    python -m scripts.predict classify --weights=FILE a.jpg b.jpg
-    python -m scripts.predict autoencode --weights=FILE in.mp4 --output=out.mp4
-    python -m scripts.predict starcraft --weights=FILE game.SC2Replay
+    python -m scripts.predict flow --weights=MODEL in.mp4 --output=flow.mp4
+    python -m scripts.predict autoencode --weights=MODEL in.mp4 --output=out.mp4
+    python -m scripts.predict tag --weights=MODEL clip.mp4
+    python -m scripts.predict classify-shape --weights=MODEL chair.off
+    python -m scripts.predict starcraft --weights=MODEL game.SC2Replay
         --output=moments.png --attention=latents.png
+    python -m scripts.predict features --weights=MODEL a.jpg b.jpg
+        --output=features.npz
 
-Weights are an official checkpoint, one of transformers, one of this project, or
-"random". Those of others are taken for the published model; another one is
-named by --config=configs/FILE.py:variant and --config.key=value.
+MODEL is the folder of a run; a file of this project's, an official checkpoint
+or one of transformers; the name of a published model, as imagenet_fourier,
+which is downloaded once; or "random". Others' files are taken for the published
+model; another one is named by --config=configs/FILE.py:variant and
+--config.key=value. In Python: `experiments.inference.load`.
 """
 
 import argparse
@@ -19,64 +26,57 @@ from collections.abc import Sequence
 import pathlib
 import sys
 
-import jax
-
+from experiments import inference
 from experiments.engine import command
-from experiments.engine import weights as weights_lib
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
-from experiments.engine.weights import Weights
+from experiments.engine.parsing import Parser
+from experiments.inference import features
+from experiments.inference import LoadedModel
 
 
-class Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line."""
-
-  def error(self, message):
-    """Ends the process."""
-    command.fail(message)
-
-
-def load(args: argparse.Namespace) -> Weights:
-  """The weights that the command names, on the device.
+def load(args: argparse.Namespace) -> LoadedModel:
+  """The model that the command names.
 
   Raises:
-    UserError: if there are none, or they are of another task.
+    UserError: if there is none, or it is of another task.
   """
   path = pathlib.Path(args.weights).expanduser()
   config = command.config()
-  if args.weights == "random":
-    read = weights_lib.random(config)
-    read.notes.append("random weights: what comes out means nothing")
-  else:
-    if path.suffix == ".npz" or workdir_lib.find_checkpoints(path):
-      if args.changes and not args.config:
-        raise UserError(
-            f"{path} has its own config; {args.changes[0]} changes the one that"
-            " --config=... names"
-        )
-      config = config if args.config else None
-    read = weights_lib.load(
-        path,
-        config,
-        swap_kernel=args.swap_kernel,
-        checkpoint=args.checkpoint,
-        allow_nonfinite=args.allow_nonfinite,
-    )
-  if read.config.task != args.task:
+  has_own = args.weights in inference.published() or path.suffix == ".npz"
+  if has_own or workdir_lib.find_checkpoints(path):
+    if args.changes and not args.config:
+      raise UserError(
+          f"{path} has its own config; {args.changes[0]} changes the one that"
+          " --config=... names"
+      )
+    config = config if args.config else None
+  model = inference.load(
+      args.weights,
+      config,
+      checkpoint=args.checkpoint,
+      swap_kernel=args.swap_kernel,
+      allow_nonfinite=args.allow_nonfinite,
+  )
+  if args.of_task not in (None, model.task):
     raise UserError(
-        f"{args.weights}: the weights are of task {read.config.task!r}, not"
-        f" {args.task!r}"
+        f"{args.weights}: the weights are of task {model.task!r}, not"
+        f" {args.of_task!r}"
     )
-  for note in read.notes:
+  for note in model.notes:
     print(f"note: {note}", file=sys.stderr)
-  return read._replace(model=jax.device_put(read.model))
+  return model
 
 
 def parser() -> Parser:
   """The command line but for the config."""
   both = Parser(add_help=False)
-  both.add_argument("--weights", required=True, help='a file, or "random"')
+  both.add_argument(
+      "--weights",
+      required=True,
+      help='a run\'s folder, a file, a published name, or "random"',
+  )
   both.add_argument("--config", help="file.py[:variant]")
   both.add_argument(
       "--swap_kernel",
@@ -108,13 +108,23 @@ def parser() -> Parser:
         allow_abbrev=False,
     )
     prediction.add_arguments(made)
-    made.set_defaults(task=task, prediction=prediction)
+    made.set_defaults(
+        of_task=task, run=prediction.run, published=prediction.config
+    )
+  made = commands.add_parser(
+      "features",
+      description=features.write.__doc__,
+      parents=[both],
+      allow_abbrev=False,
+  )
+  features.add_arguments(made)
+  made.set_defaults(of_task=None, run=features.write, published=None)
   return whole
 
 
 def run(args: argparse.Namespace) -> None:
   """Does what the command line says."""
-  args.prediction.run(args, lambda: load(args))
+  args.run(args, lambda: load(args))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -123,8 +133,8 @@ def main(argv: Sequence[str]) -> None:
   changes = [arg for arg in argv if arg.startswith("--config.")]
   args = parser().parse_args([arg for arg in argv if arg not in changes])
   args.changes = changes
-  config = args.config or args.prediction.config
-  sys.argv[1:] = [f"--config={config}", *changes]
+  config = args.config or args.published
+  sys.argv[1:] = [*[f"--config={config}"] * bool(config), *changes]
   command.run(lambda: run(args), needs_config=False)
 
 

@@ -38,7 +38,7 @@ import pkgutil
 import re
 import sys
 import time
-from typing import Any, NoReturn
+from typing import Any
 
 import rich.console
 import rich.progress
@@ -50,19 +50,10 @@ from experiments.data import processes
 from experiments.data.text import corpus
 from experiments.data.text import sources
 from experiments.engine.errors import UserError
+from experiments.engine.parsing import Parser
 
 # JAX and TFDS take seconds to import, and every worker imports this module:
 # they are imported where they are used.
-
-
-class Parser(argparse.ArgumentParser):
-  """A parser whose errors are one line."""
-
-  def error(self, message: str) -> NoReturn:
-    """Ends the process."""
-    from experiments.engine import command
-
-    command.fail(message)
 
 
 def main(argv: list[str] | None = None) -> None:

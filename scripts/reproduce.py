@@ -3,10 +3,12 @@
     python -m scripts.reproduce --table=7 [--columns=params,flops,top1]
         [--markdown] [--json=FILE] [--runs=DIR,DIR]
     python -m scripts.reproduce --all
+    python -m scripts.reproduce --table=7 --shell=FILE
 
 Parameters and FLOPs are counted, without any memory or data; numbers that come
-out of training are read from the runs that are there, and the command for each
-is printed. Exit code 1 if a count differs and configs/tables.py has no reason
+out of training are read from the runs that are there, and the commands for each
+are printed, from its data on. --shell writes those of the small rows as a
+script. Exit code 1 if a count differs and configs/tables.py has no reason
 for it.
 """
 
@@ -31,7 +33,9 @@ import rich.text
 
 from configs import glue
 from configs.tables import COLUMNS
+from configs.tables import DATA
 from configs.tables import METRICS
+from configs.tables import PRETRAINED
 from configs.tables import Row
 from configs.tables import TABLES
 from experiments.engine import command
@@ -44,6 +48,7 @@ from scripts.sweep import flat
 COUNTED = ("params", "flops")
 TOLERANCE = 0.01  # Of the printed number.
 NOTHING = "–"
+FILLED = "These commands lead to it:"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,25 +262,110 @@ def folder_of(row: Row, config: str) -> str:
   return f"{row.runs}/{folder}" if row.runs else folder
 
 
-def train_command(row: Row, column: str) -> str | None:
-  """What a number is trained with; None if its task cannot be trained.
+def trained_columns(row: Row) -> list[str]:
+  """The columns of a row's tables that its runs have numbers for."""
+  tables = [one for one in TABLES.values() if row in one.rows]
+  printed = {name for one in tables for name in one.columns} | set(row.paper)
+  return [name for name in METRICS if name in printed]
 
-  What is to be fine-tuned is swept over; TASK stands for each task of GLUE.
+
+def chain_of(row: Row) -> list[str]:
+  """The commands that fill a row, from nothing: a line each, in their order.
+
+  What a person has to put somewhere first is a comment. There are none if no
+  number of the row comes of training, or its task cannot be trained.
   """
-  config = trained_config(row, column)
-  name, variant = config.split(":")
+  name = row.config.partition(":")[0]
   if not hasattr(importlib.import_module(f"experiments.{name}"), "task"):
-    return None
+    return []
+  configs = [each for c in trained_columns(row) for each in runs_of(row, c)]
+  lines = [line for each in configs for line in steps_of(row, each)]
+  # What several need is done once, and what is needed stands first.
+  return sorted(dict.fromkeys(lines), key=lambda line: line[0] != "#")
+
+
+def steps_of(row: Row, config: str, is_measured: bool = True) -> list[str]:
+  """What leads to a config's numbers: data, pretraining, training, evaluation.
+
+  Args:
+    row: of the config.
+    config: one of `runs_of`.
+    is_measured: whether it is evaluated in the end.
+  """
+  name, variant = config.split(":")
+  lines, options = [], []
+  before = PRETRAINED.get(config)
+  if name == "glue" and not row.runs:
+    before = f"mlm:{glue.MODEL_OF[variant]}"
+  if before is not None:
+    first = Row("", before, {})
+    lines += steps_of(first, before, is_measured=False)
+    options.append(f"--config.start.weights=runs/{folder_of(first, before)}")
+  data = DATA[max((x for x in DATA if config.startswith(x)), key=len)]
+  lines += [f"# {path}: {what}" for path, what in data.needs.items()]
+  lines += [f"python -m {words}" for words in data.commands]
   folder = pathlib.Path("runs") / folder_of(row, config)
-  script, options = "experiments.train", [f"--workdir={folder}"]
-  if name == "glue":
-    script, options = "scripts.sweep", [f"--workdir={folder.parent}"]
-    if not row.runs:
-      model = glue.MODEL_OF[variant.replace("TASK", "cola")]
-      options.append(f"--config.start.weights=runs/mlm/{model}")
+  named = f"--config=configs/{name}.py:{variant}"
   changes = [f"--config.{k}={v}" for k, v in flat(row.changes).items()]
-  config = f"--config=configs/{name}.py:{variant}"
-  return shlex.join(["python", "-m", script, config, *options, *changes])
+  script = "experiments.train"
+  if name == "glue":  # What is fine-tuned is swept over; the best counts.
+    script, folder = "scripts.sweep", folder.parent
+    if row.runs:
+      options.append("--config.sweep.schedule.peak=(1e-4,3e-4,1e-3,3e-3)")
+      options.append('--config.sweep.start.fresh=("",)')
+  options = [named, f"--workdir={folder}", *options, *changes]
+  lines.append(shlex.join(["python", "-m", script, *options]))
+  if is_measured and name != "glue":
+    measure = [named, f"--workdir={folder}", *changes]
+    if config_of(dataclasses.replace(row, config=config)).best:
+      measure.append("--checkpoint=best")
+    lines.append(shlex.join(["python", "-m", "experiments.evaluate", *measure]))
+  return lines
+
+
+def is_small(row: Row) -> bool:
+  """Whether a row's model is of a size for two cores."""
+  return row.config.partition(":")[2].startswith("mini")
+
+
+def script_of(keys: Iterable[str]) -> str:
+  """A shell script that fills the small rows of tables, from nothing.
+
+  Raises:
+    UserError: if there are none.
+  """
+  keys = list(keys)
+  rows = [row for key in keys for row in TABLES[key].rows if is_small(row)]
+  chains = [line for row in rows for line in chain_of(row)]
+  lines = list(dict.fromkeys(chains))
+  if not lines:
+    raise UserError(f"table {', '.join(keys)} has no small rows")
+  commands = [line for line in lines if not line.startswith("#")]
+  needs = [line[2:].partition(": ") for line in lines if line.startswith("#")]
+  checks = [
+      f"need {_in_shell(path)} {shlex.quote(what)}" for path, _, what in needs
+  ]
+  show = ["python", "-m", "scripts.reproduce", f"--table={','.join(keys)}"]
+  return "\n".join(
+      [
+          "#!/bin/sh",
+          f"# The small rows of table {', '.join(keys)}, from nothing.",
+          "set -eu",
+          "need() {",
+          '  [ -e "$1" ] || { echo "missing: $1, $2" >&2; exit 2; }',
+          "}",
+          *checks,
+          *commands,
+          shlex.join(show),
+          "",
+      ]
+  )
+
+
+def _in_shell(path: str) -> str:
+  if path.startswith("~/"):
+    return f'"$HOME/{path[2:]}"'
+  return shlex.quote(path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -294,7 +384,11 @@ class Page:
     for cells in (self.headings, dashes, *self.lines):
       lines.append(f"| {' | '.join(cells)} |")
     lines += [""] * bool(self.notes)
-    lines += [f"{i}. {note}" for i, note in enumerate(self.notes, start=1)]
+    for i, note in enumerate(self.notes, start=1):
+      first, *others = note.splitlines()
+      lines.append(f"{i}. {first}")
+      if others:
+        lines += ["", *(f"   {x}" for x in ("```sh", *others, "```")), ""]
     return "\n".join(lines)
 
   def print(self, console: rich.console.Console) -> None:
@@ -317,7 +411,9 @@ class Page:
     width = console.measure(table, options=options).maximum
     rich.console.Console(file=console.file, width=width).print(table)
     for i, note in enumerate(self.notes, start=1):
-      console.print(f"[{i}] {note}", markup=False, highlight=False)
+      # A command that is wrapped cannot be run.
+      text = f"[{i}] {note}"
+      console.print(text, markup=False, highlight=False, soft_wrap=True)
     console.print()
 
 
@@ -360,10 +456,10 @@ def page_of(key: str, found: list[Figure]) -> Page:
         line += [shown(figure.ours), percentage(figure.difference) + mark]
       else:
         how = None
-        if figure.paper or figure.ours is not None:
-          how = train_command(row, figure.column)
+        if figure.column in METRICS:
+          how = "\n".join([FILLED, *chain_of(row)])
         value = NOTHING if figure.ours is None else f"{figure.ours:.2f}"
-        line.append(value + note(how and f"`{how}`"))
+        line.append(value + note(how if how != FILLED else None))
       if figure.column in fitted:
         line.append(shown(figure.fit))
     lines.append(line)
@@ -430,6 +526,12 @@ def main(argv: list[str]) -> None:
   keys = list(TABLES) if _ALL.value else list(dict.fromkeys(named))
   if not keys:
     command.fail(f"--table=... or --all; the tables are {', '.join(TABLES)}")
+  if _SHELL.value:
+    with command.one_line_errors():
+      chosen(keys, ["params"])  # Whether there are such tables.
+      pathlib.Path(_SHELL.value).write_text(script_of(keys))
+    print(f"sh {_SHELL.value}")
+    return
   with command.one_line_errors():
     found = chosen(keys, _COLUMNS.value, _RUNS.value)
   if _JSON.value:
@@ -457,14 +559,6 @@ def main(argv: list[str]) -> None:
   sys.exit(1 if unexplained else 0)
 
 
-def _parse(argv: list[str]) -> list[str]:
-  app.define_help_flags()
-  try:
-    return flags.FLAGS(argv)
-  except flags.Error as error:
-    command.fail(str(error))
-
-
 if __name__ == "__main__":
   _TABLE = flags.DEFINE_multi_string("table", [], "7, or 7,8, or P5; repeat it")
   _ALL = flags.DEFINE_bool("all", False, "every table")
@@ -473,6 +567,9 @@ if __name__ == "__main__":
       "runs", ["runs", "docs/results/runs"], "where finished training is"
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
+  _SHELL = flags.DEFINE_string(
+      "shell", None, "a file for a script that fills the tables' small rows"
+  )
   _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
   command.quiet()
-  app.run(main, flags_parser=_parse)
+  app.run(main, flags_parser=command.parse)

@@ -23,6 +23,7 @@ from typing import Any
 from absl import flags
 import numpy as np
 
+from experiments import inference
 from experiments.engine import command
 from experiments.engine import weights
 from experiments.engine.declared import declared
@@ -214,7 +215,9 @@ def show(
 
 
 if __name__ == "__main__":
-  _WEIGHTS = flags.DEFINE_string("weights", None, 'a file, or "random"')
+  _WEIGHTS = flags.DEFINE_string(
+      "weights", None, 'a run, a file, a published name, or "random"'
+  )
   _OUTPUT = flags.DEFINE_string("output", None, "a folder for the pictures")
   _CHECKPOINT = flags.DEFINE_string(
       "checkpoint",
@@ -259,18 +262,13 @@ if __name__ == "__main__":
       raise UserError("there is no input: name files, or write a text")
     if not _WEIGHTS.value or not _OUTPUT.value:
       raise UserError("--weights=FILE|random and --output=FOLDER are needed")
-    if _WEIGHTS.value == "random":
-      if config is None:
-        raise UserError("random weights need --config=configs/X.py:variant")
-      read = weights.random(config)
-    else:
-      read = weights.load(
-          _WEIGHTS.value,
-          config,
-          _SWAP_KERNEL.value,
-          _CHECKPOINT.value,
-          _ALLOW_NONFINITE.value,
-      )
+    read = inference.load(
+        _WEIGHTS.value,
+        config,
+        checkpoint=_CHECKPOINT.value,
+        swap_kernel=_SWAP_KERNEL.value,
+        allow_nonfinite=_ALLOW_NONFINITE.value,
+    )
     for note in read.notes:
       print(f"note: {note}", file=sys.stderr)
     options = Options(

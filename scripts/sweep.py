@@ -20,7 +20,6 @@ from typing import Any
 
 from absl import flags
 import jax
-from ml_collections import config_flags
 import numpy as np
 import rich.console
 import rich.table
@@ -45,7 +44,10 @@ def combinations(config: Config) -> Iterator[dict[str, Any]]:
   """
   sweep = config.get("sweep")
   if not sweep:
-    raise UserError("the config has no `sweep`: {setting: (values, ...)}")
+    raise UserError(
+        f"{command.CONFIG.value} has no section `sweep`, which says what is"
+        " tried: {setting: (values, ...)}; configs/glue.py has one"
+    )
   by_key = flat(sweep.to_dict())
   for values in itertools.product(*by_key.values()):
     yield dict(zip(by_key, values, strict=True))
@@ -152,8 +154,8 @@ def main() -> None:
   if _WORKDIR.value is None:
     raise UserError("--workdir=DIR is missing")
   config, root = command.config(), pathlib.Path(_WORKDIR.value)
-  file = config_flags.get_config_filename(flags.FLAGS["config"])
-  variant = file.partition(":")[2] or pathlib.Path(file).stem
+  file, _, variant = str(command.CONFIG.value).partition(":")
+  variant = variant or pathlib.Path(file).stem
   rows = []
   for changes in combinations(config):
     folder = root / variant / folder_name(changes)

@@ -1,23 +1,36 @@
 #!/usr/bin/env bash
 # Installs what the tests need into .venv and runs them; arguments go to pytest.
-#   bash scripts/test.sh              all but the slow ones
-#   bash scripts/test.sh -m fast      those of three minutes, while you work
-#   bash scripts/test.sh -m slow      the slow ones
-#   bash scripts/test.sh --newest     in .venv-newest, with the newest version
-#                                     of every package, beyond setup.py's bounds
+#   bash scripts/test.sh                  all but the slow ones
+#   bash scripts/test.sh -m fast          those of three minutes, while you work
+#   bash scripts/test.sh -m slow          the slow ones
+#   bash scripts/test.sh -m accelerators  those of programs for TPUs and GPUs, in
+#                                         .venv-accelerators, with the compilers
+#                                         (6 GB; needs neither TPU nor GPU)
+#   bash scripts/test.sh --newest         in .venv-newest, with the newest version
+#                                         of every package, beyond setup.py's
+#                                         bounds
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 environment=.venv
-if [ "${1:-}" = --newest ]; then
+extras=dev
+processes=2
+case "$*" in
+*"-m accelerators"*)
+  environment=.venv-accelerators
+  extras=dev,tpu_compiler,cuda_compiler
+  processes=1 # Each program takes up to 4 GiB to compile.
+  ;;
+--newest*)
   shift
   environment=.venv-newest
-fi
+  ;;
+esac
 python="$environment/bin/python"
 [ -x "$python" ] || "${PYTHON:-python3}" -m venv "$environment"
-if [ "$environment" = .venv ]; then
+if [ "$environment" != .venv-newest ]; then
   "$python" -m pip install --quiet --constraint constraints.txt \
-    --editable '.[dev]'
+    --editable ".[$extras]"
 else
   "$python" -m pip install --quiet --no-deps --editable .
   # What '.[dev]' asks for, without the bounds.
@@ -33,5 +46,5 @@ END
   "$python" -m pip install --quiet --upgrade --upgrade-strategy eager \
     --requirement "$environment/newest.txt"
 fi
-"$python" -m pytest --numprocesses=2 --dist=loadfile \
+"$python" -m pytest --numprocesses="$processes" --dist=loadfile \
   --no-loadscope-reorder "$@"

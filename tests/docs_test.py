@@ -136,3 +136,13 @@ def test_links_lead_somewhere(page):
   for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
     if "://" not in link:
       assert (page.parent / link).exists(), link
+
+
+@pytest.mark.parametrize(
+    "code",
+    blocks(ROOT / "docs" / "python.md", "python"),
+    ids=lambda code: re.findall(r"configs/(\S+)\"", code)[0],
+)
+def test_the_examples_of_models_in_python_run(code, capsys):
+  exec(code, {})  # pylint: disable=exec-used
+  assert capsys.readouterr().out

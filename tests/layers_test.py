@@ -30,7 +30,7 @@ RULES = {
     ),
     "experiments/inference": (
         "experiments.inference experiments.task experiments.data"
-        " experiments.engine perceiver cv2 jax matplotlib numpy rich"
+        " experiments.engine perceiver cv2 haiku jax matplotlib numpy rich"
     ),
 }
 # What is run is imported by nothing but by what else is run, and by tests.

@@ -1,11 +1,14 @@
 """What is installed is the library, with what it imports."""
 
 import ast
+import dataclasses
+import pydoc
 import re
 import sys
 
 import pytest
 
+import perceiver
 from tests.conftest import ROOT
 
 # Imported under another name than it is installed by.
@@ -48,6 +51,29 @@ def test_the_library_alone_lands_in_site_packages(given):
   assert {name.split(".")[0] for name in given["packages"]} == {"perceiver"}
   folders = {file.parent for file in (ROOT / "perceiver").rglob("*.py")}
   assert len(given["packages"]) == len(folders)
+
+
+def test_the_version_is_the_librarys_and_its_types_come_with_it(given):
+  assert given["version"] == perceiver.__version__
+  assert given["package_data"] == {"perceiver": ["py.typed"]}
+  assert (ROOT / "perceiver" / "py.typed").is_file()
+
+
+PUBLIC = [
+    kind
+    for kind in map(perceiver.__dict__.get, perceiver.__all__)
+    if dataclasses.is_dataclass(kind)
+]
+
+
+@pytest.mark.parametrize("kind", PUBLIC, ids=lambda kind: kind.__name__)
+def test_help_tells_every_setting_of_a_module(kind):
+  text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+  about = text.partition("Attributes:\n")[2].partition("Methods defined")[0]
+  for field in dataclasses.fields(kind):
+    assert re.search(
+        rf"^ .*\b{field.name}: \w", about, re.MULTILINE
+    ), field.name
 
 
 def test_who_tests_can_train_and_who_develops_can_test(given):

@@ -56,7 +56,7 @@ def test_a_setting_has_its_value_default_type_and_words(pages):
   page = pages["configs/imagenet.md"]
   assert "| `model.processor.num_blocks` | `8` | `1` | a whole number |" in page
   assert (
-      "| `model.encoder.num_latents` | `512` | required | a whole number | N |"
+      "| `model.encoder.num_latents` | `512` | required | a whole number | N,"
       in page
   )
   assert "| `batch_size` | `1024` | a whole number | examples, over" in page

@@ -24,7 +24,7 @@ import numpy as np
 
 from experiments.engine import sharding
 from experiments.engine.build import build
-from scripts.benchmarks.collectives import exchanged
+from scripts.benchmarks.hlo import exchanged
 
 
 def load(name: str):

@@ -191,6 +191,14 @@ def evaluation(
   return batches.to_iter_dataset(_AHEAD)
 
 
+def number_of_batches(data: Any) -> int | None:
+  """How many batches one pass of `evaluation` has; None: nobody knows."""
+  try:
+    return len(data.parents[0] if hasattr(data, "parents") else data)
+  except TypeError:
+    return None
+
+
 # Batches that are prepared ahead; each may be large, so there are few.
 _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 

@@ -16,18 +16,15 @@ from absl import app
 from absl import flags
 from absl import logging
 import jax
-from ml_collections import config_flags
 
 from experiments.data.errors import DataError
 from experiments.engine import job
 from experiments.engine import settings
+from experiments.engine.errors import said
 from experiments.engine.errors import UserError
 
-CONFIG = config_flags.DEFINE_config_file(
-    "config",
-    None,
-    "file.py[:variant]; --config.key=value changes a setting",
-    sys_argv=[],  # `_parse` takes the changes.
+CONFIG = flags.DEFINE_string(
+    "config", None, "file.py[:variant]; --config.key=value changes a setting"
 )
 _changes: dict[str, str] = {}  # Dotted path -> value, as written.
 _COORDINATOR = flags.DEFINE_string(
@@ -79,7 +76,7 @@ def run_with_arguments(
       return main(argv[1:])
 
   quiet()
-  app.run(guarded, flags_parser=_parse)
+  app.run(guarded, flags_parser=parse)
 
 
 def quiet() -> None:
@@ -102,8 +99,14 @@ def one_line_errors():
   """Turns errors that a person can do something about into one line."""
   try:
     yield
-  except (UserError, DataError, FileNotFoundError) as error:
-    fail(str(error))
+  except (
+      UserError,
+      DataError,
+      FileNotFoundError,
+      IsADirectoryError,
+      NotADirectoryError,
+  ) as error:
+    fail(said(error))
   except Exception as error:
     reason = _no_space(error)
     if reason is None:
@@ -175,29 +178,13 @@ def _join(*how) -> None:
     raise UserError(message) from error
 
 
-def _parse(argv: list[str]) -> list[str]:
-  """Flags; an unknown config file, variant, key or value is one line."""
+def parse(argv: list[str]) -> list[str]:
+  """Flags; an unknown one, or a value that it cannot have, is one line."""
   app.define_help_flags()
   try:
-    rest = flags.FLAGS(_take_changes(argv))
-    if CONFIG.value is not None:
-      CONFIG.value.lock()  # A file that is not there is told only now.
-    return rest
-  except (
-      flags.Error,
-      AttributeError,
-      ImportError,
-      KeyError,
-      OSError,
-      TypeError,
-      ValueError,
-  ) as error:
-    text = str(error.args[0] if isinstance(error, KeyError) else error)
-    if "Traceback" in text:  # A config file's own error; the gist is last.
-      text = text.strip().splitlines()[-1]
-    if text[:1] == text[-1:] == "'":  # The representation of a string.
-      text = text[1:-1].replace("\\n", " ").replace("\\'", "'")
-    fail(text)
+    return flags.FLAGS(_take_changes(argv))
+  except (flags.Error, ValueError) as error:
+    fail(str(error))
 
 
 def _no_space(error: BaseException | None) -> str | None:
@@ -239,8 +226,10 @@ def config() -> Any:
   """The command's config, complete and with its changes; None without one.
 
   Raises:
-    UserError: if a change is to what cannot be set.
+    UserError: if there is no such file or variant, or a change is to what
+      cannot be set.
   """
   if CONFIG.value is None:
     return None
-  return settings.changed(CONFIG.value, _changes, are_texts=True).lock()
+  found = settings.named(CONFIG.value)
+  return settings.changed(found, _changes, are_texts=True).lock()

@@ -2,10 +2,16 @@
 
 from collections.abc import Iterator
 import contextlib
+import re
 
 
 class UserError(Exception):
   """What went wrong, in one line for the person who started the command."""
+
+
+def said(error: BaseException) -> str:
+  """What an error says, without the system's number: it names the file."""
+  return re.sub(r"^\[Errno -?\d+\] ", "", str(error))
 
 
 @contextlib.contextmanager

@@ -24,8 +24,6 @@ import wave
 import jax
 import numpy as np
 from PIL import Image
-import rich.console
-import rich.progress
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2 as untyped_events
@@ -33,6 +31,7 @@ from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import atomic
 from experiments.data.clips import video
+from experiments.engine import screen as screen_lib
 from experiments.engine.errors import UserError
 from experiments.task import Drawn
 from experiments.task import Movie
@@ -191,11 +190,11 @@ class Recorder:
           " pip install -e '.[wandb]'"
       )
     self._active = jax.process_index() == 0
-    self._console = rich.console.Console(highlight=False, soft_wrap=True)
+    self.screen = screen_lib.Screen(self._active)
     self._metrics = workdir / "metrics.jsonl"
     self._steps = steps
     self._events: _Events | None = None
-    self._bar: rich.progress.Progress | None = None
+    self._bar: screen_lib.Bar | None = None
 
   def start(self, step: int, more: Mapping[str, Any] | None = None) -> None:
     """Continues the files after `step`, and forgets what came after it.
@@ -218,16 +217,8 @@ class Recorder:
       is_offline = self._wandb.offline
       where = self._wandb.dir if is_offline else self._wandb.url
       self.note(f"Weights & Biases: {where}")
-    if self._console.is_terminal:
-      self._bar = rich.progress.Progress(
-          rich.progress.TextColumn("step {task.completed}/{task.total}"),
-          rich.progress.BarColumn(),
-          rich.progress.TextColumn("{task.description}"),
-          rich.progress.TimeRemainingColumn(),
-          console=self._console,
-      )
-      self._bar.start()
-      self._bar_task = self._bar.add_task("", total=self._steps, completed=step)
+    self.screen.__enter__()
+    self._bar = self.screen.bar("step", self._steps, step)
 
   def _keep(
       self, path: pathlib.Path, is_kept: Callable[[dict[str, Any]], bool]
@@ -248,8 +239,7 @@ class Recorder:
 
   def note(self, line: str) -> None:
     """Says a line."""
-    if self._active:
-      self._console.print(line, markup=False)
+    self.screen.line(line)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
     """Records numbers of a step."""
@@ -295,15 +285,23 @@ class Recorder:
 
   def progress(self, step: int, text: str, say: bool) -> None:
     """Moves the bar; where there is no terminal, prints a line if `say`."""
-    if self._bar is not None:
-      self._bar.update(self._bar_task, completed=step, description=text)
+    if self._bar is not None and self.screen.has_bars:
+      self._bar.move(step, text)
     elif say:
       self.note(f"step {step}/{self._steps}  {text}")
 
+  def done(self) -> None:
+    """Says where the results are."""
+    folder, pictures = self._workdir, self._workdir / "pictures"
+    figures = f", figures in {pictures}" if pictures.is_dir() else ""
+    self.note(
+        f"done: results in {folder}{figures}; `tensorboard --logdir {folder}`"
+        " shows them"
+    )
+
   def close(self) -> None:
-    """Ends the bar and closes the files."""
-    if self._bar is not None:
-      self._bar.stop()
+    """Ends the bars and closes the files."""
+    self.screen.__exit__()
     if self._events is not None:
       self._events.close()
     if self._wandb is not None:

@@ -26,11 +26,15 @@ import ast
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+import contextlib
 import dataclasses
 import difflib
 import functools
 import importlib
+import importlib.util
 import inspect
+import pathlib
+import traceback
 import types
 import typing
 from typing import Annotated, Any, Literal, Union
@@ -71,17 +75,91 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Config:
   """A config by its name, complete.
 
   Args:
-    name: FILE:VARIANT, a file of configs/ and one of its variants, such as
-      "mlm:bytes".
+    name: as of `named`.
     changes: as of `changed`.
 
   Raises:
-    UserError: as `changed`.
-    ValueError: if there is no such variant.
+    UserError: as `named` and `changed`.
+  """
+  return changed(named(name), changes or {})
+
+
+def named(name: str) -> Config:
+  """What a config file gives, before it is complete.
+
+  Args:
+    name: FILE:VARIANT. The file is one of configs/, "mlm:bytes" or
+      "configs/mlm.py:bytes" from any folder, or the path of any other; without
+      a variant, the default one.
+
+  Raises:
+    UserError: if there is no such file or variant, with the closest that there
+      is; or the file has an error, with its line.
   """
   file, _, variant = name.partition(":")
-  module = importlib.import_module(f"configs.{file}")
-  return changed(module.get_config(*[variant] * bool(variant)), changes or {})
+  module = _config_module(file)
+  get = getattr(module, "get_config", None)
+  if get is None:
+    raise UserError(f"{file} defines no get_config")
+  if variant and not inspect.signature(get).parameters:
+    raise UserError(f"{file} has no variants, and {variant!r} is asked for")
+  with _telling_line(pathlib.Path(module.__file__ or file)):
+    config = get(*[variant] * bool(variant))
+  if not isinstance(config, ConfigDict):
+    raise UserError(f"{file} returns {config!r}, which is no config")
+  return config
+
+
+def _config_module(file: str) -> types.ModuleType:
+  """The module of a config file."""
+  path = pathlib.Path(file)
+  package: Any = importlib.util.find_spec("configs")
+  folder = pathlib.Path(package.submodule_search_locations[0])
+  if not path.is_file():
+    path = folder / f"{path.stem}.py"
+    is_ours = pathlib.Path(file).parent.name in ("", "configs")
+    if not is_ours or not path.is_file():
+      ours = {
+          p.stem
+          for p in folder.glob("*.py")
+          if "\ndef get_config(" in p.read_text("utf-8")
+      }
+      shape = "configs/{}.py" if file.endswith(".py") else "{}"
+      known = [shape.format(stem) for stem in sorted(ours)]
+      raise UserError(
+          f"there is no config {file!r}{hint(file, known)}; there are"
+          f" {', '.join(known)}"
+      )
+  found = f"configs.{path.stem}"
+  if path.resolve() == (folder / path.name).resolve():
+    with _telling_line(path):
+      return importlib.import_module(found)
+  spec = importlib.util.spec_from_file_location(path.stem, path)
+  if spec is None or spec.loader is None:
+    raise UserError(f"{file} is no Python file")
+  module = importlib.util.module_from_spec(spec)
+  with _telling_line(path):
+    spec.loader.exec_module(module)
+  return module
+
+
+@contextlib.contextmanager
+def _telling_line(path: pathlib.Path) -> Iterator[None]:
+  """Makes one line of an error in a config file."""
+  try:
+    yield
+  except Exception as error:  # It is anybody's code.
+    lines = [
+        frame.lineno
+        for frame in traceback.extract_tb(error.__traceback__)
+        if pathlib.Path(frame.filename).resolve() == path.resolve()
+    ]
+    if isinstance(error, SyntaxError):
+      lines.append(error.lineno)
+    where = f"{path} line {lines[-1]}" if lines else str(path)
+    if type(error) is ValueError:  # Says itself what is wrong: of a variant.
+      raise UserError(f"{path}: {error}") from error
+    raise UserError(f"{where}: {type(error).__name__}: {error}") from error
 
 
 def complete(config: Config) -> Config:

@@ -6,6 +6,7 @@ and whatever the optimizer keeps of them, split along both axes together, each
 along one of its own.
 """
 
+from collections.abc import Callable
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
@@ -22,6 +23,8 @@ import numpy as np
 from experiments.data.pipeline import Shard
 from perceiver import target as targets
 from perceiver.context import Attend
+from perceiver.context import compiled_for
+from perceiver.context import laid_out_by
 from perceiver.target import Target
 
 DATA, ELEMENTS = "data", "elements"
@@ -151,9 +154,40 @@ class Layout:
     spec = PartitionSpec(data, self._along(x.shape[1]))
     return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
-  def gather(self, x: Array) -> Array:
-    """x, whole on every device."""
-    return jax.lax.with_sharding_constraint(x, copied(self.mesh))
+  def apart(
+      self, function: Callable[[Any, Array], Array], shared: Any, x: Array
+  ) -> Array:
+    """function(shared, x), of each example by itself.
+
+    Each device does so alone, with all that is shared in float32 as parameters
+    are, so that gradients are summed in it. Devices that share examples cannot:
+    then what is shared is gathered once, and its gradient summed at each use.
+    """
+    if self.parts > 1 or len(x) % self.mesh.size:
+      return function(jax.tree.map(self._gathered, shared), x)
+
+    def on_device(shared, x):
+      alone = dataclasses.replace(self.target, devices=1)
+      with laid_out_by(None), compiled_for(alone):
+        return function(shared, x)
+
+    return jax.shard_map(
+        on_device,
+        mesh=self.mesh,
+        in_specs=(PartitionSpec(), PartitionSpec(DATA)),
+        out_specs=PartitionSpec(DATA),
+        check_vma=False,  # As in `attend`.
+    )(shared, x)
+
+  def _gathered(self, x: Array) -> Array:
+    """x, whole on every device; its gradient may be anywhere."""
+
+    @jax.custom_vjp
+    def gather(x):
+      return jax.lax.with_sharding_constraint(x, copied(self.mesh))
+
+    gather.defvjp(lambda x: (gather(x), None), lambda _, dx: (dx,))
+    return gather(x)
 
   def attend(
       self,

@@ -20,7 +20,14 @@ from experiments.engine.errors import UserError
 from experiments.task import Config
 
 # What of a config may differ when its run is continued.
-MAY_DIFFER = ("run", "data_dir", "mesh", "num_workers", "sweep")
+MAY_DIFFER = (
+    "run",
+    "data_dir",
+    "mesh",
+    "num_workers",
+    "sweep",
+    "class_names",  # Older runs have none of AudioSet's and Kinetics'.
+)
 # What may differ as well where a run is to be longer than it was.
 LONGER = ("train_examples", "schedule")
 # What a run's folder may hold under these names.

@@ -1,1 +1,7 @@
 """Trained models at work: predictions, and attention maps."""
+
+from experiments.inference.model import load
+from experiments.inference.model import LoadedModel
+from experiments.inference.model import published
+
+__all__ = ["LoadedModel", "load", "published"]

@@ -1,4 +1,4 @@
-"""What the commands of `scripts.predict` share: flags, files, classes."""
+"""What tasks' predictions share: raw inputs, classes, flags, files."""
 
 import argparse
 from collections.abc import Iterable
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import json
+import os
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import jax
@@ -15,6 +16,9 @@ import numpy as np
 import rich.console
 import rich.progress
 
+from experiments.data import errors
+from experiments.data.images import image
+from experiments.engine.errors import said
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 
@@ -70,7 +74,7 @@ def using(*files: str) -> Iterator[None]:
   try:
     yield
   except (OSError, ValueError, UserError) as error:
-    message = str(error)
+    message = said(error)
     if not all(file in message for file in files):
       message = f"{' and '.join(files)}: {message}"
     raise UserError(message) from error
@@ -107,8 +111,8 @@ def read_names(
   """
   if file is None:
     return list(known) or [f"class {i}" for i in range(count)]
-  with user_errors(file):
-    names = pathlib.Path(file).read_text(encoding="utf-8")
+  with using(f"--labels={file}"), user_errors(f"--labels={file}"):
+    names = errors.text(file)
     if file.endswith(".json"):
       names = json.loads(names)
       if isinstance(names, dict):
@@ -123,11 +127,84 @@ def read_names(
   return names
 
 
-def print_labels(logits: Any, names: Sequence[str]) -> None:
-  """Prints the likeliest classes of logits [classes]."""
-  probs = np.asarray(jax.nn.softmax(logits.astype(np.float32)))
-  for i in np.argsort(-probs)[:TOP]:
-    print(f"    {percent(float(probs[i])):>10}  {names[i]}")
+class Scored(NamedTuple):
+  """A class, and how likely it is."""
+
+  name: str
+  probability: float  # From 0 to 1.
+
+
+def ranked(probabilities: Any, names: Sequence[str]) -> list[Scored]:
+  """All classes, likeliest first.
+
+  Args:
+    probabilities: [classes]; where several may be right, of each by itself.
+    names: of the classes.
+  """
+  values = np.asarray(probabilities)
+  order = np.argsort(-values, kind="stable")
+  return [Scored(names[int(i)], float(values[i])) for i in order]
+
+
+def one_of(logits: Any, names: Sequence[str]) -> list[Scored]:
+  """`ranked`, of logits [classes] of which one is right."""
+  return ranked(jax.nn.softmax(logits.astype(np.float32)), names)
+
+
+def print_classes(classes: Sequence[Scored]) -> None:
+  """Prints the likeliest ones."""
+  for name, probability in classes[:TOP]:
+    print(f"    {percent(probability):>10}  {name}")
+
+
+def name_of(raw: Any) -> str:
+  """What a raw input is called: its file, or what it is."""
+  if isinstance(raw, str | os.PathLike):
+    return os.fspath(raw)
+  return f"the {type(raw).__name__}"
+
+
+def stem_of(raw: Any) -> str:
+  """The name of a raw input without folder and ending, for files and titles."""
+  is_file = isinstance(raw, str | os.PathLike)
+  return pathlib.Path(raw).stem if is_file else "input"
+
+
+def encoded(raw: Any) -> bytes:
+  """An image file's bytes: of a path, or of pixels, RGB uint8 [Y, X, 3].
+
+  Raises:
+    FileNotFoundError, DataError: if there is no such file.
+    UserError: if it is neither.
+  """
+  if isinstance(raw, str | os.PathLike):
+    return errors.content(raw)
+  # Nothing is lost in a PNG.
+  return cv2.imencode(".png", cv2.cvtColor(_pixels(raw), cv2.COLOR_RGB2BGR))[
+      1
+  ].tobytes()
+
+
+def picture(raw: Any) -> np.ndarray:
+  """RGB, uint8 [Y, X, 3], of a path, or as it is given.
+
+  Raises:
+    FileNotFoundError, DataError: if there is no such image.
+    UserError: if it is neither.
+  """
+  if isinstance(raw, str | os.PathLike):
+    return image.read(raw)
+  return _pixels(raw)
+
+
+def _pixels(raw: Any) -> np.ndarray:
+  pixels = np.asarray(raw)
+  if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
+    raise UserError(
+        f"an image is a file, or RGB uint8 [height, width, 3], not"
+        f" {pixels.dtype}{list(pixels.shape)}"
+    )
+  return pixels
 
 
 def percent(probability: float) -> str:

@@ -40,16 +40,18 @@ class Filled(NamedTuple):
 
 
 def masked(
-    text: str, masks: Iterable[str] = ()
+    text: str, masks: Iterable[str] = (), needs_any: bool = True
 ) -> tuple[np.ndarray, list[slice]]:
   """The ids of a text, int32 [M], and where they are masked.
 
   Args:
     text: `[MASK]` is a masked byte in it, `[MASK:9]` are nine of them.
     masks: parts that are masked wherever they are, though they overlap.
+    needs_any: whether something must be masked.
 
   Raises:
-    UserError: if nothing is masked, or one of `masks` is not there.
+    UserError: if nothing is masked that must be, or one of `masks` is not in
+      the text.
   """
   masks = list(masks)
   # Between the marks, whose numbers `split` gives as well.
@@ -76,7 +78,7 @@ def masked(
       its = text_lib.encode(letter).tolist()
       hidden += [masked_too] * len(its)
       ids += [text_lib.MASK] * len(its) if masked_too else its
-  if not any(hidden):
+  if needs_any and not any(hidden):
     raise UserError("nothing is masked: write [MASK] for a byte, or [MASK:9]")
   edges = np.flatnonzero(np.diff([0, *hidden, 0])).reshape(-1, 2)
   spans = [slice(int(start), int(end)) for start, end in edges]

@@ -192,7 +192,7 @@ def test_a_wrong_variant_is_answered_with_the_right_ones(name):
 
 
 def test_a_misspelled_variant_is_answered_with_what_was_meant():
-  with pytest.raises(ValueError, match="; did you mean 'mini_sst2'\\?"):
+  with pytest.raises(ValueError, match=r"\(did you mean 'mini_sst2'\?\)"):
     config_of("glue:mini_ssst2")
 
 

@@ -10,12 +10,15 @@ import pytest
 
 from experiments import audioset
 from experiments import evaluate
+from experiments import inference
 from experiments.data.clips import index
 from experiments.data.clips import sound
 from experiments.data.clips import video
 from experiments.data.pipeline import Shard
+from experiments.engine import weights
 from experiments.engine.build import build
 from experiments.engine.build import build_network
+from experiments.engine.build import fitted
 from experiments.engine.build import load
 from experiments.engine.build import load_network
 from experiments.engine.errors import UserError
@@ -211,6 +214,17 @@ def test_it_trains_and_is_evaluated(data_dir):
   assert metrics["test/classes_without_positives"] == 11 - 3
   assert metrics["test/clips"] == 2 and metrics["test/coverage"] == 1
   assert pictures["test-predictions"].shape == (1000, 1000, 3)
+
+
+def test_names_of_classes_stay_with_the_model(data_dir, tmp_path):
+  config, _ = fitted(tiny("tiny_mel", data_dir=data_dir))
+  assert config.class_names == tuple(CLASSES)
+  read = weights.random(config)
+  weights.save(tmp_path / "model.npz", read.config, read.model)
+  model = inference.load(tmp_path / "model.npz")
+  said = model.predict(f"{data_dir}/clips/eval_segments0_30.mp4")
+  assert {name for name, _ in said} == set(CLASSES)
+  assert fitted(tiny("tiny_mel", data_dir="/nowhere"))[0].class_names == ()
 
 
 def test_a_clip_that_cannot_be_read_is_replaced_and_counted(tmp_path):

@@ -373,6 +373,7 @@ def test_the_command_prints_the_metrics_as_json(config, run, data_dir):
       f"--workdir={run}",
       f"--config.data_dir={data_dir}",
       "--config.batch_size=50",
+      "--json=-",
       devices=2,
   )
   code, out, err = command.wait()

@@ -163,12 +163,36 @@ def test_some_classes_are_counted_from_0(pictures):
 
 def test_of_several_labels_one_counts_and_without_any_an_image_does_not():
   logits = jnp.array([[0.0, 3.0, 2.0], [3.0, 0.0, 1.0], [3.0, 2.0, 1.0]])
+  logits = jnp.pad(logits, [(0, 0), (0, 3)], constant_values=-1.0)
   labels = jnp.array([[2, 1], [1, -1], [-1, -1]])
   measured = imagenet.measure({"logits": logits}, {"labels": labels})
   measured = jax.tree.map(np.asarray, measured)
   assert imagenet.summarize(measured) == {"top1": 50, "top5": 100}
   of_none = {name: values[2:] for name, values in measured.items()}
   assert np.isnan(imagenet.summarize(of_none)["top1"])
+
+
+@pytest.mark.parametrize(("classes", "has"), [(5, False), (6, True)])
+def test_the_best_five_are_asked_for_where_there_are_more(classes, has):
+  outputs = {"logits": jnp.zeros([3, classes])}
+  measured = imagenet.measure(outputs, {"label": jnp.arange(3)})
+  assert ("top5" in measured) == has
+  measured = jax.tree.map(np.asarray, measured)
+  assert ("top5" in imagenet.summarize(measured)) == has
+
+
+def test_names_of_classes_stay_with_runs_that_count_none(pictures):
+  config = tiny(pictures)
+  assert not config.count_classes and not config.class_names
+  names = tuple(f"n{i:08}" for i in range(config.num_classes))
+  assert fitted(config)[0].class_names == names
+  some = tiny(pictures, classes=(7, 2), num_classes=2)
+  assert fitted(some)[0].class_names == ("n00000007", "n00000002")
+  # Where it is only evaluated, and where nothing is.
+  some.train.name = "elsewhere"
+  assert fitted(some)[0].class_names == ("n00000007", "n00000002")
+  some.data_dir = "/nowhere"
+  assert not fitted(some)[0].class_names
 
 
 def test_the_loss_of_several_labels_asks_for_each_class():

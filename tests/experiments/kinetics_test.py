@@ -243,6 +243,7 @@ def test_evaluation_sees_each_clip_once_and_tells_the_coverage(data_dir):
   assert metrics["test/coverage"] == 1.0
   assert metrics["test/video_psnr_mean_frame"] > 45
   assert set(drawn) == {
+      "test-confusion",
       "test-video",
       "test-sound",
       "test-clip-0",

@@ -21,8 +21,8 @@ from perceiver import position
 from perceiver import RepeatedEncoder
 
 FOLDERS = ("audioset", "flow", "glue", "imagenet", "kinetics", "mlm")
-# More than rounding, which is below 1e-2 in full-size features of sound.
-DIFFERS = 0.05
+# More than rounding: 7e-3 in full-size features of sound, 1e-3 in all others.
+DIFFERS = 0.01
 
 
 def config_of(name):
@@ -86,7 +86,8 @@ FOURIER = [
     name
     for file in ("audioset", "flow", "imagenet", "kinetics")
     for name in variants_of(file)
-    if "learned" not in name
+    # Some of those for tests are too small for it.
+    if "learned" not in name and "tiny" not in name
 ]
 
 

@@ -69,18 +69,18 @@ def assert_near(ours, expected, atol=1e-5):
 
 
 @dataclasses.dataclass
-class Gathering:
-  """A layout of one device that notes what is gathered."""
+class Apart:
+  """A layout of one device that notes what examples share."""
 
-  gathered: list[Any]
+  shared: list[Any]
   parts = 1
 
   def place(self, x):
     return x
 
-  def gather(self, x):
-    self.gathered.append(x)
-    return x
+  def apart(self, function, shared, x):
+    self.shared.append(shared)
+    return function(shared, x)
 
   def attend(self, attend, *args):
     return attend(*args)
@@ -268,7 +268,7 @@ class ProcessorTest(parameterized.TestCase):
       found = re.findall(r"scan\[.*?[^_]length=(\d+)", program, re.DOTALL)
       self.assertEqual("".join(found), length)
 
-  def test_what_all_repeats_share_is_gathered_once(self):
+  def test_what_all_repeats_share_is_handed_over_once(self):
     z = jnp.asarray(normal(2, 5, 10))
     for num_blocks in (1, 3):
       net = transform(
@@ -277,12 +277,11 @@ class ProcessorTest(parameterized.TestCase):
       loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
       params = some_params(net, z)
       expected = jax.grad(loss)(params)
-      gathering: Any = Gathering([])
-      with laid_out_by(gathering):
+      layout: Any = Apart([])
+      with laid_out_by(layout):
         found = jax.grad(loss)(params)
-      count = len(jax.tree.leaves(params)) if num_blocks > 1 else 0
-      self.assertLen(gathering.gathered, count)
-      for array in gathering.gathered:
+      self.assertLen(layout.shared, int(num_blocks > 1))
+      for array in jax.tree.leaves(layout.shared):
         self.assertLen(array, 2)  # All layers of it.
       assert_near(found, expected)
 

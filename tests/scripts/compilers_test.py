@@ -1,11 +1,12 @@
-import importlib.util
+"""Compilers for devices that are not there, and what they say."""
+
 import subprocess
 import sys
-import types
 
 import pytest
 
 from scripts.benchmarks import compilers
+from scripts.benchmarks import hlo
 from tests.conftest import ENVIRONMENT
 
 PROGRAM = """HloModule jit_step
@@ -15,13 +16,17 @@ PROGRAM = """HloModule jit_step
 }
 
 %body (p: (s32[], f32[8])) -> (s32[], f32[8]) {
+  %q = bf16[2,3,8,32]{3,2,1,0} parameter(0)
+  %k = bf16[2,3,16,32]{3,2,1,0} parameter(1)
+  %bounds = s32[1,2,2]{2,1,0} parameter(2)
   %fused = f32[8]{0:T(128)S(1)} fusion(%x), calls=%products,
     "estimated_cycles":"100"
-  %kernel = (f32[8]{0:T(8)}, f32[8]{0:T(8)}) custom-call(%x),
+  %kernel = (f32[8]{0:T(8)}, f32[8]{0:T(8)}) custom-call(%bounds, %q, %k, %k),
     custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
 "blocks":"{\\"block_q\\": 512}"
-}}, backend_config={"estimated_cycles":"20"}
-  %unknown = f32[8] custom-call(%x), custom_call_target="tpu_custom_call"
+}}
+  %backward = bf16[8] custom-call(%bounds, %q, %k, %k, %q, %q),
+    custom_call_target="tpu_custom_call"
 }
 
 %condition (p: (s32[], f32[8])) -> pred[] {
@@ -39,23 +44,41 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 
 
 def test_times_are_summed_as_often_as_they_are_spent():
-  compiled = types.SimpleNamespace(as_text=lambda: PROGRAM)
-  found = compilers.seconds(compiled, "TPU v5 lite")
+  found = compilers.seconds(hlo.Program(PROGRAM), "TPU v5 lite")
   clock = compilers.CLOCK["TPU v5 lite"]
+  # Both passes of a kernel, whose 32 features are computed as 128.
+  scores = 2 * 2 * 3 * 8 * 16
+  products = (1 + 1) * 128 * scores + (3 + 2) * 128 * scores
   assert found == {
       "products": (3 + 2) * 100 / clock,
-      "kernels": (3 + 2) * 20 / clock,
-      "kernels_not_estimated": 3 + 2,
+      "kernels": pytest.approx((3 + 2) * products / (0.55 * 197e12)),
       "copies": 7 / clock,
       "rest": 1 / clock,
   }
+
+
+@pytest.mark.parametrize(
+    ("kind", "count", "name"),
+    [
+        ("tpu_v5e", 1, "v5e:2x2"),
+        ("tpu_v5e", 8, "v5e:2x4"),
+        ("tpu_v6e", 64, "v6e:8x8"),
+        ("tpu_v5e", 200, "v5e:16x16"),
+        ("tpu_v4", 4, "v4:2x2x1"),
+        ("tpu_v4", 8, "v4:2x2x2"),
+        ("tpu_v5p", 64, "v5p:4x4x4"),
+        ("tpu_v4", 256, "v4:4x8x8"),
+    ],
+)
+def test_the_smallest_topology_with_so_many_chips_is_taken(kind, count, name):
+  assert compilers.topology(kind, count) == name
 
 
 # Forward and gradient as they are in a step, whose masks, widths and batches
 # are those of published models.
 COMPILED = """
 from scripts.benchmarks import compilers
-chip = compilers.tpu("v5e:2x2")[0]
+chip, = compilers.devices("tpu_v5e", 1)
 import jax
 from jax.sharding import SingleDeviceSharding
 from perceiver import attend, compiled_for
@@ -85,9 +108,9 @@ for b, n, m, h, f, v, is_masked in [
 
 
 @pytest.mark.slow
+@pytest.mark.accelerators
 @pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None,
-    reason="libtpu, a TPU's compiler, is not installed",
+    bool(compilers.why_not("tpu_v5e")), reason=compilers.why_not("tpu_v5e")
 )
 def test_a_tpu_compiles_attention_at_published_widths():
   subprocess.run(

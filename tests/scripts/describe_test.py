@@ -7,9 +7,11 @@ import json
 import pytest
 import rich.console
 
+from experiments.engine import settings
 from experiments.engine.build import build_network
 from experiments.engine.errors import UserError
 from scripts import describe
+from scripts.benchmarks import compilers
 from scripts.benchmarks import scaling
 from tests.conftest import Command
 
@@ -82,16 +84,22 @@ def test_a_typo_is_one_line(in_fork):
 
 
 @pytest.mark.slow
-def test_a_step_of_accelerators_that_are_not_there_is_estimated(tmp_path):
+@pytest.mark.skipif(
+    not compilers.why_not("a100"), reason="GPUs have a compiler here"
+)
+def test_without_a_compiler_a_step_is_estimated_and_that_is_said(tmp_path):
   path = tmp_path / "estimates.json"
   args = ("--config=configs/imagenet.py:tiny", "--devices=1,4", "--device=a100")
   code, out, err = Command("scripts.describe", *args, f"--json={path}").wait()
   assert code == 0, err
   assert "a training step on a100s" in out
+  assert "Estimated from a CPU's program" in out and "cuda_compiler" in out
+  assert "encoder" in out and "× 196" in out  # What computes its attention.
   one, four = json.loads(path.read_text())
   assert (one["devices"], four["devices"]) == (1, 4)
   assert one["sent_bytes"] == 0 < four["sent_bytes"]
-  assert four["state_bytes"] <= one["state_bytes"]
+  assert four["state_bytes"] <= one["state_bytes"] < one["needed_bytes"]
+  assert one["memory_bytes"] == 80 * 10**9
   assert one["compute_seconds"] == pytest.approx(4 * four["compute_seconds"])
   # Three forward passes of a batch, at two fifths of an A100's TF32 rate.
   network = build_network(
@@ -99,35 +107,68 @@ def test_a_step_of_accelerators_that_are_not_there_is_estimated(tmp_path):
   )
   products = 3 * network.flops_per_example() * one["batch_size"]
   assert one["compute_seconds"] == pytest.approx(products / (0.4 * 156e12))
+  assert one["utilisation"] == pytest.approx(0.4)
 
 
-MEMORY = {"step_argument_bytes": 2 * 10**9, "step_temporary_bytes": 10**9}
+FOUND = {"needed_bytes": 3 * 10**9, "sent_bytes": 0, "beside_bytes": 0}
 
 
 @pytest.mark.parametrize(
-    ("device", "devices", "more", "bottleneck", "sending"),
+    ("device", "devices", "more", "bottleneck", "sending", "waiting"),
     [
-        ("h100", 8, {}, "products", 0),
-        # Within a server, each byte of a sum is sent twice.
-        ("h100", 8, {"step_all_reduce_bytes": 45 * 10**9}, "interconnect", 0.2),
-        ("h100", 16, {"step_all_gather_bytes": 10**10}, "interconnect", 0.2),
-        ("h100", 8, {"step_temporary_bytes": 79 * 10**9}, "memory", 0),
+        ("h100", 8, {}, "products", 0, 0),
+        ("h100", 8, {"sent_bytes": 9 * 10**10}, "interconnect", 0.2, 0.2),
+        ("h100", 16, {"sent_bytes": 10**10}, "interconnect", 0.2, 0.2),
+        (
+            "h100",
+            16,
+            {"sent_bytes": 10**10, "beside_bytes": 10**10},
+            "interconnect",
+            0.2,
+            0.2,
+        ),
+        # Beside longer computing, sending takes no time.
+        (
+            "tpu_v5e",
+            4,
+            {
+                "sent_bytes": 10**9,
+                "beside_bytes": 9 * 10**8,
+                "parts": {"products": 0.3, "rest": 0.2},
+            },
+            "products",
+            0.01,
+            0.501,
+        ),
+        ("h100", 8, {"needed_bytes": 81 * 10**9}, "memory", 0, 0),
+        ("tpu_v5e", 8, {"needed_bytes": 10**9, "fits": False}, "memory", 0, 0),
     ],
 )
 def test_what_limits_a_step_is_named(
-    device, devices, more, bottleneck, sending
+    device, devices, more, bottleneck, sending, waiting
 ):
-  config = importlib.import_module("configs.imagenet").get_config("tiny")
-  row = scaling.estimate(config, MEMORY | more, devices, device, 0.5)
+  config = settings.load("imagenet:tiny", {"compute_dtype": "bfloat16"})
+  row = scaling.estimate(config, FOUND | more, devices, device, 0.5)
   assert row["bottleneck"] == bottleneck
   assert row["sending_seconds"] == pytest.approx(sending)
+  assert row["step_seconds"] == pytest.approx(waiting, abs=1e-4)
   steps = config.train_examples // config.batch_size
   assert row["run_days"] == pytest.approx(row["step_seconds"] * steps / 86400)
+  assert len(scaling.cells(row)) == len(scaling.COLUMNS)
+
+
+def test_what_a_compiler_refuses_has_its_memory_alone():
+  config = settings.load("imagenet:tiny", {"compute_dtype": "bfloat16"})
+  found = {"attention": {}, "fits": False, "needed_bytes": 3 * 2**34}
+  row = scaling.estimate(config, found, 8, "tpu_v5e", 0.5)
+  cells = scaling.cells(row)
+  assert cells[:2] == ["8", "48.00 of 14.90 GiB"] and cells[-1] == "memory"
+  assert len(cells) == len(scaling.COLUMNS)
 
 
 def test_an_unknown_accelerator_or_rate_is_named():
   config = importlib.import_module("configs.imagenet").get_config("tiny")
   with pytest.raises(UserError, match="--device=abacus is not one of"):
-    scaling.estimate(config, MEMORY, 8, "abacus", 0.5)
+    scaling.devices("abacus", [8])
   with pytest.raises(UserError, match="tpu_v4 in float32 is not known"):
-    scaling.estimate(config, MEMORY, 8, "tpu_v4", 0.5)
+    scaling.estimate(config, FOUND, 8, "tpu_v4", 0.5)

@@ -22,6 +22,7 @@ from experiments.data.text import tokenizers as text_lib
 from experiments.engine import build
 from experiments.engine import weights
 from experiments.engine.errors import UserError
+from experiments.inference import LoadedModel
 from experiments.inference import masks
 from scripts import predict
 from tests.conftest import Command
@@ -36,7 +37,7 @@ CHANGES = {
 
 
 @functools.cache
-def made(task: str) -> weights.Weights:
+def made(task: str) -> LoadedModel:
   """A model; all its parameters are random, for some would start at zero."""
   variant = "tiny"
   config = importlib.import_module(f"configs.{task}").get_config(variant)
@@ -47,7 +48,7 @@ def made(task: str) -> weights.Weights:
       lambda x: rng.normal(scale=0.3, size=x.shape).astype(x.dtype),
       network.like,
   )
-  return weights.Weights(config, network, model, [])
+  return LoadedModel(config, network, model, [])
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def say(monkeypatch, capsys):
     predict.run(args)
     return capsys.readouterr().out
 
-  monkeypatch.setattr(predict, "load", lambda args: made(args.task))
+  monkeypatch.setattr(predict, "load", lambda args: made(args.of_task))
   return run
 
 

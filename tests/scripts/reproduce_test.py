@@ -1,10 +1,16 @@
 """The papers' numbers beside ours."""
 
 import dataclasses
+import functools
 import importlib
 import io
 import json
+import os
+import shlex
+import subprocess
 
+import cv2
+import numpy as np
 import pytest
 import rich.console
 
@@ -14,6 +20,7 @@ from configs.tables import Row
 from configs.tables import Table
 from experiments.engine.errors import UserError
 from scripts import reproduce
+from tests.commands_test import check
 from tests.conftest import Command
 
 MINI = "imagenet:tiny"  # 7,266 parameters.
@@ -115,7 +122,7 @@ def test_notes_that_are_the_same_are_one(monkeypatch):
   assert markdown[-1] == "1. Nobody knows."
 
 
-def test_what_training_would_tell_comes_with_its_command(monkeypatch):
+def test_what_training_would_tell_comes_with_the_commands_for_it(monkeypatch):
   row = Row("tiny", MINI, {"top1": "79.0"}, {"model.input.num_bands": 2})
   only(monkeypatch, row)
   module = importlib.import_module("experiments.imagenet")
@@ -124,11 +131,161 @@ def test_what_training_would_tell_comes_with_its_command(monkeypatch):
   monkeypatch.setattr(module, "task", None, raising=False)
   printed = page("top1")
   assert printed.lines == [["tiny", "79.0", "– [1]"]]
-  assert printed.notes == [
-      "`python -m experiments.train --config=configs/imagenet.py:tiny"
+  run = (
+      "--config=configs/imagenet.py:tiny"
       " --workdir=runs/imagenet/tiny-num_bands=2"
-      " --config.model.input.num_bands=2`"
+      " --config.model.input.num_bands=2"
+  )
+  (note,) = printed.notes
+  assert note.splitlines() == [
+      reproduce.FILLED,
+      "# ~/tensorflow_datasets/imagenet2012: ImageNet:"
+      " {train,val}/CLASS/*.JPEG",
+      f"python -m experiments.train {run}",
+      f"python -m experiments.evaluate {run} --checkpoint=best",
   ]
+  # A line a command, whatever the width: it can be copied.
+  console = rich.console.Console(file=io.StringIO(), width=40)
+  printed.print(console)
+  assert set(note.splitlines()[1:]) <= set(console.file.getvalue().splitlines())
+  markdown = printed.markdown().splitlines()
+  assert f"   python -m experiments.train {run}" in markdown
+  assert markdown.count("   ```sh") == markdown.count("   ```") == 1
+
+
+def test_a_number_that_nothing_fills_has_no_commands():
+  (printed,) = reproduce.pages_of(
+      reproduce.chosen(["9"], ["win_rate", "steps_per_second"])
+  )
+  assert not printed.notes
+
+
+CHAINS = {
+    (key, row.label): (row, reproduce.chain_of(row))
+    for key, table in tables.TABLES.items()
+    for row in table.rows
+}
+
+
+def test_every_small_row_has_its_commands_from_data_to_evaluation():
+  small = [x for x in CHAINS.values() if reproduce.is_small(x[0])]
+  assert len(small) > 50
+  for row, chain in small:
+    commands = [line for line in chain if line[0] != "#"]
+    scripts = [line.split()[2] for line in commands]
+    # Data comes before training, and that before evaluation.
+    stages = [
+        "scripts.prepare_data experiments.train scripts.sweep"
+        " experiments.evaluate".split().index(name)
+        for name in scripts
+    ]
+    if row.config.startswith("mlm:"):
+      # GLUE is swept over beside it, where a table has its average.
+      assert {0, 1} < set(stages) and stages[0] == 0
+    else:
+      assert stages == sorted(stages) and stages[-1] in (2, 3)
+    assert all("TASK" not in line and "\n" not in line for line in chain)
+
+
+@pytest.mark.parametrize(
+    "line",
+    sorted({x for _, chain in CHAINS.values() for x in chain if x[0] != "#"}),
+)
+def test_every_command_of_a_row_can_be_given(line):
+  check(line)
+
+
+def test_pretraining_comes_before_what_starts_from_it():
+  of = {row.config: chain for row, chain in CHAINS.values()}
+  for config, before in (
+      ("imagenet:mini_finetune", "imagenet/mini_pretrain"),
+      ("imagenet:large_conv", "imagenet/pretrain_conv"),
+      ("glue:mini_TASK", "mlm/mini"),
+  ):
+    chain = [x for row, x in CHAINS.values() if row.config == config][-1]
+    (made,) = [
+        i for i, x in enumerate(chain) if f"--workdir=runs/{before}" in x
+    ]
+    used = [
+        i for i, x in enumerate(chain) if f"start.weights=runs/{before}" in x
+    ]
+    assert used and made < min(used), (config, of[config])
+
+
+def test_the_script_of_a_table_names_what_is_missing_and_runs_what_is_there(
+    in_fork, tmp_path
+):
+  file = tmp_path / "small.sh"
+  code, out, err = in_fork("scripts.reproduce", "--table=7", f"--shell={file}")
+  assert (code, out) == (0, f"sh {file}\n"), err
+  home, log = tmp_path / "home", tmp_path / "log"
+  (home / "bin").mkdir(parents=True)
+  (home / "bin" / "python").write_text(f'#!/bin/sh\necho "$@" >> {log}\n')
+  (home / "bin" / "python").chmod(0o755)
+  run = functools.partial(
+      subprocess.run,
+      ["sh", str(file)],
+      cwd=tmp_path,
+      env={"HOME": str(home), "PATH": f"{home}/bin:{os.environ['PATH']}"},
+      capture_output=True,
+      text=True,
+  )
+  done = run()
+  assert done.returncode == 2 and not log.exists()
+  assert done.stderr.startswith(
+      f"missing: {home}/tensorflow_datasets/cifar10, CIFAR-10"
+  )
+  (home / "tensorflow_datasets" / "cifar10").mkdir(parents=True)
+  assert run().returncode == 0
+  ran = log.read_text().splitlines()
+  assert (
+      "-m experiments.train --config=configs/imagenet.py:mini_conv"
+      in ran[next(i for i, x in enumerate(ran) if ":mini_conv" in x)]
+  )
+  assert ran[-1] == "-m scripts.reproduce --table=7"
+  assert not any("configs/imagenet.py:fourier" in line for line in ran)
+
+
+def test_a_table_without_small_rows_has_no_script(in_fork, tmp_path):
+  code, out, err = in_fork(
+      "scripts.reproduce", "--table=8", f"--shell={tmp_path / 'a.sh'}"
+  )
+  assert code == 2 and not out
+  assert err == "error: table 8 has no small rows\n"
+
+
+@pytest.mark.slow
+def test_a_chain_runs_from_data_to_its_row(in_fork, tmp_path):
+  for split, count in (("train", 4), ("test", 2)):
+    for label in range(10):
+      folder = tmp_path / "cifar10" / split / f"class{label}"
+      folder.mkdir(parents=True)
+      for i in range(count):
+        picture = np.full([32, 32, 3], 20 * label + i, np.uint8)
+        cv2.imwrite(str(folder / f"{i}.png"), picture)
+  size = [
+      "--config.attention=plain",
+      "--config.batch_size=4",
+      "--config.eval_batch_size=4",
+      "--config.train_examples=8",
+      "--config.sets.test.split=test",
+      "--config.sets.training_set.split=train",
+      "--config.model.encoder.num_latents=4",
+      "--config.model.processor.layers_per_block=1",
+      f"--config.data_dir={tmp_path}",
+  ]
+  row, chain = next(
+      x for x in CHAINS.values() if x[0].config == "imagenet:mini_finetune"
+  )
+  for line in chain:
+    if line[0] == "#":
+      continue
+    _, _, module, *args = shlex.split(line)
+    args = [arg.replace("=runs/", f"={tmp_path}/runs/") for arg in args]
+    code, _, err = in_fork(module, *args, *size)
+    assert code == 0, err
+  found = reproduce.measured(row, "top1", [str(tmp_path / "runs")])
+  assert found is not None and 0 <= found <= 100
 
 
 def measured(folder, **records):
@@ -181,14 +338,16 @@ def test_what_training_told_is_the_best_of_the_runs_there(
   }
   (printed,) = reproduce.pages_of(found)
   assert printed.lines[0][1:3] == ["79.0", "9.00 [1]"]
-  assert printed.notes[0] == (
-      "`python -m scripts.sweep --config=configs/glue.py:mini_multitask_queries"
-      " --workdir=runs/glue --config.start.weights=runs/mlm/mini`"
+  of_all_at_once = printed.notes[0].splitlines()
+  assert of_all_at_once[-1] == (
+      "python -m scripts.sweep --config=configs/glue.py:mini_multitask_queries"
+      " --workdir=runs/glue --config.start.weights=runs/mlm/mini"
   )
-  assert printed.notes[-1] == (
-      "`python -m experiments.train --config=configs/mlm.py:mini"
-      " --workdir=runs/mlm/mini`"
+  pretraining = (
+      "python -m experiments.train --config=configs/mlm.py:mini"
+      " --workdir=runs/mlm/mini"
   )
+  assert all(pretraining in printed.notes[i].splitlines() for i in (0, -1))
 
 
 def test_sections_become_single_settings():

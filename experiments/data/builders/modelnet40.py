@@ -119,12 +119,30 @@ def _example(name: str, data: bytes, classes: set[str]) -> dict[str, Any]:
   label = name.partition("/")[0]
   if label not in classes:
     raise DataError(f"{name}: there is no class {label!r}")
+  return {"points": points_of(data, name), "label": label, "file": name}
+
+
+def points_of(data: bytes, name: str) -> np.ndarray:
+  """Points on the surface of an OFF file, around 0, float32 [NUM_POINTS, 3].
+
+  They are a function of the file's content and name, of which the last folders
+  count as those of the data set: CLASS/SPLIT/FILE.
+
+  Raises:
+    DataError: if it holds no surface.
+  """
   mesh = meshes.read_off(data, name)
-  rng = np.random.default_rng(list(name.encode()))
+  rng = np.random.default_rng(list(_in_set(name).encode()))
   points = meshes.sample(mesh, NUM_POINTS, rng, name)
   # Some objects are far from the origin, where float32 is coarse.
   points -= points.mean(axis=0)
-  return {"points": points.astype(np.float32), "label": label, "file": name}
+  return points.astype(np.float32)
+
+
+def _in_set(name: str) -> str:
+  """The name of a file in the data set, wherever the file lies."""
+  match = _NAME.fullmatch(name)
+  return match[1] if match else name
 
 
 def _of_split(paths: Iterable[str], split: str) -> dict[str, str]:

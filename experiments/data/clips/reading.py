@@ -4,6 +4,7 @@ An index of a data set's files is made by `index`. Nothing is unpacked: a
 clip is decoded, seeking to where it begins, whenever it is asked for.
 """
 
+from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
 import json
@@ -64,6 +65,30 @@ class Clips:
         f"{len(self):,} clips, {self.without_sound:,} of them without sound; "
         + (f"left out: {', '.join(left_out)}" if left_out else "none left out")
     )
+
+
+def class_names(
+    lists: Iterable[tuple[str, str]], data_dir: str
+) -> tuple[str, ...]:
+  """The names of the classes, from the first index that is there.
+
+  Args:
+    lists: data sets and splits, as of `open_clips`.
+    data_dir: the folder with all data sets.
+
+  Returns:
+    none, if none of them is there.
+
+  Raises:
+    DataError: if it is damaged.
+  """
+  for name, split in lists:
+    file = pathlib.Path(data_dir).expanduser() / name / f"{split}.json"
+    if file.exists():
+      index = atomic.read_json(file)
+      with errors.naming(file):
+        return tuple(str(name) for name in index["classes"])
+  return ()
 
 
 def open_clips(

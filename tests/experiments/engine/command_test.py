@@ -16,9 +16,12 @@ MISTAKES = {
     "a wrong type": (["--config.batch_size=many"], "a whole number was"),
     "an unknown variant": (
         ["--config=configs/quickstart.py:mni"],
-        "'mni' is not one of ['full', 'mini']",
+        "'mni' (did you mean 'mini'?) is not one of full, mini",
     ),
-    "a missing config": (["--config=configs/quick.py"], "configs/quick.py"),
+    "a missing config": (
+        ["--config=configs/quick.py"],
+        "no config 'configs/quick.py' (did you mean 'configs/quickstart.py'?)",
+    ),
     "an unknown task": (["--config.task=digit"], "no experiments/digit.py"),
     "an unknown input": (
         ["--config.model.input.name=pixls"],
@@ -184,3 +187,78 @@ def test_the_exit_code_is_the_same_where_nothing_can_be_said():
         stderr=full,
     )
   assert done.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def get_config():\n  return 1 / 0\n",
+            "line 2: ZeroDivisionError: div",
+        ),
+        (
+            "import nothing_of_this_name\n",
+            "line 1: ModuleNotFoundError: No mod",
+        ),
+        ("def get_config(:\n", "line 1: SyntaxError: invalid syntax"),
+        ("x = 1\n", "defines no get_config"),
+        (
+            "def get_config():\n  return None\n",
+            "returns None, which is no config",
+        ),
+    ],
+)
+def test_an_error_in_a_config_file_is_one_line(
+    in_fork, tmp_path, text, message
+):
+  file = tmp_path / "mine.py"
+  file.write_text(text)
+  code, out, err = in_fork("scripts.describe", f"--config={file}")
+  assert code == 2 and not out
+  assert str(file) in err and message in err
+  assert len(err.splitlines()) == 1
+
+
+COMMANDS = {
+    "scripts.predict": (
+        ["clasify", "--weights=random", "a.png"],
+        "'clasify' (did you mean 'classify'?)",
+    ),
+    "scripts.prepare_data": (
+        ["kinetic"],
+        "'kinetic' (did you mean 'kinetics'?",
+    ),
+    "scripts.convert_weights": (
+        ["--download=langage", "--output=a.npz"],
+        "--download=langage (did you mean 'language'?) is not one of",
+    ),
+    "scripts.sweep": (
+        ["--config=configs/quickstart.py:mini", "--workdir=DIR"],
+        "configs/quickstart.py:mini has no section `sweep`",
+    ),
+    "scripts.describe": (
+        ["--config=configs/flow.py:mimi"],
+        "'mimi' (did you mean 'mini'?)",
+    ),
+    "scripts.check_parity": (["--reference=a"], "Unknown command line flag"),
+    "scripts.show_attention": (
+        [
+            "--weights=random",
+            "--config=configs/imagenet.py:tiny",
+            "--output={}",
+            "{}/no.png",
+        ],
+        "error: No such file or directory: '{}/no.png'",
+    ),
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_mistake_names_what_was_meant(in_fork, tmp_path, command):
+  args, message = COMMANDS[command]
+  args = [arg.format(tmp_path) for arg in args]
+  code, out, err = in_fork(command, *args)
+  assert code == 2 and not out
+  assert message.format(tmp_path) in err
+  errors = [line for line in err.splitlines() if not line.startswith("note: ")]
+  assert len(errors) == 1

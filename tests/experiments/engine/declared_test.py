@@ -35,7 +35,7 @@ def new_task(tmp_path, monkeypatch):
 def test_a_tasks_file_alone_makes_a_command(new_task, capsys):
   args = predict.parser().parse_args(["greet", "--weights=random", "you"])
   predict.run(args)
-  assert args.task == "greeting"
+  assert args.of_task == "greeting"
   assert capsys.readouterr().out == "hello you\n"
 
 

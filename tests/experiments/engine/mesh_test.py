@@ -10,7 +10,6 @@ import sys
 import numpy as np
 import pytest
 
-from scripts.benchmarks import collectives
 from tests.conftest import Command
 from tests.conftest import json_lines
 from tests.conftest import on_devices
@@ -118,34 +117,3 @@ def test_the_published_model_sends_what_it_must(tmp_path):
   share = eight["step_argument_bytes"] / one["step_argument_bytes"]
   assert share == pytest.approx(1 / 8, rel=0.05)
   assert eight["step_temporary_bytes"] < one["step_temporary_bytes"] / 4
-
-
-PROGRAM = """HloModule jit_step, num_partitions=4
-
-%add (x: f32[], y: f32[]) -> f32[] {
-  ROOT %sum = f32[] add(f32[] %x, f32[] %y)
-}
-
-%body (p: (s32[], f32[7,11])) -> (s32[], f32[7,11]) {
-  %whole = f32[28,11]{1,0} all-gather(f32[7,11] %part), dimensions={0}
-}
-
-%cond (p: (s32[], f32[7,11])) -> pred[] {
-}
-
-ENTRY %main (a: f32[7,11]) -> f32[7,11] {
-  %loop = (s32[]) while(%start), condition=%cond, body=%body, FIVE_TIMES
-  %both = (bf16[3]{0}, f32[]) all-reduce(%b, %c), to_apply=%add
-  %begun = (f32[7], f32[28]) all-gather-start(%a), dimensions={0}
-  %done = f32[28] all-gather-done(%begun)
-}
-"""
-
-
-def test_what_a_program_sends_is_counted_as_often_as_it_is_sent():
-  times = 'backend_config={"known_trip_count":{"n":"5"}}'
-  program = PROGRAM.replace("FIVE_TIMES", times)
-  assert collectives.exchanged(program) == {
-      "all-gather": 5 * 4 * 28 * 11 + 4 * 28,
-      "all-reduce": 2 * 3 + 4,
-  }

@@ -171,6 +171,7 @@ def test_a_run_goes_on_from_a_store_and_is_evaluated_there(
       "--config=configs/quickstart.py:mini",
       f"--config.data_dir={data_dir}",
       f"--workdir={run}",
+      "--json=-",
   ).wait()
   assert code == 0, err
   assert json.loads(out)["test/loss"] == recorded(run)[-1]["test/loss"]

@@ -9,25 +9,30 @@ import numpy as np
 import pytest
 
 from experiments import flow
+from experiments import glue
 from experiments import imagenet
 from experiments import kinetics
 from experiments import mlm
+from experiments import modelnet40
+from experiments.data.builders import modelnet40 as modelnet40_builder
 from experiments.data.clips import reading
 from experiments.data.clips import video
 from experiments.data.pipeline import Shard
+from experiments.data.points import shapes
 from experiments.data.text import tokenizers
 from experiments.engine import build
 from experiments.engine import sharding
 from experiments.engine import step as step_lib
-from experiments.engine import weights
+from experiments.inference import LoadedModel
 from experiments.inference import masks
+from tests.experiments.audioset_test import write_list
 
 # StarCraft's scores are compared in selections_test.
 
 
-def model_of(task, **changes):
+def model_of(task, variant="tiny", **changes):
   """A model whose parameters are all random, for some would start at zero."""
-  config = importlib.import_module(f"configs.{task}").get_config("tiny")
+  config = importlib.import_module(f"configs.{task}").get_config(variant)
   config.update_from_flattened_dict(changes)
   network = build.build_network(config)
   rng = np.random.default_rng(0)
@@ -35,7 +40,7 @@ def model_of(task, **changes):
       lambda x: rng.normal(scale=0.3, size=x.shape).astype(x.dtype),
       network.like,
   )
-  return weights.Weights(config, network, model, [])
+  return LoadedModel(config, network, model, [])
 
 
 def evaluated(read, batch):
@@ -116,3 +121,101 @@ def test_masked_bytes_are_guessed_as_they_are_evaluated():
   spans = mlm.fill_mask(read, text).spans
   found = [best[0].probability for span in spans for best in span.by_byte]
   np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", ["tiny", "tiny_mel"])
+def test_a_clip_is_tagged_as_it_is_evaluated(tmp_path, variant):
+  write_list(tmp_path, "unbalanced_train_segments", [[0]])
+  write_list(tmp_path, "eval_segments", [[5], [1, 7]])
+  read = model_of("audioset", variant, data_dir=str(tmp_path))
+  batches = build.load(read.config).evals["test"].data(Shard())
+  parts = [
+      jax.nn.sigmoid(evaluated(read, batch)["logits"])[batch["real"]]
+      for batch in batches
+  ]
+  # Each clip's windows follow each other.
+  expected = np.concatenate(parts).reshape(2, read.config.windows, -1).mean(1)
+  for i, scores in enumerate(expected):
+    found = read.predict(tmp_path / "clips" / f"eval_segments{i}_30.mp4")
+    order = np.argsort(-scores, kind="stable")
+    assert [x.name for x in found] == [f"class {k}" for k in order]
+    np.testing.assert_allclose(
+        [x.probability for x in found], scores[order], rtol=1e-4
+    )
+
+
+def test_a_mesh_is_classified_as_it_is_evaluated(tmp_path, monkeypatch):
+  name, data = next(iter(shapes.files("test", 1)))
+  points = modelnet40_builder.points_of(data, name)
+  read = model_of("modelnet40")
+  # As many as the model reads: which of them are seen is no matter of chance.
+  read.config.num_points = len(points)
+  example = {"points": points, "label": 0}
+  monkeypatch.setattr(modelnet40.pipeline, "source", lambda *_, **__: [example])
+  (batch,) = build.load(read.config).evals["test"].data(Shard())
+  logits = evaluated(read, batch)["logits"][0]
+  expected = np.sort(np.asarray(jax.nn.softmax(logits)))[::-1]
+  file = tmp_path / "anywhere" / name
+  file.parent.mkdir(parents=True)
+  file.write_bytes(data)
+  np.save(tmp_path / "points.npy", points)
+  for raw in (str(file), file, points, tmp_path / "points.npy"):
+    found = read.predict(raw)
+    assert {x.name for x in found} == set(shapes.SHAPES)
+    np.testing.assert_allclose(
+        [x.probability for x in found], expected, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", ["cola", "mrpc", "stsb"])
+def test_texts_are_classified_as_they_are_evaluated(tmp_path, name):
+  rows = {
+      "cola": ("CoLA", ["x\t1\t\ta text", "x\t0\t\tanother"]),
+      "mrpc": (
+          "MRPC",
+          [
+              "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String",
+              "1\t1\t2\tone\tother",
+              "0\t1\t2\tthis\tthat is much longer than the model reads",
+          ],
+      ),
+      "stsb": (
+          "STS-B",
+          ["sentence1\tsentence2\tscore", "a\tb\t1.5", "c\tc\t5"],
+      ),
+  }
+  folder, lines = rows[name]
+  (tmp_path / "glue" / folder).mkdir(parents=True)
+  for split in ("train", "dev"):
+    file = tmp_path / "glue" / folder / f"{split}.tsv"
+    file.write_text("\n".join(lines) + "\n")
+  read = model_of("glue", "tiny_multitask_task_tokens", data_dir=str(tmp_path))
+  examples = glue.prepared(
+      name,
+      "validation",
+      list(read.config.tasks).index(name),
+      str(tmp_path),
+      glue.open_tokenizer(read.config),
+      read.config.max_length,
+      [],
+  )
+  batch = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
+  expected = evaluated(read, batch)[name]
+  raws = {
+      "cola": ["a text", "another"],
+      "mrpc": [
+          ("one", "other"),
+          ("this", "that is much longer than the model reads"),
+      ],
+      "stsb": [("a", "b"), ("c", "c")],
+  }
+  for raw, logits in zip(raws[name], expected, strict=True):
+    said = read.predict(raw, task=name)
+    if name == "stsb":
+      np.testing.assert_allclose(said, logits[0], rtol=1e-4)
+      continue
+    names = glue.class_names(read.config, name)
+    probs = {x.name: x.probability for x in said}
+    np.testing.assert_allclose(
+        [probs[x] for x in names], jax.nn.softmax(logits), rtol=1e-4
+    )

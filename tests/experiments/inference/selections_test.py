@@ -19,6 +19,7 @@ from experiments.engine import build
 from experiments.engine import sharding
 from experiments.engine import weights
 from experiments.engine.errors import UserError
+from experiments.inference import LoadedModel
 from experiments.inference import selections
 from experiments.task import Eval
 from scripts import predict
@@ -55,7 +56,7 @@ def game(num_moments=5):
 def model():
   config = configs.get_config("tiny")
   config.attention = "plain"
-  return weights.random(config)
+  return LoadedModel(*weights.random(config))
 
 
 def test_each_moment_is_predicted_whatever_the_batch(model):

@@ -6,6 +6,7 @@ import sys
 from unittest import mock
 
 import jax
+from jax._src.cudnn import fused_attention_stablehlo as library
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -156,32 +157,38 @@ def test_which_queries_see_a_key_is_known_without_the_pairs(sizes, which):
 
 
 @pytest.mark.parametrize(
-    ("offset", "mask", "own_rule"),
-    [(0, None, True), (0, "of keys", True), (4, None, False)],
+    ("offset", "mask", "kind"),
+    [
+        (0, None, library.MaskType.PADDING_CAUSAL),
+        (0, "of keys", library.MaskType.CAUSAL),
+        (4, None, library.MaskType.NO_MASK),
+    ],
 )
-def test_cudnn_has_a_rule_of_its_own_without_an_offset(offset, mask, own_rule):
+def test_cudnn_has_a_rule_of_its_own_without_an_offset(offset, mask, kind):
   q, k, v = map(jnp.asarray, some_qkv(2, 7, 11, 3, 8, 8))
   mask = None if mask is None else jnp.asarray(masks(7, 11)[mask])
   given = []
 
-  def on_a_cpu(q, k, v, *, mask, scale, is_causal, implementation):
-    given.append((is_causal, mask is None, implementation))
-    return attention(
-        q,
-        k,
-        v,
-        mask=mask,
-        scale=scale,
-        is_causal=is_causal,
-        implementation="xla",
-    )
+  def on_a_cpu(q, k, v, *, scale, mask_type, mask=None, **padding):
+    given.append(mask_type)
+    visible = jnp.ones([1, q.shape[1], k.shape[1]], bool)
+    if mask_type in (
+        library.MaskType.CAUSAL,
+        library.MaskType.PADDING_CAUSAL,
+    ):
+      visible = jnp.asarray(rule(q.shape[1], k.shape[1], 0))
+    if padding:
+      of_keys = padding["kv_seqlen"][:, None, None]
+      visible = visible & (jnp.arange(k.shape[1]) < of_keys)
+    if mask is not None:
+      visible = visible & mask[:, 0]
+    return softmax.plain(q, k, v, visible, scale=scale)
 
-  attention = jax.nn.dot_product_attention
-  with mock.patch.object(jax.nn, "dot_product_attention", on_a_cpu):
+  with mock.patch.object(library, "dot_product_attention", on_a_cpu):
     ours = fused.cudnn(q, k, v, mask, causal=offset)
   whole = rule(7, 11, offset) if mask is None else rule(7, 11, offset) & mask
   near(ours, softmax.plain(q, k, v, jnp.asarray(whole)))
-  assert given == [(own_rule, own_rule and mask is None, "cudnn")]
+  assert given == [kind]
 
 
 def test_an_offset_that_is_not_known_is_none_for_splash():

@@ -12,6 +12,7 @@ from unittest import mock
 
 import haiku as hk
 import jax
+from jax._src.cudnn import fused_attention_stablehlo as library
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -418,8 +419,8 @@ HUGE = {"n": 2048, "m": 182528}  # Its scores take 1.4 GiB, an even number.
         ({}, {"dtype": "float32"}, "plain"),
         ({}, {"dtype": "float32", **HUGE}, "blocked"),
         ({}, {"mask": (1, 1, 512)}, "cudnn"),
-        ({}, {"m": 509, "mask": (1, 1, 509)}, "plain"),
-        ({}, {"n": 255, "mask": (1, 1, 512)}, "plain"),
+        ({}, {"m": 509, "mask": (1, 1, 509)}, "cudnn"),
+        ({}, {"n": 255, "mask": (1, 1, 512)}, "cudnn"),
         ({}, {"mask": (1, 1, 182528), **HUGE}, "blocked"),
         # What is huge depends on the memory and on how many share it.
         ({"gibibytes": 80}, {"dtype": "float32", **HUGE}, "plain"),
@@ -478,8 +479,11 @@ def test_attention_without_a_module_is_collected_by_the_innermost():
 @pytest.mark.parametrize(
     "shape", [None, (1, 1, 11), (2, 3, 1), (2, 3, 11)], ids=str
 )
-@pytest.mark.parametrize("widths", [(5, 7), (13, 3)])
-def test_cudnn_is_given_heads_and_masks_that_it_can_take(shape, widths):
+@pytest.mark.parametrize("widths", [(5, 17), (13, 3)])
+@pytest.mark.parametrize("capability", [8.0, 9.0])
+def test_cudnn_is_given_heads_and_masks_that_it_can_take(
+    shape, widths, capability
+):
   qkv = some_qkv(2, 3, 11, 5, *widths)
   masks = []
   if shape:
@@ -489,17 +493,23 @@ def test_cudnn_is_given_heads_and_masks_that_it_can_take(shape, widths):
     masks = [mask]
   given = []
 
-  def on_a_cpu(q, k, v, *, mask, scale, is_causal, implementation):
-    given.append(implementation)
-    assert not is_causal
-    assert q.shape[-1] == k.shape[-1] == v.shape[-1]
-    assert q.shape[-1] % 8 == 0
-    return attention(q, k, v, mask=mask, scale=scale, implementation="xla")
+  def on_a_cpu(q, k, v, *, scale, mask_type, mask=None, **padding):
+    given.append(v.shape[-1])
+    assert q.shape[-1] == k.shape[-1] and q.shape[1] % 2 == k.shape[1] % 2 == 0
+    assert q.shape[-1] % 8 == v.shape[-1] % 8 == 0
+    assert capability >= 9 or q.shape[-1] == v.shape[-1]
+    if padding:
+      assert mask is None and mask_type == library.MaskType.PADDING
+      lengths = padding["kv_seqlen"]
+      mask = jnp.arange(k.shape[1]) < lengths[:, None, None, None]
+    mask = mask if mask is None else mask[:, 0]
+    return softmax.plain(q, k, v, mask, scale=scale)
 
-  attention = jax.nn.dot_product_attention
-  with mock.patch.object(jax.nn, "dot_product_attention", on_a_cpu):
-    ours = with_gradients(fused.cudnn, *qkv, *masks)
-  assert given == ["cudnn"]
+  with mock.patch.object(library, "dot_product_attention", on_a_cpu):
+    with compiled_for(target("gpu", capability=capability)):
+      ours = with_gradients(fused.cudnn, *qkv, *masks)
+  alone, common = {(5, 17): (24, 24), (13, 3): (8, 16)}[widths]
+  assert given == [alone if capability >= 9 else common]
   for x, expected in zip(ours, plainly(*qkv, *masks), strict=True):
     near(x, expected)
 

@@ -80,3 +80,12 @@ def test_a_stream_stops_after_enough():
   ids, text = windows.stream(documents, tokenizers.utf8(), 6)
   assert text == b"first\nsecond one"
   assert len(ids) == 5 + 10 + 4
+
+
+def test_the_last_elements_are_predicted_as_often_as_others():
+  rng, counts = np.random.default_rng(0), np.zeros(220)
+  for _ in range(3000):
+    tokens = windows.random({"ids": IDS}, rng, 8, 4, least=8)["tokens"]
+    counts[tokens[-4:]] += 1
+  inner = counts[IDS][9:-4].mean()
+  assert counts[IDS][-4:].min() > 0.8 * inner

@@ -1,0 +1,28 @@
+"""Command lines of several commands, whose errors are one line."""
+
+import argparse
+import difflib
+import re
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+  """A parser that ends the process with one line, and names what was meant."""
+
+  def error(self, message: str) -> NoReturn:
+    """Ends the process."""
+    # JAX takes a second to import, and workers import whatever has a parser.
+    from experiments.engine import command
+
+    command.fail(with_hint(message))
+
+
+def with_hint(message: str) -> str:
+  """A message of argparse's with the closest of the choices that it lists."""
+  found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
+  if found is None:
+    return message
+  choices = [choice.strip("' ") for choice in found[2].split(",")]
+  close = difflib.get_close_matches(found[1], choices, n=1)
+  hint = f" (did you mean {close[0]!r}?)" if close else ""
+  return f"{message[: found.end(1) + 1]}{hint} {message[found.end(1) + 2 :]}"
