@@ -61,6 +61,9 @@ TEST = [
     "PyYAML>=6",
 ]
 
+# What `scripts/docs.sh` builds the site with.
+DOCS = ["myst-nb>=1.4", "sphinx>=9", "sphinx-book-theme>=1.4"]
+
 # Read, not imported: what the library imports may not be there yet.
 VERSION = re.search(
     r'^__version__ = "(.+)"$',
@@ -113,9 +116,11 @@ setuptools.setup(
         "wandb": ["wandb>=0.19"],
         # Only for data that TFDS has written as TFRecord and must write so.
         "tensorflow": ["tensorflow-cpu>=2.20"],
+        "docs": DOCS,
         "test": TEST,
         "dev": [
             *TEST,
+            *DOCS,
             "pre-commit>=4",
             "pyink>=24.10",
             "pyright>=1.1.400",

@@ -24,6 +24,7 @@ PAGES = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
     *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("docs/tasks/*.md")),
     ROOT / "docs" / "results" / "README.md",
 ]
 MODULES = [

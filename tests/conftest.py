@@ -97,6 +97,7 @@ NOT_FAST = (
     "perceiver/context_test.py",
     "perceiver/starcraft_test.py",
     "scripts",
+    "site_test.py",
     "tools",
     "tutorials_test.py",
 )

@@ -93,3 +93,10 @@ def test_the_bounds_include_the_versions_that_the_tests_ran_with(given):
     wanted = requirements.Requirement(line)
     name = re.sub("[-_.]+", "-", wanted.name).lower()
     assert pinned[name] in wanted.specifier, line
+
+
+def test_who_cites_names_the_version_that_is_installed(given):
+  yaml = pytest.importorskip("yaml")
+  cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+  assert cited["version"] == given["version"]
+  assert cited["license"] == given["license"]

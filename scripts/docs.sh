@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Installs what the site needs into .venv and builds it in build/docs/html.
+# Warnings are errors: a link or an anchor that leads nowhere is one.
+#   bash scripts/docs.sh              build/docs/html/index.html
+#   bash scripts/docs.sh --external   checks links to other sites too
+# PYTHON_DOCS=... names an environment that has all of it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python="${PYTHON_DOCS:-}"
+if [ -z "$python" ]; then
+  python=.venv/bin/python
+  [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
+  "$python" -m pip install --quiet --constraint constraints.txt \
+    --editable '.[train,docs]'
+fi
+export JAX_PLATFORMS=cpu
+build() {
+  "$python" -m sphinx --fail-on-warning --keep-going --quiet --jobs=auto \
+    --conf-dir=docs --builder="$1" --doctree-dir=build/docs/doctrees \
+    . "build/docs/$1"
+}
+build html
+if [ "${1:-}" = --external ]; then
+  build linkcheck
+fi
+echo "build/docs/html/index.html"
