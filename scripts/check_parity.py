@@ -229,7 +229,7 @@ def exact_gelu(wanted: bool) -> Iterator[None]:
     yield
     return
   exact = functools.partial(jax.nn.gelu, approximate=False)
-  with mock.patch.object(attention, "_gelu", exact):
+  with mock.patch.dict(attention._ACTIVATIONS, gelu=exact):
     yield
 
 

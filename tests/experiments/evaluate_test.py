@@ -27,7 +27,7 @@ from experiments.evaluate import evaluate
 from experiments.evaluate import measured_and_drawn
 from experiments.task import Eval
 from experiments.train import train as train_here
-from scripts.benchmarks import collectives
+from scripts.benchmarks import hlo
 from tests.conftest import Command
 from tests.conftest import recorded
 
@@ -400,5 +400,5 @@ def test_a_checkpoint_of_another_model_is_refused(config, run):
 
 if __name__ == "__main__":
   _rows = Rows(slice(1, 9, 3), 64)
-  _sent = collectives.exchanged(_rows.lowered().compile().as_text())
+  _sent = hlo.exchanged(_rows.lowered().compile().as_text())
   print(json.dumps({"drawn": _rows.run(), "exchanged": sum(_sent.values())}))

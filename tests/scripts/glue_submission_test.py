@@ -118,6 +118,7 @@ def test_answers_are_those_of_evaluation(data_dir, tmp_path):
       task.open_tokenizer(read.config),
       read.config.max_length,
       [],
+      frame=False,
   )
   (batch,) = pipeline.evaluation(
       examples, [], batch_size=SIZE, shard=pipeline.Shard()

@@ -22,6 +22,17 @@ from tools.attempts import last_step
 STEPS = 5000
 
 
+@pytest.fixture(autouse=True)
+def signals_arrive():
+  """Handlers as of a terminal: what starts the tests may ignore signals."""
+  before = {number: signal.getsignal(number) for number in SIGNALS}
+  for number in SIGNALS:
+    signal.signal(number, signal.SIG_DFL)
+  yield
+  for number, handler in before.items():
+    signal.signal(number, handler)
+
+
 @pytest.fixture
 def config(data_dir):
   changes = {

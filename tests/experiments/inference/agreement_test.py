@@ -198,6 +198,7 @@ def test_texts_are_classified_as_they_are_evaluated(tmp_path, name):
       glue.open_tokenizer(read.config),
       read.config.max_length,
       [],
+      frame=False,
   )
   batch = {key: np.stack([x[key] for x in examples]) for key in examples[0]}
   expected = evaluated(read, batch)[name]
