@@ -159,8 +159,9 @@ def test_a_folder_that_cannot_be_written_stops_before_compiling(
 ):
   (tmp_path / "file").write_text("no folder")
   code, out, err = train(tmp_path / "file" / "run").wait()
-  assert code == 1
-  assert "not a folder" in err
+  assert code == 2
+  assert "Not a directory" in err and str(tmp_path / "file") in err
+  assert len(err.splitlines()) == 1
   assert not out
 
 
