@@ -36,6 +36,9 @@ def leaves(config, prefix=""):
 
 def another(value, kind):
   """A value of the same type that is not the same."""
+  for part in (kind, *typing.get_args(kind)):
+    if typing.get_origin(part) is typing.Literal:
+      return next(x for x in typing.get_args(part) if x != value)
   if isinstance(value, bool):
     return not value
   if isinstance(value, int | float):
