@@ -1,7 +1,7 @@
 """The published models here and in Hugging Face's transformers, in turns.
 
     python -m tools.compare_transformers [--models=mlm,flow] [--calls=9]
-        [--work=train] [--beside=eager --beside=written]
+        [--work=train] [--beside=eager --beside=products=written]
         [--set=PATH=VALUE ...] [--json=FILE]
     python -m tools.compare_transformers --accelerator [--models=mlm,flow]
         [--most=4096] [--json=FILE]
@@ -11,10 +11,11 @@ side is a process that waits while another one computes, and single calls take
 turns: ours, theirs, ours, theirs. So a machine whose speed changes changes both
 calls of a pair, and their ratio is what is reported. --beside says what takes
 turns with ours: transformers in eager mode or under `torch.compile`, or ours
-with `products=written` (`perceiver.orders`). --set changes ours on both sides,
-such as `num_points=0`: all outputs of Kinetics. --accelerator measures
-training steps in bfloat16 as `scripts.benchmark --published` does, and
-transformers' under `torch.compile` at the batch that is best for ours.
+with a change, such as `products=written` (`perceiver.orders`). --set changes
+ours on both sides, such as `num_points=0`: all outputs of Kinetics.
+--accelerator measures training steps in bfloat16 as `scripts.benchmark
+--published` does, and transformers' under `torch.compile` at the batch that is
+best for ours.
 Transformers runs in a virtual environment of its own, `--environment`, which is
 made if it is missing.
 """
@@ -73,8 +74,8 @@ WORK = (
     Work("flow", "forward", 5, 1.85, 1 / 3),
     Work("flow", "train", 3, 1.5, 1 / 4),
 )
-# What ours is compared with: transformers, and its options, or ours changed.
-MODES = {"eager": [], "compiled": ["--compile"], "written": None}
+# Transformers' modes, and their options.
+MODES = {"eager": [], "compiled": ["--compile"]}
 
 
 def measure(
@@ -88,7 +89,8 @@ def measure(
 
   Args:
     works: of `WORK`.
-    modes: of `MODES`; all of them take turns with ours.
+    modes: of `MODES`, or PATH=VALUE: ours with this change. All of them take
+      turns with ours.
     changes: of ours, PATH=VALUE.
     environment: a virtual environment for theirs, made if it is not there.
     say: told of each result.
@@ -97,10 +99,16 @@ def measure(
     a row for each work and mode: all times, ratios, memory and rates of both.
 
   Raises:
-    UserError: if theirs cannot be installed, or a process fails.
+    UserError: if a mode is unknown, theirs cannot be installed, or a process
+      fails.
   """
+  for mode in modes:
+    if mode not in MODES and "=" not in mode:
+      raise UserError(
+          f"--beside={mode}: neither of {', '.join(MODES)} nor PATH=VALUE"
+      )
   python = pathlib.Path(sys.executable)
-  if set(modes) != {"written"}:
+  if not MODES.keys().isdisjoint(modes):
     python = prepare(environment, current_target().platform == "cpu", say)
   rows = []
   with tempfile.TemporaryDirectory() as folder:
@@ -111,9 +119,8 @@ def measure(
       own = [sys.executable, "-m", OURS, work.model, work.what, *changes]
       sides = [own]
       for mode in modes:
-        options = MODES[mode]
-        written = [*own, "products=written"]
-        sides.append(written if options is None else [*theirs, *options])
+        options = MODES.get(mode)
+        sides.append([*own, mode] if options is None else [*theirs, *options])
       ours, *others = in_turns(sides, work.calls)
       for mode, run in zip(modes, others, strict=True):
         row = summary(work, mode, ours, run)
@@ -386,8 +393,8 @@ if __name__ == "__main__":
   _WORK = flags.DEFINE_multi_enum(
       "work", ["forward", "train"], ["forward", "train"], "what to measure"
   )
-  _BESIDE = flags.DEFINE_multi_enum(
-      "beside", ["eager"], list(MODES), "what takes turns with ours"
+  _BESIDE = flags.DEFINE_multi_string(
+      "beside", ["eager"], f"{', '.join(MODES)}, or PATH=VALUE of ours"
   )
   _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE of ours")
   _ACCELERATOR = flags.DEFINE_bool("accelerator", False, "bfloat16 on a device")

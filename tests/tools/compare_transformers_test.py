@@ -189,3 +189,20 @@ def test_a_model_that_is_not_known_is_named():
   code, _, err = Command("tools.compare_transformers", *args).wait()
   assert code == 2 and "--models=gpt: not in [" in err
   assert len(err.splitlines()) == 1
+
+
+def test_a_mode_that_is_not_known_is_named():
+  args = ["--beside=compield"]
+  code, _, err = Command("tools.compare_transformers", *args).wait()
+  assert code == 2 and "--beside=compield: neither of eager, compiled" in err
+  assert len(err.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_ours_takes_turns_with_itself_changed(tmp_path):
+  args = ["--models=mlm", "--work=forward", "--calls=1"]
+  args += ["--beside=products=written", f"--json={tmp_path / 'found.json'}"]
+  code, _, err = Command("tools.compare_transformers", *args).wait()
+  assert code == 0, err
+  (row,) = json.loads((tmp_path / "found.json").read_text())["results"]
+  assert row["mode"] == "products=written" and len(row["ratios"]) == 1
