@@ -32,6 +32,7 @@ TRAIN = [
     "grain>=0.2.18,<0.3",
     # tensorflow-datasets imports it and does not say so.
     "importlib_resources>=6",
+    "jinja2>=3.1",  # Pages of `scripts.report`.
     "kaldi-native-fbank>=1.23",
     "matplotlib>=3.9",
     "ml-collections>=1.0",
@@ -56,6 +57,7 @@ TEST = [
     *TRAIN,
     "beartype>=0.19",
     "chex>=0.1.90",
+    "ipython>=8",  # Notebooks show figures with it.
     "pytest>=8",
     "pytest-xdist>=3.7",
     "PyYAML>=6",

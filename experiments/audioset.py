@@ -9,9 +9,11 @@ import functools
 import math
 import os
 import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from matplotlib import colors
 import numpy as np
 from sklearn.metrics import average_precision_score
 
@@ -149,7 +151,10 @@ def task(config) -> Task:
     for name in config.evals:
       yield f"{name}: {eval_clips(name).note()}"
 
-  num_bands = config.spectrogram.num_bands if config.spectrogram else 0
+  heard = Heard(
+      config.video[0] / config.fps,
+      *(config.spectrogram.get(k, 0) for k in ("num_bands", "low", "high")),
+  )
   return Task(
       example=example,
       forward=model.forward,
@@ -161,7 +166,7 @@ def task(config) -> Task:
               measure,
               functools.partial(summary, name=name),
               lambda outputs, batch, name=name: draw(
-                  outputs, batch, eval_clips(name).classes, num_bands
+                  outputs, batch, eval_clips(name).classes, heard
               ),
               # Far apart: the windows of a clip are much alike.
               slice(None, None, -(-config.eval_batch_size // SHOWN)),
@@ -169,7 +174,7 @@ def task(config) -> Task:
           for name in config.evals
       },
       notes=notes,
-      draw=lambda batch: draw_input(batch, train_clips().classes, num_bands),
+      draw=lambda batch: draw_input(batch, train_clips().classes, heard),
   )
 
 
@@ -304,63 +309,94 @@ def mean_average_precision(scores, labels) -> tuple[float, int]:
   return float(np.mean(each)) if each else math.nan, missing
 
 
-def draw(outputs, batch, classes, num_bands):
+class Heard(NamedTuple):
+  """How the sound of a window is drawn."""
+
+  seconds: float
+  num_bands: int = 0  # Of a spectrogram; 0: audio is samples.
+  low: float = 0.0  # Where the lowest band begins, in Hz.
+  high: float = 0.0  # Where the highest band ends, in Hz.
+
+
+def draw(outputs, batch, classes, heard):
   """Some clips, and the likeliest classes of the window that is shown.
 
   Args:
     outputs: of the model.
     batch: what it was given.
     classes: their names.
-    num_bands: of a spectrogram; 0: audio is samples.
+    heard: how long the sound is, and what its numbers are.
   """
   scores = 1 / (1 + np.exp(-np.float64(outputs["logits"])))
 
   def answers(row):
-    heard = np.flatnonzero(batch["labels"][row])
-    lines = [(", ".join(classes[k] for k in heard), "black")]
+    right = np.flatnonzero(batch["labels"][row])
+    lines = [(", ".join(classes[k] for k in right), figures.RIGHT)]
     for k in np.argsort(-scores[row])[:BEST]:
-      color = "green" if k in heard else "red"
-      lines.append((f"{scores[row, k]:.2f}  {classes[k]}", color))
+      color = "#1a7f37" if k in right else figures.WRONG
+      lines.append((f"{scores[row, k]:.0%}  {classes[k]}", color))
     return lines
 
   rows = np.flatnonzero(batch["real"])[:SHOWN]
-  title = "two frames; sound; what is heard, and what was said of it"
-  return {"predictions": _drawn(batch, rows, num_bands, answers, title)}
+  title = "held-out clips: two frames; sound; labels, likeliest classes below"
+  return {"predictions": _drawn(batch, rows, heard, answers, title)}
 
 
-def draw_input(batch, classes, num_bands):
+def draw_input(batch, classes, heard):
   """Some clips that are trained on, with their classes; see `draw`."""
 
   def answers(row):
-    heard = np.flatnonzero(batch["labels"][row])
-    return [(classes[k], "black") for k in heard]
+    right = np.flatnonzero(batch["labels"][row])
+    return [(classes[k], figures.RIGHT) for k in right]
 
   rows = np.arange(min(SHOWN, len(batch["labels"])))
-  title = "two frames; sound; what is heard"
-  return {"input": _drawn(batch, rows, num_bands, answers, title)}
+  title = "clips of training: two frames; sound; labels"
+  return {"input": _drawn(batch, rows, heard, answers, title)}
 
 
-def _drawn(batch, rows, num_bands, answers, title):
+def _drawn(batch, rows, heard, answers, title):
   """A line of plots for each row: frames, sound, lines of text in colours."""
+  scale = None
+  if heard.num_bands and "audio" in batch:
+    scale = figures.Scale("level of sound (dB)", colors.Normalize(-100.0, 0.0))
 
   def show(ax, i):
     row, column = rows[i // 4], i % 4
     if column < 2 and "video" in batch:
       frame = batch["video"][row][(0, -1)[column]]
       ax.imshow(np.uint8(np.clip(127.5 * (frame + 1), 0, 255)))
+      if i < 4:
+        ax.set_title(("first frame", "last frame")[column])
     if column == 2 and "audio" in batch:
-      heard = batch["audio"][row]
-      if num_bands:
-        mel = heard.reshape(-1, num_bands).T
-        ax.imshow(mel, aspect="auto", origin="lower", vmin=-1, vmax=1)
-      else:
-        ax.plot(heard, linewidth=0.3)
-        ax.set_ylim(-1, 1)
+      ax.axis("on")
+      ax.set_xlabel("time (s)")
+      show_sound(ax, batch["audio"][row], heard, scale)
     if column == 3:
       for line, (text, color) in enumerate(answers(row)):
         ax.text(0, 0.9 - 0.15 * line, text, color=color)
 
-  return figures.sixteen(4 * len(rows), show, title)
+  size = (10.0, 10.0)
+  return figures.sixteen(4 * len(rows), show, title, size, scale)
+
+
+def show_sound(ax, audio, heard, scale) -> None:
+  """Draws a window's samples, or its mel-spectrogram, into a plot."""
+  if scale is None:
+    seconds = np.linspace(0.0, heard.seconds, len(audio), endpoint=False)
+    ax.plot(seconds, audio, linewidth=0.3)
+    ax.set_ylim(-1, 1)
+    ax.set_ylabel("amplitude")
+    return
+  decibels = 50.0 * (audio.reshape(-1, heard.num_bands).T - 1.0)
+  mel = lambda hertz: np.log1p(hertz / 700)
+  low, high = mel(heard.low), mel(heard.high)
+  edges = (0.0, heard.seconds, low, high)
+  how = {"norm": scale.norm, "cmap": scale.colormap, "extent": edges}
+  ax.imshow(decibels, aspect="auto", origin="lower", **how)
+  hertz = 250 * 4 ** np.arange(5)
+  hertz = hertz[(heard.low <= hertz) & (hertz <= heard.high)]
+  ax.set_yticks(mel(hertz), [f"{x / 1000:g}" for x in hertz])
+  ax.set_ylabel("frequency (kHz)")
 
 
 _CLIPS = functools.partial(

@@ -6,6 +6,7 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import matplotlib
+from matplotlib import colors
 import numpy as np
 
 from experiments.data import pipeline
@@ -122,21 +123,30 @@ def _composed(read, written):
 
 def draw(outputs, batch):
   """The first 16 digits with their predictions, and where the model looked."""
-  predicted = outputs["logits"].argmax(-1)
+  probabilities = np.asarray(jax.nn.softmax(outputs["logits"], axis=-1))
+  predicted = probabilities.argmax(-1)
+  scale = figures.Scale(
+      "attention (part of the digit's largest weight)",
+      # Some pixels are read far more than others; the root shows both.
+      colors.PowerNorm(0.5, 0.0, 1.0),
+      "hot",
+  )
 
   def show(ax, i):
     digit = (batch["image"][i, :, :, 0] + 1.0) / 2.0
     seen = outputs["attention"][i].reshape(digit.shape)
-    # Some pixels are looked at far more than others; the root shows both.
-    seen = np.sqrt(seen / seen.max())
     gray, hot = (matplotlib.colormaps[name] for name in ("gray", "hot"))
-    ax.imshow(np.concatenate([gray(digit), hot(seen)], axis=1))
-    label = batch["label"][i]
-    ax.set_title(
-        f"{label} → {predicted[i]}",
-        color="black" if predicted[i] == label else "red",
-    )
+    seen = hot(scale.norm(seen / seen.max()))
+    ax.imshow(np.concatenate([gray(digit), seen], axis=1))
+    label, said = batch["label"][i], predicted[i]
+    chance = float(probabilities[i, said])
+    figures.answer(ax, str(label), str(said), chance, said == label)
 
-  title = "held-out digit → prediction; beside it the decoder's attention to it"
-  picture = figures.sixteen(batch["real"].sum(), show, title, (10.0, 6.0))
-  return {"predictions": picture}
+  title = (
+      "held-out digit, label → prediction and its probability; beside it the"
+      " decoder's attention"
+  )
+  count = batch["real"].sum()
+  return {
+      "predictions": figures.sixteen(count, show, title, (10.0, 6.0), scale)
+  }

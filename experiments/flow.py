@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import functools
 import itertools
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 from einops import rearrange
@@ -16,6 +16,8 @@ import haiku as hk
 import jax
 import jax.numpy as jnp
 import matplotlib
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 import numpy as np
 
 from experiments.data import pipeline
@@ -28,6 +30,7 @@ from experiments.data.flow import scenes
 from experiments.data.flow import sets
 from experiments.data.flow.disturbed import Disturbed
 from experiments.data.images import image
+from experiments.engine import figures
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -259,44 +262,153 @@ def summarize_change(measured):
   return found
 
 
+# What baselines are called in figures.
+NAMES = {"zero": "zero flow", "farneback": "Farnebäck", "dis": "DIS"}
+
+
+class Shown(NamedTuple):
+  """A pair of frames as it is drawn."""
+
+  frames: np.ndarray  # RGB, uint8 [2, Y, X, 3].
+  flows: Sequence[np.ndarray]  # True and found, [Y, X, 2]; NaN: unknown.
+  longest: float  # Of the true flow, in pixels.
+  error: np.ndarray  # In pixels, [Y, X]; NaN: unknown.
+  text: str  # The mean errors.
+
+
+def shown_pairs(outputs, batch) -> list[Shown]:
+  """Each pair of a batch, with the errors of its flows."""
+  flows, pairs = flows_of(outputs, batch), []
+  for i in np.flatnonzero(batch["real"]):
+    true = np.where(batch["known"][i][..., None], batch["flow"][i], np.nan)
+    longest = np.nanmax(np.linalg.norm(true, axis=-1), initial=1.0)
+    errors, lines = {}, []
+    for name, flow in flows.items():
+      errors[name] = np.linalg.norm(flow[i] - true, axis=-1)
+      known = errors[name][batch["known"][i]]
+      mean = f"{known.mean():.2f} px" if known.size else "unknown"
+      lines.append(f"{NAMES[name[1:]] if name else 'EPE'} {mean}")
+    pairs.append(
+        Shown(
+            batch["frames"][i],
+            (true, np.asarray(flows[""][i], np.float32)),
+            float(longest),
+            errors[""],
+            "\n".join(lines),
+        )
+    )
+  return pairs
+
+
+def error_scale(pairs: Sequence[Shown]) -> figures.Scale:
+  """Colours of errors in pixels, up to what is exceeded by a pixel of 100."""
+  errors = np.concatenate([pair.error.ravel() for pair in pairs])
+  errors = errors[np.isfinite(errors)]
+  most = max(float(np.quantile(errors, 0.99)) if errors.size else 1.0, 0.5)
+  label = "end-point error (pixels)"
+  return figures.Scale(label, Normalize(0.0, most), "magma", extend="max")
+
+
 def draw(outputs, batch, most=4):
   """Pairs, a row each: frames, true and found flow, and the error.
 
   Pairs that follow each other in time, as those of a film do, are a movie too.
   """
-  rows = []
-  for i in np.flatnonzero(batch["real"]):
-    true = np.where(batch["known"][i][..., None], batch["flow"][i], np.nan)
-    found = outputs["flow"][i]
-    longest = np.nanmax(np.linalg.norm(true, axis=-1), initial=1.0)
-    error = np.linalg.norm(found - true, axis=-1) / longest
-    error = matplotlib.colormaps["magma"](error)[..., :3]
-    parts = [
-        *batch["frames"][i],
-        *(colors.colors(flow, longest) for flow in (true, found)),
-        np.uint8(255 * error),
-    ]
-    rows.append(np.concatenate(parts, axis=1))
-  drawn: dict[str, Drawn] = {"flow": np.concatenate(rows[:most])}
+  pairs = shown_pairs(outputs, batch)
+  drawn: dict[str, Drawn] = {"flow": draw_pairs(pairs[:most])}
   frames, count = batch["frames"], 1
-  while count < len(rows) and np.array_equal(
+  while count < len(pairs) and np.array_equal(
       frames[count - 1][1], frames[count][0]
   ):
     count += 1
   if count > 1:
-    drawn["sequence"] = Movie(np.stack(rows[:count]), fps=12.0)
+    film, magma = pairs[:count], matplotlib.colormaps["magma"]
+    norm = error_scale(film).norm
+    rows = [
+        np.concatenate(
+            [
+                *pair.frames,
+                *(colors.colors(flow, pair.longest) for flow in pair.flows),
+                np.uint8(255 * magma(norm(pair.error))[..., :3]),
+            ],
+            axis=1,
+        )
+        for pair in film
+    ]
+    drawn["sequence"] = Movie(np.stack(rows), fps=12.0)
   return drawn
 
 
-def draw_input(batch, most=8):
+@figures.styled()
+def draw_pairs(pairs: Sequence[Shown]) -> np.ndarray:
+  """Pairs, a row each, with the colour wheel and the scale of the error.
+
+  Returns:
+    RGB, uint8 [Y, X, 3].
+  """
+  heads = ("frame 1", "frame 2", "true flow", "model's flow")
+  figure, axes = _rows(len(pairs), (*heads, "", "error"), pairs[0].frames, 4)
+  scale = error_scale(pairs)
+  for row, pair in zip(axes, pairs, strict=True):
+    pictures = [
+        *pair.frames,
+        *(colors.colors(flow, pair.longest) for flow in pair.flows),
+    ]
+    for ax, picture in zip(row, pictures, strict=False):
+      ax.imshow(picture)
+    row[0].set_ylabel(pair.text, rotation=0, ha="right", va="center")
+    show_wheel(row[4], pair.longest)
+    row[5].imshow(pair.error, norm=scale.norm, cmap=scale.colormap)
+    row[5].set_facecolor("0.7")  # Where the true flow is unknown.
+  scale.bar(figure, axes[:, 5], shrink=0.9, aspect=30)
+  figure.suptitle("optical flow; EPE: mean end-point error of the model")
+  return figures.drawn(figure)
+
+
+@figures.styled()
+def draw_input(batch, most=4):
   """Pairs that are trained on, a row each: frames and their flow."""
-  rows = []
-  for frames, flow, known in zip(
-      batch["frames"], batch["flow"], batch["known"], strict=True
-  ):
-    flow = np.where(known[..., None], flow, np.nan)
-    rows.append(np.concatenate([*frames, colors.colors(flow)], axis=1))
-  return {"input": np.concatenate(rows[:most])}
+  frames = batch["frames"][:most]
+  heads = ("frame 1", "frame 2", "flow", "")
+  figure, axes = _rows(len(frames), heads, frames[0], 3)
+  for i, row in enumerate(axes):
+    flow = np.where(batch["known"][i][..., None], batch["flow"][i], np.nan)
+    longest = np.nanmax(np.linalg.norm(flow, axis=-1), initial=1.0)
+    for ax, picture in zip(
+        row, (*frames[i], colors.colors(flow, longest)), strict=False
+    ):
+      ax.imshow(picture)
+    show_wheel(row[3], float(longest))
+  figure.suptitle("pairs of training; black: the flow is unknown")
+  return {"input": figures.drawn(figure)}
+
+
+def _rows(count, heads, frames, wheel):
+  """A figure with a row for each pair; its `wheel`-th column is narrow."""
+  height, width = frames.shape[1:3]
+  wide = 2.8  # Hundreds of pixels.
+  widths = [1.0] * len(heads)
+  widths[wheel] = 0.4
+  size = wide * sum(widths) + 2.0, count * (wide * height / width + 0.3) + 0.8
+  figure = Figure(figsize=size)
+  axes = figure.subplots(count, len(heads), squeeze=False, width_ratios=widths)
+  for ax in axes.flat:
+    ax.set_xticks([])
+    ax.set_yticks([])
+    ax.spines[:].set_visible(False)
+  for ax, head in zip(axes[0], heads, strict=True):
+    ax.set_title(head)
+  return figure, axes
+
+
+def show_wheel(ax, longest: float) -> None:
+  """Draws the colours of flows that are up to so many pixels long."""
+  side = np.linspace(-1.0, 1.0, 101)
+  flow = np.stack(np.meshgrid(side, side), axis=-1)
+  inside = np.linalg.norm(flow, axis=-1) <= 1.0
+  wheel = colors.colors(longest * flow, longest)
+  ax.imshow(np.where(inside[..., None], wheel, 255).astype(np.uint8))
+  ax.set_xlabel(f"colours to\n{longest:.1f} px")
 
 
 def filled_up(frames, size):

@@ -24,6 +24,7 @@ from experiments.data.text import glue_files
 from experiments.data.text import own as own_texts
 from experiments.data.text import tokenizers
 from experiments.data.text.own import Own
+from experiments.engine import figures
 from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import UserError
@@ -198,6 +199,9 @@ def task(config) -> Task:
           {name: class_names(config, name) for name in names},
           tokenizer().decode,
       ),
+      draw_all=lambda measured: confusions(
+          measured, splits, {name: class_names(config, name) for name in names}
+      ),
   )
   example = {**model.example, "label": jax.ShapeDtypeStruct((), jnp.float32)}
   loss_of = functools.partial(loss, names=names, deviation=deviation)
@@ -349,7 +353,9 @@ def measure(outputs, batch, names, deviation=1.0):
 
 
 def draw(outputs, batch, names, decode):
-  """A few texts as Markdown, with **right** and ~~wrong~~ [label] answers.
+  """A few texts as Markdown, with **right** and ~~wrong~~ [label] classes.
+
+  The probability of a predicted class stands behind it.
 
   Args:
     outputs: of `network`.
@@ -366,12 +372,34 @@ def draw(outputs, batch, names, decode):
     label, classes = batch["label"][i], names[task]
     if classes is None:
       said = f"{logits[0]:.3g} [{label:.3g}]"
-    elif logits.argmax() == label:
-      said = f"**{classes[int(label)]}**"
     else:
-      said = f"~~{classes[logits.argmax()]}~~ [{classes[int(label)]}]"
+      best = int(logits.argmax())
+      chance = f"{np.asarray(jax.nn.softmax(logits))[best]:.0%}"
+      said = f"**{classes[best]}** {chance}"
+      if best != label:
+        said = f"~~{classes[best]}~~ {chance} [{classes[int(label)]}]"
     lines.append(f"{said}: {text}")
   return {"predictions": "\n\n".join(lines)}
+
+
+def confusions(measured, splits, names) -> dict[str, np.ndarray]:
+  """A confusion matrix of each split of a task with classes.
+
+  Args:
+    measured: of all examples, as `measure`.
+    splits: (task, split) by number.
+    names: task -> names of its classes; None: it has scores.
+  """
+  drawn = {}
+  for i, (name, split) in enumerate(splits):
+    classes, of_split = names[name], measured["split"] == i
+    if classes is not None:
+      label, said = (
+          measured[key][of_split].astype(int) for key in ("label", "said")
+      )
+      title = f"{name}{SPLITS[split]}"
+      drawn[f"confusion-{title}"] = figures.matrix(label, said, classes, title)
+  return drawn
 
 
 def summarize(measured, splits, scores=("stsb",)):

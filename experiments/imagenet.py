@@ -303,26 +303,24 @@ def summarize(measured):
 
 
 def draw(outputs, batch, names=()):
-  """Some images as they are answered: the label, and what was said."""
-  predicted = outputs["logits"].argmax(-1)
+  """Some images with their labels and predictions."""
+  # Of several labels, each has a probability of its own.
+  of_logits = jax.nn.sigmoid if "labels" in batch else jax.nn.softmax
+  probabilities = np.asarray(of_logits(outputs["logits"]))
+  predicted = probabilities.argmax(-1)
 
   def show(ax, i):
     _show(ax, batch["image"][i])
-    its = labels_of(batch)[i]
-    ax.set_title(
-        f"{_listed(its, names)} → {_listed(predicted[i : i + 1], names)}",
-        color="black" if predicted[i] in its else "red",
-    )
+    its, said = labels_of(batch)[i], predicted[i]
+    words = _listed(its, names), _listed([said], names)
+    figures.answer(ax, *words, probabilities[i, said], said in its)
 
-  return {
-      "predictions": figures.sixteen(
-          batch["real"].sum(), show, "label → prediction"
-      )
-  }
+  title = "held-out image, label → prediction and its probability"
+  return {"predictions": figures.sixteen(batch["real"].sum(), show, title)}
 
 
 def draw_input(batch, names=()):
-  """The first images that are trained on, with what is to be said of them."""
+  """The first images that are trained on, with their labels."""
 
   def show(ax, i):
     _show(ax, batch["image"][i])
@@ -332,7 +330,8 @@ def draw_input(batch, names=()):
       title = f"{batch['ratio'][i]:.0%} {title}, {other}"
     ax.set_title(title)
 
-  return {"input": figures.sixteen(len(batch["image"]), show)}
+  title = "images of training and their labels"
+  return {"input": figures.sixteen(len(batch["image"]), show, title)}
 
 
 def labels_of(batch):

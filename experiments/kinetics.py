@@ -17,6 +17,8 @@ from einops import rearrange
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from matplotlib import colors
+from matplotlib.figure import Figure
 import numpy as np
 
 from experiments.data import pipeline
@@ -319,7 +321,7 @@ def task(config) -> Task:
               functools.partial(eval_data, name=name),
               measure,
               functools.partial(summarized, name=name),
-              functools.partial(draw, rate=rate_of(config)),
+              functools.partial(draw, rate=rate_of(config), names=names),
               draw_all=confusion if "label" in config.modalities else None,
           )
           for name in config.evals
@@ -428,34 +430,39 @@ def summarize(measured):
   return summary
 
 
-def draw(outputs, batch, rate):
-  """Clips above what was decoded: frames, spectrograms, and two as movies."""
+def draw(outputs, batch, rate, names=()):
+  """Clips above what was decoded: frames, spectrograms, and two as movies.
+
+  Args:
+    outputs: of the model.
+    batch: what it was given.
+    rate: samples of sound in a second.
+    names: of the classes, by number; of a model that predicts them.
+  """
   count = batch["real"].sum()
   decoded = in_range(outputs)
   pairs = {name: (batch[name], x) for name, x in decoded.items()}
   drawn: dict[str, Drawn] = {}
   if "video" in pairs:
+    logits = outputs.get("label")
+    chances = None if logits is None else np.asarray(jax.nn.softmax(logits))
 
     def show_frames(ax, i):
       shown = np.linspace(0, batch["video"].shape[1] - 1, 4).astype(int)
       rows = [np.concatenate(list(x[i, shown]), axis=1) for x in pairs["video"]]
       ax.imshow(np.concatenate(rows))
+      if chances is not None:
+        label, said = batch["label"][i], chances[i].argmax()
+        words = names[label], names[said]
+        figures.answer(ax, *words, chances[i, said], said == label)
 
-    drawn["video"] = figures.sixteen(
-        count,
-        show_frames,
-        "four frames of a clip, and as they were decoded",
-        size=(10.0, 5.4),
-    )
+    title = "above: four frames of a held-out clip; below: decoded"
+    if chances is not None:
+      title += "; label → prediction and its probability"
+    drawn["video"] = figures.sixteen(count, show_frames, title, (10.0, 5.8))
   if "audio" in pairs:
-
-    def show_sound(ax, i):
-      both = [spectrogram(x[i, :, 0]) for x in pairs["audio"]]
-      ax.imshow(np.concatenate(both), aspect="auto", vmin=-100.0, vmax=0.0)
-
-    drawn["sound"] = figures.sixteen(
-        count, show_sound, "spectrograms (0 to -100 dB), and as decoded below"
-    )
+    sounds, others = pairs["audio"]
+    drawn["sound"] = draw_sound(sounds[:count], others[:count], rate)
   for i in range(min(count, 2)):
     if "video" in pairs:
       frames = np.concatenate([x[i] for x in pairs["video"]], axis=2)
@@ -463,6 +470,45 @@ def draw(outputs, batch, rate):
       sound = pairs["audio"][1][i] if "audio" in pairs else None
       drawn[f"clip-{i}"] = Movie(frames, FPS, sound, rate)
   return drawn
+
+
+@figures.styled()
+def draw_sound(sounds, decoded, rate) -> np.ndarray:
+  """Spectrograms of up to eight sounds, each beside the decoded one.
+
+  Args:
+    sounds: [B, S, 1] in [-1, 1].
+    decoded: as `sounds`.
+    rate: samples per second.
+
+  Returns:
+    RGB, uint8 [Y, X, 3].
+  """
+  scale = figures.Scale("level (dB)", colors.Normalize(-100.0, 0.0))
+  figure = Figure(figsize=(11.0, 9.0))
+  figure.suptitle("spectrograms of held-out clips, each beside the decoded one")
+  axes = figure.subplots(4, 4, sharex=True, sharey=True)
+  edges = (0.0, sounds.shape[1] / rate, 0.0, rate / 2000)
+  for i, ax in enumerate(axes.flat):
+    clip, is_decoded = divmod(i, 2)
+    if clip >= len(sounds):
+      ax.axis("off")
+      continue
+    sound = (decoded if is_decoded else sounds)[clip, :, 0]
+    ax.imshow(
+        spectrogram(sound),
+        norm=scale.norm,
+        cmap=scale.colormap,
+        extent=edges,
+        aspect="auto",
+    )
+    ax.set_title(f"clip {clip + 1}" + ", decoded" * is_decoded)
+  for ax in axes[:, 0]:
+    ax.set_ylabel("frequency (kHz)")
+  for ax in axes[-1]:
+    ax.set_xlabel("time (s)")
+  scale.bar(figure, axes, shrink=0.5, aspect=40)
+  return figures.drawn(figure)
 
 
 def in_range(outputs) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ import pathlib
 
 import jax
 import jax.numpy as jnp
+from matplotlib import colors
 import numpy as np
 
 from experiments.data import errors
@@ -210,21 +211,27 @@ PREDICTION = Prediction(
 
 
 def draw(outputs, batch, classes):
-  """The first 16 clouds with their predictions; what is near is bright."""
-  predicted = outputs["logits"].argmax(-1)
+  """The first 16 clouds with their predictions; colours are depths."""
+  probabilities = np.asarray(jax.nn.softmax(outputs["logits"], axis=-1))
+  predicted = probabilities.argmax(-1)
+  scale = figures.Scale(
+      "depth, away from the viewer (largest coordinate: 1)",
+      colors.Normalize(-1.0, 1.0),
+      "viridis_r",
+  )
 
   def show(ax, i):
     x, y, z = batch["points"][i].T
     # From the front and a little from above; z is up.
     up, depth = 0.9 * z + 0.4 * y, 0.9 * y - 0.4 * z
     order = np.argsort(-depth)
-    ax.scatter(x[order], up[order], 3, depth[order], cmap="viridis_r")
+    color = {"norm": scale.norm, "cmap": scale.colormap}
+    ax.scatter(x[order], up[order], 3, depth[order], **color)
     ax.set_aspect("equal")
-    label = batch["label"][i]
-    ax.set_title(
-        f"{classes[label]} → {classes[predicted[i]]}",
-        color="black" if predicted[i] == label else "red",
-    )
+    label, said = batch["label"][i], predicted[i]
+    names = classes[label], classes[said]
+    figures.answer(ax, *names, float(probabilities[i, said]), said == label)
 
-  title = "held-out object → prediction"
-  return {"predictions": figures.sixteen(batch["real"].sum(), show, title)}
+  title = "held-out object, label → prediction and its probability"
+  count, size = batch["real"].sum(), (10.0, 10.0)
+  return {"predictions": figures.sixteen(count, show, title, size, scale)}

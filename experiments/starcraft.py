@@ -16,6 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from matplotlib import colors
 import numpy as np
 
 from experiments.data import pipeline
@@ -381,6 +382,8 @@ def with_usual(example, columns, rank):
 
 def draw(outputs, batch, columns):
   """The first 16 moments: what was selected, and how likely that was."""
+  most = float(np.max(outputs["probability"], initial=1e-6))
+  scale = figures.Scale("probability to be selected", colors.Normalize(0, most))
   show = functools.partial(
       show_moment,
       columns=columns,
@@ -388,13 +391,17 @@ def draw(outputs, batch, columns):
       probability=outputs["probability"],
       picks=outputs["picks"],
       truth=batch["picks"],
+      scale=scale,
   )
-  title = "own units, the likeliest yellow; rings: selected; crosses: predicted"
-  size = (14.0, 14.5)
-  return {"selections": figures.sixteen(batch["real"].sum(), show, title, size)}
+  title = (
+      "dots: own units by probability, orange the enemy's, gray nobody's;"
+      " rings: selected; crosses: predicted; frame: the screen"
+  )
+  count, size = batch["real"].sum(), (14.0, 15.0)
+  return {"selections": figures.sixteen(count, show, title, size, scale)}
 
 
-def show_moment(ax, i, columns, units, probability, picks, truth=None):
+def show_moment(ax, i, columns, units, probability, picks, scale, truth=None):
   """Draws a map with its units into a plot of matplotlib's."""
   rows = units[i]
   x, y = column(rows, columns, "x"), column(rows, columns, "y")
@@ -405,7 +412,7 @@ def show_moment(ax, i, columns, units, probability, picks, truth=None):
   own = np.flatnonzero(side == SELF)
   own = own[np.argsort(probability[i][own])]  # The likeliest on top.
   chance = probability[i][own]
-  ax.scatter(x[own], y[own], 12, chance, cmap="viridis", vmin=0)
+  ax.scatter(x[own], y[own], 12, chance, cmap=scale.colormap, norm=scale.norm)
   picked = picks[i][picks[i] < len(rows)]
   ax.scatter(x[picked], y[picked], 40, "tab:red", marker="x", linewidths=0.8)
   selected = picked[:0] if truth is None else truth[i][truth[i] < len(rows)]

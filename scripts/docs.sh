@@ -21,6 +21,9 @@ build() {
     . "build/docs/$1"
 }
 build html
+# The recorded runs, to which docs/results links.
+"$python" -m scripts.report --runs=docs/results/runs \
+  --output=build/docs/html/docs/results/runs
 if [ "${1:-}" = --external ]; then
   build linkcheck
 fi

@@ -1,17 +1,21 @@
 """Links to folders, which a site cannot show.
 
-A link to a folder leads to its README.md, or to its index.md; of a folder that
-has neither, the link's words stay.
+A link to a folder leads to its README.md, or to its index.md; to the recorded
+runs, to their report, which `scripts/docs.sh` adds to the site. Of another
+folder, the link's words stay.
 """
 
 from __future__ import annotations
 
+import os
 import pathlib
 import re
 import typing
 
 if typing.TYPE_CHECKING:
   from sphinx.application import Sphinx
+
+RUNS = pathlib.Path("docs", "results", "runs")
 
 
 def to_pages(text: str, folder: pathlib.Path) -> str:
@@ -29,6 +33,11 @@ def to_pages(text: str, folder: pathlib.Path) -> str:
     for name in ("README.md", "index.md"):
       if (folder / target / name).exists():
         return f"[{words}]({target.rstrip('/')}/{name})"
+    path = (folder / target).resolve()
+    for root in (path, *path.parents):
+      if root.parts[-3:] == RUNS.parts:
+        report = os.path.relpath(root, folder.resolve())
+        return f'<a href="{report}/index.html">{words}</a>'
     return words
 
   return re.sub(r"(?<!!)\[([^\[\]]*)\]\(([^()#\s]+)\)", instead, text)

@@ -134,6 +134,12 @@ def read(path: pathlib.Path) -> list[dict[str, float]]:
   return records
 
 
+def read_starts(path: pathlib.Path) -> list[dict[str, Any]]:
+  """What a starts.jsonl has of each start; damaged lines are left out."""
+  found = [start for _, start in _parsed(path.read_bytes())]
+  return [start for start in found if isinstance(start, dict)]
+
+
 def _parsed(content: bytes) -> Iterator[tuple[bytes, Any]]:
   """Each line, and what it is in JSON; None if it is damaged or cut off."""
   for line in content.splitlines(keepends=True):

@@ -23,7 +23,11 @@ class Screen:
       is_active: whether it shows anything: of several processes, one does.
     """
     self._is_active = is_active
-    self._console = rich.console.Console(highlight=False, soft_wrap=True)
+    self._console = rich.console.Console(
+        highlight=False,
+        soft_wrap=True,
+        force_jupyter=False,  # Lines are lines in a notebook, too.
+    )
     self._bars: rich.progress.Progress | None = None
 
   def __enter__(self):

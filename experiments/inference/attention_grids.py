@@ -11,6 +11,7 @@ import math
 from matplotlib.figure import Figure
 import numpy as np
 
+from experiments.engine import figures
 from experiments.inference.attention_colors import DPI
 from experiments.inference.attention_colors import Look
 from experiments.inference.attention_colors import MARK
@@ -36,6 +37,7 @@ def _gap(shape) -> int:
   return 0 if shape[0] == 1 else max(1, shape[2] // 40)
 
 
+@figures.styled()
 def grid_figure(
     title: str,
     frames: np.ndarray,
@@ -111,6 +113,7 @@ def _place(mark: Mark, shape, columns: int) -> tuple[float, float]:
   )
 
 
+@figures.styled()
 def curve_figure(
     title: str,
     wave: np.ndarray,
@@ -160,6 +163,7 @@ def curve_figure(
   return figure
 
 
+@figures.styled()
 def matrix_figure(
     title: str,
     matrices: np.ndarray,

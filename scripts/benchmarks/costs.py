@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import matplotlib.figure
 import numpy as np
 
+from experiments.engine import figures
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import Processor
@@ -131,6 +132,7 @@ def fitted(sizes: Sequence[int], seconds: list[float], power: int) -> Curve:
   )
 
 
+@figures.styled()
 def draw(
     curves: Mapping[str, Curve],
     compiling: Mapping[str, list[float]],

@@ -101,8 +101,8 @@ def test_texts_are_shown_with_their_classes_names(classes, scores):
   drawn = task.evals["dev"].draw({"own": logits}, batch)["predictions"]
   first, second, *_ = drawn.split("\n\n")
   its = [NAMES[label] for label in right]
-  assert first.startswith(f"~~{NAMES[wrong]}~~ [{its[0]}]: it is {its[0]} ")
-  assert second.startswith(f"**{its[1]}**: it is {its[1]} ")
+  assert first.startswith(f"~~{NAMES[wrong]}~~ 58% [{its[0]}]: it is {its[0]} ")
+  assert second.startswith(f"**{its[1]}** 58%: it is {its[1]} ")
   task = build(tiny(scores)[0]).task
   batch, *_ = task.evals["dev"].data(Shard())
   said = np.full((len(batch["label"]), 1), 1012.0)
@@ -180,3 +180,27 @@ def test_the_command_trains_goes_on_and_evaluates(classes, tmp_path, in_fork):
   weights.save(tmp_path / "own.npz", read.config, read.model)
   read = weights.load(tmp_path / "own.npz")
   assert list(glue.class_names(read.config, "own")) == list(NAMES)
+
+
+def test_what_is_confused_is_drawn_for_tasks_with_classes(monkeypatch):
+  seen = []
+
+  def matrix(label, predicted, names, title):
+    seen.append((label.tolist(), predicted.tolist(), names, title))
+    return np.zeros([1, 1, 3], np.uint8)
+
+  monkeypatch.setattr("experiments.engine.figures.matrix", matrix)
+  measured = {
+      "split": np.array([0, 1, 2, 0]),
+      "label": np.float32([1, 2.5, 0, 0]),
+      "said": np.float32([1, 2.0, 1, 1]),
+  }
+  splits = [("cola", "validation"), ("stsb", "validation")]
+  splits.append(("mnli", "validation_mismatched"))
+  names = {"cola": ("no", "yes"), "stsb": None, "mnli": ("a", "b", "c")}
+  drawn = glue.confusions(measured, splits, names)
+  assert set(drawn) == {"confusion-cola", "confusion-mnli_mm"}
+  assert seen == [
+      ([1, 0], [1, 1], ("no", "yes"), "cola"),
+      ([0], [1], ("a", "b", "c"), "mnli_mm"),
+  ]

@@ -149,7 +149,14 @@ def test_pictures_are_shown_with_the_names_of_their_classes(monkeypatch):
   imagenet.draw({"logits": logits}, batch, ("cat", "owl"))
   imagenet.draw_input(batch, ("cat", "owl"))
   imagenet.draw_input(batch)
-  assert titles == ["owl → owl", "cat → owl", "owl", "cat", "1", "0"]
+  assert titles == [
+      "owl → owl 73%",
+      "cat → owl 73%",
+      "owl",
+      "cat",
+      "1",
+      "0",
+  ]
 
 
 def test_some_classes_are_counted_from_0(pictures):
