@@ -393,7 +393,7 @@ def show_sound(ax, audio, heard, scale) -> None:
   edges = (0.0, heard.seconds, low, high)
   how = {"norm": scale.norm, "cmap": scale.colormap, "extent": edges}
   ax.imshow(decibels, aspect="auto", origin="lower", **how)
-  hertz = 250 * 4 ** np.arange(5)
+  hertz = 250 * 2 ** np.arange(8)
   hertz = hertz[(heard.low <= hertz) & (hertz <= heard.high)]
   ax.set_yticks(mel(hertz), [f"{x / 1000:g}" for x in hertz])
   ax.set_ylabel("frequency (kHz)")

@@ -485,9 +485,10 @@ def draw_sound(sounds, decoded, rate) -> np.ndarray:
     RGB, uint8 [Y, X, 3].
   """
   scale = figures.Scale("level (dB)", colors.Normalize(-100.0, 0.0))
-  figure = Figure(figsize=(11.0, 9.0))
+  rows = min(-(-len(sounds) // 2), 4)
+  figure = Figure(figsize=(11.0, 1.0 + 2.0 * rows))
   figure.suptitle("spectrograms of held-out clips, each beside the decoded one")
-  axes = figure.subplots(4, 4, sharex=True, sharey=True)
+  axes = figure.subplots(rows, 4, sharex=True, sharey=True, squeeze=False)
   edges = (0.0, sounds.shape[1] / rate, 0.0, rate / 2000)
   for i, ax in enumerate(axes.flat):
     clip, is_decoded = divmod(i, 2)
@@ -507,7 +508,7 @@ def draw_sound(sounds, decoded, rate) -> np.ndarray:
     ax.set_ylabel("frequency (kHz)")
   for ax in axes[-1]:
     ax.set_xlabel("time (s)")
-  scale.bar(figure, axes, shrink=0.5, aspect=40)
+  scale.bar(figure, axes, shrink=0.8, aspect=40)
   return figures.drawn(figure)
 
 

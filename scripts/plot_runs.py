@@ -46,12 +46,16 @@ def curve(run: pathlib.Path, metric: str) -> Curve:
 
 
 def by_seed(runs: Sequence[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-  """Runs by their names without the seed: the path below what all share."""
+  """Runs by their names without the seed: the path below what all share.
+
+  Of `mini-peak=0.1`, a folder of `scripts.sweep`, it is "mini, peak = 0.1".
+  """
   top = os.path.commonpath([run.absolute().parent for run in runs])
   groups: dict[str, list[pathlib.Path]] = {}
   for run in runs:
     name = os.path.relpath(run.absolute(), top)
     name = re.sub(r"[-_]?seed[=_]\d+", "", name)
+    name = re.sub(r"-(\w+)=", r", \1 = ", name)
     groups.setdefault(name, []).append(run)
   return groups
 
@@ -89,6 +93,15 @@ def draw(
   axes: Any = figure.subplots(1, len(panels), squeeze=False)
   for ax, metrics in zip(axes[0], panels, strict=True):
     _draw_panel(ax, groups, metrics)
+  keys = [ax.get_legend_handles_labels() for ax in axes[0]]
+  if all(labels == keys[0][1] for _, labels in keys):
+    if len(keys[0][1]) > 1:
+      rows = -(-sum(map(len, keys[0][1])) // (65 * len(panels)))
+      columns = -(-len(keys[0][1]) // rows)
+      figure.legend(*keys[0], loc="outside lower center", ncols=columns)
+  else:
+    for ax in axes[0]:
+      ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16))
   return figure
 
 
@@ -126,8 +139,6 @@ def _draw_panel(ax, groups, metrics) -> None:
   ax.set_xlabel("training step")
   ax.set_ylabel(" and ".join(dict.fromkeys(n.label for n in names)))
   ax.grid()
-  if len(ax.get_legend_handles_labels()[0]) > 1:
-    ax.legend()
 
 
 def main() -> None:

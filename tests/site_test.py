@@ -148,6 +148,11 @@ def test_a_link_to_a_folder_leads_to_its_page_or_is_none(extension, tmp_path):
   assert extension("links").to_pages(text, tmp_path) == (
       "[a](with/README.md) b [c](https://d.e) ![f](g.png)"
   )
+  results = tmp_path / "docs" / "results"
+  (results / "runs" / "flow").mkdir(parents=True)
+  found = extension("links").to_pages("[a](runs), [b](runs/flow)", results)
+  report = '<a href="runs/index.html">'
+  assert found == f"{report}a</a>, {report}b</a>"
 
 
 def build(folder) -> subprocess.CompletedProcess:

@@ -55,13 +55,13 @@ def test_runs_that_differ_in_the_seed_are_a_line_with_a_band(tmp_path):
           tmp_path / folder,
           [{"step": 5, name: value}, {"step": 11, name: value + 1.0}],
       )
-      for folder, value in (("a", 3.0), ("a-seed=1", 5.0), ("b", 7.0))
+      for folder, value in (("a", 3.0), ("a-seed=1", 5.0), ("b-x=2", 7.0))
   ]
   figure = plot_runs.draw(runs, [[name]])
   (ax,) = figure.axes
   of_a, of_b = ax.lines
   assert list(of_a.get_ydata()) == [4.0, 5.0]
-  assert of_a.get_label() == "a: 2 seeds" and of_b.get_label() == "b"
+  assert of_a.get_label() == "a: 2 seeds" and of_b.get_label() == "b, x = 2"
   (band,) = ax.collections
   assert band.get_paths()[0].get_extents().intervaly.tolist() == [3.0, 6.0]
   assert ax.get_ylabel() == "end-point error (pixels)"
