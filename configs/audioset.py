@@ -5,13 +5,13 @@
     python -m experiments.train --config=configs/audioset.py --workdir=DIR
 
 The full-size models were not trained here. The `mini_*` learn from spoken
-digits over pictures of CIFAR-10:
+digits over images of CIFAR-10:
 
-    python -m scripts.prepare_data spoken_pictures --recordings=ZIP
-        --pictures=ZIP --output=DIR
+    python -m scripts.prepare_data spoken_images --recordings=ZIP
+        --images=ZIP --output=DIR
     python -m scripts.prepare_data audioset --csv DIR/train.csv DIR/test.csv
         --classes=DIR/class_labels_indices.csv --videos=DIR/clips
-        --as_name=spoken_pictures
+        --as_name=spoken_images
     python -m experiments.train --config=configs/audioset.py:mini_mel
         --workdir=DIR
 
@@ -60,10 +60,10 @@ REPEATED = PERCEIVER | {
 }
 # A small model of as many seconds, for ten classes.
 MINI = {
-    "train": {"name": "spoken_pictures", "split": "train"},
+    "train": {"name": "spoken_images", "split": "train"},
     "sets": {
-        "test": {"name": "spoken_pictures", "split": "test"},
-        "training_set": {"name": "spoken_pictures", "split": "train"},
+        "test": {"name": "spoken_images", "split": "test"},
+        "training_set": {"name": "spoken_images", "split": "train"},
     },
     "num_classes": 10,
     "video": (8, 32, 32),
@@ -223,7 +223,7 @@ def numbers() -> ConfigDict:
   # Where both are there, the parts of the clips that are heard or seen alone.
   config.video_dropout = 0.3
   config.audio_dropout = 0.0
-  config.spec_augment = ConfigDict({})  # {}: nothing is hidden
+  config.spec_augment = ConfigDict({})  # {}: nothing is masked
   # The papers have 100 epochs, and say of batches and optimizer nothing: they
   # are as for ImageNet.
   config.train_examples = 100 * TRAIN_CLIPS

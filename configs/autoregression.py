@@ -29,12 +29,12 @@ def _sizes(ids: int, length: int, latents: int, layers: int):
 
 
 def _text(corpus: str, number: int):
-  """A corpus in SentencePiece's pieces."""
+  """A corpus in SentencePiece tokens."""
   return {
       "data": {
           "name": "text",
           "corpora": {corpus: 1.0},
-          "pieces": f"~/pieces{number}.model",
+          "sentencepiece": f"~/sentencepiece{number}.model",
       },
       "best": f"{corpus}/bits_per_byte",
       "eval_examples": 100_000,
@@ -59,7 +59,7 @@ IMAGENET64 = {
     "model.positions": {"name": "on_grid", "dims": (64, 64, 3)},
     "model.processor.remat": True,
     "data": {
-        "name": "pictures",
+        "name": "images",
         "dataset": "downsampled_imagenet/64x64",
         "size": 64,
         "evaluation": "validation",
@@ -99,7 +99,7 @@ MINI = {
     "data": {
         "name": "text",
         "corpora": {"wikipedia": 0.4, "austen": 0.6},
-        "pieces": "~/pieces8000.model",
+        "sentencepiece": "~/sentencepiece8000.model",
         "order": 4,
     },
     "best": "austen/bits_per_byte",
@@ -116,13 +116,13 @@ MINI_BYTES = {
     "model.max_length": 1024,
     "model.encoder.num_latents": 256,
     "model.positions": {"name": "rotary", "longest": 1024.0},
-    "data.pieces": "",
+    "data.sentencepiece": "",
     "data.order": 6,
     "batch_size": 8,
     "train_examples": 3000 * 8,
 }
 # CIFAR-10, gray, 16 × 16.
-MINI_PICTURES = {
+MINI_IMAGES = {
     "model.vocabulary_size": BYTES,
     "model.channels": 128,
     "model.max_length": 256,
@@ -140,7 +140,7 @@ MINI_PICTURES = {
         "widening_factor": 4,
     },
     "data": {
-        "name": "pictures",
+        "name": "images",
         "dataset": "cifar10",
         "size": 16,
         "channels": 1,
@@ -204,7 +204,7 @@ VARIANTS = {
     "maestro": ("copy", MAESTRO),
     "mini": ("copy", MINI),
     "mini_bytes": ("mini", MINI_BYTES),
-    "mini_pictures": ("mini", MINI_PICTURES),
+    "mini_images": ("mini", MINI_IMAGES),
     "mini_copy": ("copy", MINI_COPY),
     "tiny": ("copy", TINY),  # For tests.
 }

@@ -26,34 +26,37 @@ def get_config() -> ConfigDict:
           "data_dir": "~/tensorflow_datasets",
           "num_workers": 0,  # processes that prepare input; 0: threads
           "batch_size": 64,  # examples, over all devices
-          "accumulate": 1,  # parts that a batch is computed in, one by one
+          "accumulate": 1,  # gradient accumulation steps of a batch
           "train_examples": 64,  # examples seen in all: epochs × examples
           "compute_dtype": "float32",  # or "bfloat16"; parameters stay float32
           "attention": "auto",  # or "plain", "blocked", "cudnn", "tpu"
           # In which order attention multiplies, perceiver/orders.py; or
           # "written": as in the papers, whatever that costs.
           "products": "cheapest",
-          # Weights to start from: a run's folder, or a file that
-          # scripts/convert_weights.py has written. Parameters whose path has
-          # "fresh", a regular expression, in it start anew; those that have
-          # "frozen" in it, another one, stay as they are.
-          # "nearby" above 0: new cross-attends read what is near; how sharply.
-          # With Fourier features, "grids" say where latents are: a name, and
-          # the fields of locality.Grid.
-          "start": {
-              "weights": "",
-              "fresh": "",
+          # What a run is initialised with.
+          "init": {
+              # A run's folder, or a file of scripts/convert_weights.py; "": all
+              # parameters are new.
+              "pretrained": "",
+              # Regular expressions that are searched in parameters' paths: which
+              # are re-initialised, and which are frozen.
+              "reinitialize": "",
               "frozen": "",
-              "nearby": 0.0,
+              # How strongly new cross-attends are biased towards near
+              # positions; 0: not at all.
+              "locality_bias": 0.0,
+              # With Fourier features, where latents are: a name, and the fields
+              # of locality.Grid.
               "grids": {},
           },
           "mesh": {
-              # Devices that share each example: its inputs, latents, queries.
-              "elements": 1,
-              "heads": False,  # In attention they share heads, not queries.
-              # Parameters of so many numbers are split over all devices; those
-              # of fewer are copied to each.
-              "split_from": 2**18,
+              # Context parallelism: devices that share each example, each with
+              # a part of its inputs, latents and output queries.
+              "context": 1,
+              "heads": False,  # In attention, split heads instead of queries.
+              # FSDP: parameters of at least so many numbers are split over all
+              # devices; smaller ones are copied to each.
+              "fsdp_min_size": 2**18,
           },
           "max_grad_norm": 10.0,  # of all gradients together
           # The decay of an exponential moving average of the parameters, which

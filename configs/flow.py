@@ -9,9 +9,9 @@ generated scenes, for which there is nothing to prepare:
     python -m experiments.train --config=configs/flow.py:mini --workdir=DIR
 
 In 17 minutes of two busy cores `mini` came to an error of 0.870 pixels on
-held-out scenes, 57 % of that of no movement. After 600 steps `mini_patches` was
-at 1.419 where no movement has 1.535. Those of single pixels and of frames apart
-learned nothing in 200 to 2,000 steps.
+held-out scenes, 57 % of that of zero flow. After 600 steps `mini_patches` was
+at 1.419 where zero flow has 1.535. Those of single pixels and of separate
+frames learned nothing in 200 to 2,000 steps.
 """
 
 from ml_collections import ConfigDict
@@ -33,8 +33,8 @@ MINI = {
     "model.processor": {"layers_per_block": 4, "num_heads": 4},
     "train": "scenes",
     # Latents start on a grid.
-    "start.nearby": 3.0,
-    "start.grids": {
+    "init.locality_bias": 3.0,
+    "init.grids": {
         "frames": {
             "dims": (48, 64),
             "max_resolution": None,  # As `dims`.
@@ -63,22 +63,22 @@ MINI = {
     "best": "scenes/epe",
     "batch_size": 16,
     "train_examples": 3000 * 16,
-    "curriculum": {"plain_examples": 40_000, "growing_examples": 16_000},
+    "curriculum": {"unaugmented_examples": 40_000, "ramp_examples": 16_000},
     "optimizer": {"name": "adamw", "weight_decay": 0.01},
     "max_grad_norm": 1.0,
     "schedule.peak": 1e-3,
     "schedule.warmup": 50,
 }
-MINI_CONV = {"start.grids.frames.dims": (12, 16)}
+MINI_CONV = {"init.grids.frames.dims": (12, 16)}
 # Half of the latents for each frame.
 MINI_SEPARATE = SEPARATE | {
-    "start.grids.frames.dims": (2, 48, 64),
-    "start.grids.frames.max_resolution": (1, 48, 64),
-    "start.grids.frames.latent_dims": (2, 6, 8),
+    "init.grids.frames.dims": (2, 48, 64),
+    "init.grids.frames.max_resolution": (1, 48, 64),
+    "init.grids.frames.latent_dims": (2, 6, 8),
 }
 MINI_CONV_SEPARATE = MINI_SEPARATE | {
-    "start.grids.frames.dims": (2, 12, 16),
-    "start.grids.frames.max_resolution": (1, 12, 16),
+    "init.grids.frames.dims": (2, 12, 16),
+    "init.grids.frames.max_resolution": (1, 12, 16),
 }
 TINY = {
     "frame_size": (14, 22),
@@ -88,8 +88,8 @@ TINY = {
     "model.encoder": {"num_latents": 7, "latent_channels": 16},
     "model.processor": {"layers_per_block": 2, "num_heads": 4},
     "scenes": {"size": (19, 29), "translation": 4.0, "warp": 0.5},
-    "start.nearby": 0.0,
-    "start.grids": {},
+    "init.locality_bias": 0.0,
+    "init.grids": {},
     "homographies": {"motion": 2.0},
     "augmentation": {"erased_size": (2, 4)},
     "evals": ("scenes", "homographies"),
@@ -97,7 +97,7 @@ TINY = {
     "eval_pairs": 3,
     "batch_size": 4,
     "train_examples": 4 * 4,
-    "curriculum": {"plain_examples": 4, "growing_examples": 8},
+    "curriculum": {"unaugmented_examples": 4, "ramp_examples": 8},
     "schedule.warmup": 1,
 }
 VARIANTS = {
@@ -169,7 +169,7 @@ def numbers() -> ConfigDict:
   # In examples; the paper says neither how long the first phase is, without
   # augmentation, nor how fast severity grows then.
   config.curriculum = ConfigDict(
-      {"plain_examples": 20 * 400_000, "growing_examples": 100 * 400_000}
+      {"unaugmented_examples": 20 * 400_000, "ramp_examples": 100 * 400_000}
   )
   config.evals = ("sintel_clean", "sintel_final", "kitti_2015")
   # How robust flow is: pairs of one of them with the noise of `Disturbed`.

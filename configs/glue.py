@@ -1,25 +1,26 @@
 """GLUE as in Perceiver IO, Tables 1, 2, 13 and 14.
 
     python -m experiments.train --config=configs/glue.py:cola --workdir=DIR
-        --config.start.weights=PRETRAINED
+        --config.init.pretrained=PRETRAINED
     python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
-        --config.start.weights=PRETRAINED
+        --config.init.pretrained=PRETRAINED
 
 The archives of GLUE are read as they are, from DATA_DIR/glue. A variant is a
 task, or one of three ways to train on all tasks, of the model "bytes". With
-another model of configs/mlm.py that goes before it: bert_base_cola, mini_own.
+another model of configs/mlm.py, the model comes first: bert_base_cola,
+mini_custom.
 
-One's own texts, in a folder with train.csv and perhaps dev.csv (or .tsv, or
-.jsonl), and in them a label and a text, or text1 and text2. Classes are counted
-and named; where the label is "score", or all are numbers and not all are whole,
-a number is predicted. Training is ten times over the examples unless
-`train_examples` says otherwise:
+`custom` reads any texts: a folder with train.csv and perhaps dev.csv (or .tsv,
+or .jsonl), with the columns label and text, or label, text1 and text2. Classes
+are counted and named. Where the label is called "score", or labels are numbers
+and not all whole, a number is predicted. Training is ten epochs unless
+`train_examples` is set:
 
-    python -m experiments.train --config=configs/glue.py:own --workdir=DIR
-        --config.own.folder=FOLDER --config.start.weights=PRETRAINED
+    python -m experiments.train --config=configs/glue.py:custom --workdir=DIR
+        --config.custom.folder=FOLDER --config.init.pretrained=PRETRAINED
 
 The full-size models were not trained here. From `mini` each task takes a minute
-of two cores. The better of two starts and two rates came to
+of two cores. The better of two initialisations and two rates came to
 
     mini_cola  mini_mrpc  mini_sst2  mini_stsb  average
        9.2       69.6       78.0       60.0      54.2
@@ -60,20 +61,24 @@ RAW = {
 MULTITASK = {
     "multitask_queries": None,  # a query for each task
     "multitask_shared_token": "shared",  # one query, and one input token
-    "multitask_task_tokens": "own",  # one query, and an input token for each
+    "multitask_task_tokens": "per_task",  # one query, and a token each
 }
-# A folder of one's own: how many classes and examples it has is found there.
-OWN = {"own": {"folder": ""}, "tasks": {"own": 2}, "train_examples": 0}
+# A folder of texts: how many classes and examples it has is found there.
+CUSTOM = {
+    "custom": {"folder": ""},
+    "tasks": {"custom": 2},
+    "train_examples": 0,
+}
 # How small models are fine-tuned.
 MINI = {
     "optimizer.name": "adamw",
     "schedule.peak": 1e-3,
     "schedule.warmup": 50,
     "run.eval_every": 100,
-    # All that is pretrained, or its tokens alone, to read anew.
+    # Fine-tune all of it, or keep its token embeddings alone.
     "sweep": {
         "schedule": {"peak": (3e-4, 1e-3)},
-        "start": {"fresh": ("", "coder|processor|positions")},
+        "init": {"reinitialize": ("", "coder|processor|positions")},
     },
 }
 
@@ -115,15 +120,15 @@ def of_all_tasks(model: str, task_token: str | None) -> dict[str, Any]:
 VARIANTS = {
     # Each task, and each way to train on all, of the published model.
     **{name: (f"bytes_{name}", {}) for name in (*TASKS, *MULTITASK)},
-    "own": ("bytes_own", {}),
+    "custom": ("bytes_custom", {}),
     # Each model of configs/mlm.py and each task that it is meant for.
     **{
         f"{model}_{task}": (None, of_model(model) | of_tasks(model, task))
         for model in mlm.VARIANTS
         for task in tasks_of(model)
     },
-    # Each model of configs/mlm.py and a folder of one's own.
-    **{f"{model}_own": (None, of_model(model) | OWN) for model in mlm.VARIANTS},
+    # Each model of configs/mlm.py and a folder of texts.
+    **{f"{model}_custom": (None, of_model(model) | CUSTOM) for model in mlm.VARIANTS},
     # Each model and each way to train on all of its tasks; BERT has no queries.
     **{
         f"{model}_{name}": (None, of_model(model) | of_all_tasks(model, token))
@@ -155,7 +160,7 @@ def numbers() -> ConfigDict:
   config = base.get_config()
   config.task = "glue"
   config.tasks = ConfigDict({"cola": 2})
-  config.own = ConfigDict()  # Of one's own: data/text/own.py; {}: of GLUE.
+  config.custom = ConfigDict()  # data/text/custom.py; {}: GLUE.
   config.size_power = 1.0  # Tasks are drawn in proportion to size ** this.
   config.hidden_head = True
   pretrained = mlm.get_config("bytes")

@@ -1,7 +1,7 @@
 """Classification of images as in the papers.
 
 Perceiver IO, Tables 7 and 8; Perceiver, Tables 2, 5, 6 and 7. Data sets of TFDS
-and folders of pictures are read as they are; where one is missing, the error
+and folders of images are read as they are; where one is missing, the error
 says how to come by it.
 
     python -m experiments.train --config=configs/imagenet.py:fourier
@@ -9,7 +9,7 @@ says how to come by it.
     python -m experiments.train --config=configs/imagenet.py:pretrain_conv
         --workdir=PRETRAINED
     python -m experiments.train --config=configs/imagenet.py:large_conv
-        --workdir=DIR --config.start.weights=PRETRAINED
+        --workdir=DIR --config.init.pretrained=PRETRAINED
 
 The full-size models were not trained here. The `mini_*` learn from CIFAR-10, in
 300 steps of 64:
@@ -55,7 +55,7 @@ LARGE = {
         "num_heads": 8,
         "widening_factor": 4,
     },
-    "start.fresh": "^logits/",  # Of other classes.
+    "init.reinitialize": "^logits/",  # Of other classes.
     "train_examples": 131_000 * 1024,
     "schedule": {"name": "flat_then_cosine", "peak": 2e-3, "flat": 70 / 131},
 }
@@ -65,7 +65,7 @@ PRETRAIN = {
     "sets": {"test": {"name": "imagenet21k", "split": "train[:10000]"}},
     "num_classes": 21_841,
     "max_labels": 8,
-    "start.fresh": "",
+    "init.reinitialize": "",
     "augmentation.num_layers": 0,  # Crops and flips only.
     "mix": {},
     "batch_size": 8192,
@@ -203,8 +203,8 @@ VARIANTS = {
     "mini_finetune": (
         "mini_scratch",
         {
-            "start.weights": "runs/imagenet/mini_pretrain",
-            "start.fresh": "^logits/",
+            "init.pretrained": "runs/imagenet/mini_pretrain",
+            "init.reinitialize": "^logits/",
         },
     ),
     "mini_scratch": (
@@ -246,7 +246,7 @@ def numbers() -> ConfigDict:
       }
   )
   config.permuted = False  # Elements in an order that is no image's.
-  # A folder of pictures or a data set of TFDS.
+  # A folder of images or a data set of TFDS.
   config.train = ConfigDict({"name": "imagenet2012", "split": "train"})
   config.sets = ConfigDict(
       {

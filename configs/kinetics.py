@@ -44,8 +44,8 @@ MINI = {
     "model.encoder": {"num_latents": 2 * 3 * 4 + 8, "latent_channels": 128},
     # Latents start on a grid of video, frames × rows × columns, and along the
     # sound.
-    "start.nearby": 3.0,
-    "start.grids": {
+    "init.locality_bias": 3.0,
+    "init.grids": {
         "video": {
             "dims": (8, 8, 8),  # Patches.
             "output_dims": (8, 32, 32),  # Pixels.
@@ -110,8 +110,8 @@ VARIANTS = {
         "mini_32",
         {
             "model.encoder.num_latents": 2 * 2 * 3 + 4,
-            "start.grids.video.latent_dims": (2, 2, 3),
-            "start.grids.audio.latent_dims": (4,),
+            "init.grids.video.latent_dims": (2, 2, 3),
+            "init.grids.audio.latent_dims": (4,),
         },
     ),
     # 25 times
@@ -119,8 +119,8 @@ VARIANTS = {
         "mini_32",
         {
             "model.encoder.num_latents": 1 * 2 * 3 + 2,
-            "start.grids.video.latent_dims": (1, 2, 3),
-            "start.grids.audio.latent_dims": (2,),
+            "init.grids.video.latent_dims": (1, 2, 3),
+            "init.grids.audio.latent_dims": (2,),
         },
     ),
     # 98 times
@@ -128,8 +128,8 @@ VARIANTS = {
         "mini_32",
         {
             "model.encoder.num_latents": 1 * 1 * 1 + 1,
-            "start.grids.video.latent_dims": (1, 1, 1),
-            "start.grids.audio.latent_dims": (1,),
+            "init.grids.video.latent_dims": (1, 1, 1),
+            "init.grids.audio.latent_dims": (1,),
         },
     ),
     "tiny": ("published", TINY),  # For tests.
@@ -150,12 +150,12 @@ def numbers() -> ConfigDict:
   config.samples_per_frame = 1920  # 48 kHz at 25 frames a second
   config.num_classes = 700
   config.class_names = ()  # Of the data, by label; they are found there.
-  config.hide_label = 0.5  # of the examples, in training; else always
+  config.label_mask_rate = 0.5  # of the examples, in training; else always
   config.num_points = 512  # voxels and audio patches decoded; 0: all
   config.num_chunks = 128  # in which all are decoded
   config.modalities = ("audio", "video", "label")  # any but the label alone
   # The paper's other weights are these with label 1: better classes, and worse
-  # pictures.
+  # images.
   config.loss_weights = ConfigDict({"video": 0.03, "audio": 1.0, "label": 1e-4})
   # Lists that scripts/prepare_data.py has indexed.
   config.train = ConfigDict({"name": "kinetics", "split": "train"})

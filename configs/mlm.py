@@ -9,11 +9,11 @@ cores, and for two small corpora:
     python -m scripts.prepare_data mlm --wikipedia=...
         --text=austen='austen/*.txt' --held_out=20
     python -m scripts.prepare_data sentencepiece --corpus=wikipedia,austen
-        --vocabulary_size=8000 --model=~/pieces8000.model
+        --vocabulary_size=8000 --model=~/sentencepiece8000.model
     python -m experiments.train --config=configs/mlm.py:mini --workdir=DIR
 
 `mini` takes 13 minutes of two cores, `mini_bytes` 15. Bits per byte of what is
-hidden, on held-out text:
+masked, on held-out text:
 
                   novels  Wikipedia
     mini           1.55     2.02
@@ -27,14 +27,14 @@ from ml_collections import ConfigDict
 from configs import base
 
 # SentencePiece in the place of UTF-8 bytes.
-PIECES = {
-    "tokenizer": {"name": "sentencepiece", "model": "~/pieces32000.model"},
+SENTENCEPIECE = {
+    "tokenizer": {"name": "sentencepiece", "model": "~/sentencepiece32000.model"},
     "model.tokens": {
         "vocabulary_size": 32_000,
         "channels": 768,
         "max_length": 512,
     },
-    "max_hidden": 512 // 5,
+    "max_masked": 512 // 5,
 }
 BERT_BASE = {
     "name": "bert",
@@ -56,9 +56,9 @@ BERT_BYTES = {
     },
     "transformer": {"num_layers": 6, "num_heads": 8},
 }
-# A small model of 64 pieces.
+# A small model of 64 SentencePiece tokens.
 MINI = {
-    "tokenizer": {"name": "sentencepiece", "model": "~/pieces8000.model"},
+    "tokenizer": {"name": "sentencepiece", "model": "~/sentencepiece8000.model"},
     "model.tokens": {
         "vocabulary_size": 8000,
         "channels": 128,
@@ -85,18 +85,18 @@ MINI = {
         "qk_channels": 128,
     },
     "corpora": {"wikipedia": 0.6, "austen": 0.4},
-    "max_hidden": 64 // 5,
+    "max_masked": 64 // 5,
     "batch_size": 64,
     "train_examples": 3000 * 64,
     "eval_examples": 512,
     "run.eval_every": 500,
-    "start.nearby": 4.0,
+    "init.locality_bias": 4.0,
     "optimizer": {"name": "adamw", "weight_decay": 0.01, "b2": 0.98},
     "max_grad_norm": 1.0,
     "schedule.peak": 2e-3,
     "schedule.warmup": 50,
 }
-# Bytes in the place of the small model's pieces.
+# Bytes in the place of the small model's SentencePiece tokens.
 MINI_BYTES = {
     "tokenizer": {"name": "utf8"},
     "model.tokens": {
@@ -106,7 +106,7 @@ MINI_BYTES = {
         "deviation": 0.1,
     },
     "model.encoder.num_latents": 64,
-    "max_hidden": 256 // 5,
+    "max_masked": 256 // 5,
     "batch_size": 32,
     "train_examples": 4500 * 32,
 }
@@ -131,7 +131,7 @@ TINY = {
         "num_heads": 2,
         "qk_channels": 8,
     },
-    "max_hidden": 29 // 5,
+    "max_masked": 29 // 5,
     "batch_size": 8,
     "train_examples": 4 * 8,
     "eval_examples": 11,
@@ -166,8 +166,8 @@ VARIANTS = {
         "bytes",
         _latents(256, 1536) | {"model.processor.layers_per_block": 40},
     ),
-    # Perceiver IO Base, on pieces.
-    "sentencepiece": ("bytes", PIECES),
+    # Perceiver IO Base, on SentencePiece tokens.
+    "sentencepiece": ("bytes", SENTENCEPIECE),
     # Table 15: other numbers of latents, of other widths.
     "bytes_128": ("bytes", _latents(128, 1920)),
     "bytes_512": ("bytes", _latents(512, 896)),
@@ -220,9 +220,9 @@ def numbers() -> ConfigDict:
   config.tokenizer = ConfigDict({"name": "utf8"})
   # Parts of the training tokens, by the name of the prepared corpus.
   config.corpora = ConfigDict({"c4": 0.7, "wikipedia": 0.3})
-  # Ids that are hidden in an example, at most; a fifth is seldom reached.
-  config.max_hidden = 2048 // 5
-  config.decode_all = False  # All positions, though the hidden ones suffice.
+  # Ids that are masked in an example, at most; a fifth is seldom reached.
+  config.max_masked = 2048 // 5
+  config.decode_all = False  # All positions, though the masked ones suffice.
   config.eval_examples = 4096  # of each corpus
   config.best = "wikipedia/bits_per_byte"
   config.best_is_largest = False

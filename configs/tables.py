@@ -111,7 +111,7 @@ class Data:
 
 
 _SETS = "~/tensorflow_datasets"
-_PIECES = (
+_TOKENIZER = (
     "scripts.prepare_data sentencepiece --corpus={} --vocabulary_size={}000"
     " --model={}"
 )
@@ -126,11 +126,11 @@ _LARGE_TEXT = Data(
         " --wikipedia=raw/enwiki-pages-articles.xml.bz2",
     ),
 )
-_LARGE_PIECES = Data(
+_LARGE_TOKENIZER = Data(
     _LARGE_TEXT.needs,
     (
         *_LARGE_TEXT.commands,
-        _PIECES.format("c4,wikipedia", 32, "~/pieces32000.model"),
+        _TOKENIZER.format("c4,wikipedia", 32, "~/sentencepiece32000.model"),
     ),
 )
 _SMALL_TEXT = Data(
@@ -176,16 +176,16 @@ DATA = {
     "audioset:mini": Data(
         {
             "raw/recordings.zip": "spoken digits: free-spoken-digit-dataset",
-            "raw/cifar10.zip": "pictures of CIFAR-10: CLASS/*.jpg",
+            "raw/cifar10.zip": "images of CIFAR-10: CLASS/*.jpg",
         },
         (
-            "scripts.prepare_data spoken_pictures"
-            " --recordings=raw/recordings.zip --pictures=raw/cifar10.zip"
-            " --output=raw/spoken_pictures",
-            "scripts.prepare_data audioset --as_name=spoken_pictures"
-            " --csv raw/spoken_pictures/train.csv raw/spoken_pictures/test.csv"
-            " --classes=raw/spoken_pictures/class_labels_indices.csv"
-            " --videos=raw/spoken_pictures/clips",
+            "scripts.prepare_data spoken_images"
+            " --recordings=raw/recordings.zip --images=raw/cifar10.zip"
+            " --output=raw/spoken_images",
+            "scripts.prepare_data audioset --as_name=spoken_images"
+            " --csv raw/spoken_images/train.csv raw/spoken_images/test.csv"
+            " --classes=raw/spoken_images/class_labels_indices.csv"
+            " --videos=raw/spoken_images/clips",
         ),
     ),
     "flow:": Data({f"{_SETS}/{name}": what for name, what in _FLOW.items()}),
@@ -217,13 +217,13 @@ DATA = {
         ),
     ),
     "mlm:": _LARGE_TEXT,
-    "mlm:bert_base": _LARGE_PIECES,
-    "mlm:sentencepiece": _LARGE_PIECES,
+    "mlm:bert_base": _LARGE_TOKENIZER,
+    "mlm:sentencepiece": _LARGE_TOKENIZER,
     "mlm:mini": Data(
         _SMALL_TEXT.needs,
         (
             *_SMALL_TEXT.commands,
-            _PIECES.format("wikipedia,austen", 8, "~/pieces8000.model"),
+            _TOKENIZER.format("wikipedia,austen", 8, "~/sentencepiece8000.model"),
         ),
     ),
     "mlm:mini_bytes": _SMALL_TEXT,
@@ -360,7 +360,7 @@ ALL_OUTPUTS = {"num_points": 0, "num_chunks": 1}
 _MINI_GLUE = tuple(
     (f"mini, {label}", f"glue:mini_{variant}", None, {}, {}, *rest)
     for label, variant, *rest in (
-        ("the most frequent answer", "TASK", "", "_constant"),
+        ("majority class or mean", "TASK", "", "_constant"),
         ("each task from scratch", "TASK", "scratch"),
         ("each task", "TASK"),
         ("shared input token", "multitask_shared_token"),
@@ -372,7 +372,7 @@ _MINI_GLUE = tuple(
 _MINI_FLOW = tuple(
     (f"mini, {label}", "flow:mini", None, {}, {}, "", ending)
     for label, ending in (
-        ("no movement", "_zero"),
+        ("zero flow", "_zero"),
         ("Farnebäck", "_farneback"),
         ("DIS", "_dis"),
         ("convolution", ""),
@@ -386,11 +386,11 @@ _MINI_FLOW = tuple(
     )
     for label, variant in (
         ("3 × 3 patches", "_patches"),
-        ("3 × 3 patches, frames apart", "_patches_separate"),
+        ("3 × 3 patches, separate frames", "_patches_separate"),
         ("pixels", "_pixels"),
-        ("pixels, frames apart", "_pixels_separate"),
+        ("pixels, separate frames", "_pixels_separate"),
         ("convolution", ""),
-        ("convolution, frames apart", "_conv_separate"),
+        ("convolution, separate frames", "_conv_separate"),
     )
 )
 
@@ -409,7 +409,7 @@ _MINI_IMAGENET = tuple(
 )
 
 _MINI_AUDIOSET = tuple(
-    (f"mini, spoken pictures: {label}", f"audioset:mini_{variant}", None)
+    (f"mini, spoken images: {label}", f"audioset:mini_{variant}", None)
     for label, variant in (
         ("Perceiver, raw audio and video", "perceiver_raw"),
         ("Perceiver IO, raw audio and video", "raw"),
@@ -426,10 +426,10 @@ _MINI_AUDIOSET = tuple(
 _MINI_STARCRAFT = tuple(
     (f"mini, {label}", f"starcraft:mini_{variant}", None, {}, {}, "", ending)
     for label, variant, ending in (
-        ("all own units as likely", "transformer", "_even"),
-        ("own units of the most selected kind", "transformer", "_usual"),
-        ("what is selected already", "transformer", "_now"),
-        ("what was selected before that", "transformer", "_before"),
+        ("uniform over selectable units", "transformer", "_uniform"),
+        ("the most frequently selected type", "transformer", "_majority"),
+        ("the current selection", "transformer", "_current"),
+        ("the previous selection", "transformer", "_previous"),
         ("Transformer", "transformer", ""),
         ("Perceiver IO, 32 latents", "perceiver_io", ""),
         ("Perceiver IO, 64 latents", "perceiver_io_64", ""),
@@ -449,7 +449,7 @@ TABLES = {
             MASKED,
         ),
         (
-            "BERT Base, SentencePiece, trained anew",
+            "BERT Base, SentencePiece, retrained",
             "mlm:bert_base",
             "110M 109B 7.3 81.1",
             {},
@@ -465,7 +465,7 @@ TABLES = {
         ("BERT, bytes, as many FLOPs", "mlm:bert_bytes", "20M 130B 2.9 71.5"),
         ("Perceiver IO, bytes", "mlm:bytes", "201M 113B 7.6 81.0", {}, MASKED),
         ("Perceiver IO++, bytes", "mlm:bytes_plus_plus", "425M 241B 4.2 81.8"),
-        ("mini, pieces; GLUE: four tasks", "mlm:mini", None),
+        ("mini, SentencePiece; GLUE: four tasks", "mlm:mini", None),
     ),
     "2": table(
         "Perceiver IO, Table 2: all GLUE tasks with one model",
@@ -641,7 +641,7 @@ TABLES = {
             "52.10 84.60 83.40 84.80 90.50 89.20 66.40 93.50 87.10 80.95",
         ),
         (
-            "BERT Base, trained anew",
+            "BERT Base, retrained",
             "glue:bert_base_TASK",
             "50.28 85.56 85.68 85.75 92.67 91.05 61.72 93.98 88.04 81.14",
         ),
@@ -688,9 +688,9 @@ TABLES = {
         ("128 latents × 1920", "mlm:bytes_128", "120B 75.84 -", {}, MASKED),
         ("256 latents × 1280", "mlm:bytes", "113B 80.95 -", {}, MASKED),
         ("512 latents × 896", "mlm:bytes_512", "125B 80.92 -", {}, MASKED),
-        ("mini, pieces, 16 latents × 200", "mlm:mini_16", None),
-        ("mini, pieces, 32 latents × 128", "mlm:mini", None),
-        ("mini, pieces, 64 latents × 72", "mlm:mini_64", None),
+        ("mini, SentencePiece, 16 latents × 200", "mlm:mini_16", None),
+        ("mini, SentencePiece, 32 latents × 128", "mlm:mini", None),
+        ("mini, SentencePiece, 64 latents × 72", "mlm:mini_64", None),
         ("mini, bytes, 64 latents × 128", "mlm:mini_bytes", None),
     ),
     "16": table(
@@ -698,19 +698,19 @@ TABLES = {
         "clean final kitti scenes homographies motorcycle",
         ("3 × 3 patches", "flow:patches", "1.81 2.42 4.98 - - -"),
         (
-            "3 × 3 patches, frames apart",
+            "3 × 3 patches, separate frames",
             "flow:patches_separate",
             "1.78 2.70 6.19 - - -",
         ),
         ("pixels", "flow:pixels", "1.91 2.56 5.39 - - -"),
         (
-            "pixels, frames apart",
+            "pixels, separate frames",
             "flow:pixels_separate",
             "1.72 2.63 5.93 - - -",
         ),
         ("convolution", "flow:conv", "1.84 2.52 4.83 - - -"),
         (
-            "convolution, frames apart",
+            "convolution, separate frames",
             "flow:conv_separate",
             "1.90 2.53 6.66 - - -",
         ),

@@ -1,6 +1,6 @@
 """Sequences, element after element: Perceiver AR.
 
-Text, pictures as their values, music as events, and the copy task. The model is
+Text, images as their values, music as events, and the copy task. The model is
 given a window of a sequence, and predicts what comes after each of the newest
 elements.
 
@@ -26,7 +26,7 @@ from experiments.data.images import sets
 from experiments.data.sequences import copies as copies_lib
 from experiments.data.sequences import midi
 from experiments.data.sequences import ngrams
-from experiments.data.sequences import pictures as pictures_lib
+from experiments.data.sequences import images as images_lib
 from experiments.data.sequences import windows
 from experiments.data.text import corpus
 from experiments.data.text import masking
@@ -93,7 +93,7 @@ def text(
     config,
     /,
     corpora: Mapping[str, float],
-    pieces: str = "",
+    sentencepiece: str = "",
     order: int = 5,
     most_bytes: int = 1_000_000,
 ) -> Sequences:
@@ -102,13 +102,13 @@ def text(
   Args:
     config: of the run.
     corpora: parts of the training text, by the corpora's names.
-    pieces: a SentencePiece model; empty: bytes.
+    sentencepiece: the file of a SentencePiece model; empty: bytes.
     order: of the n-grams to compare with.
     most_bytes: of each corpus to evaluate, about.
   """
   length, latents = lengths(config)
   tokenizer = functools.cache(
-      lambda: tokenizers.sentencepiece(pieces) if pieces else tokenizers.utf8()
+      lambda: tokenizers.sentencepiece(sentencepiece) if sentencepiece else tokenizers.utf8()
   )
   shares = {name: share for name, share in corpora.items() if share}
   opened = functools.partial(corpus.open_documents, data_dir=config.data_dir)
@@ -214,7 +214,7 @@ def copies(
   )
 
 
-def pictures(
+def images(
     config,
     /,
     dataset: str,
@@ -223,19 +223,19 @@ def pictures(
     train: str = "train",
     evaluation: str = "test",
 ) -> Sequences:
-  """Pictures of a data set as their values, row by row; labels are not read.
+  """Images of a data set as their values, row by row; labels are not read.
 
   Args:
     config: of the run.
     dataset: its name, as `images.sets` opens it.
-    size: of the pictures' sides.
+    size: of the images' sides.
     channels: 3: RGB; 1: gray.
     train: the split that is learned from.
     evaluation: the split that is evaluated.
   """
   length, latents = lengths(config)
   shape = {"size": size, "channels": channels}
-  as_ids = functools.partial(pictures_lib.as_ids, **shape)
+  as_ids = functools.partial(images_lib.as_ids, **shape)
   opened = functools.cache(
       lambda split: sets.open_images(dataset, split, config.data_dir)
   )
@@ -249,12 +249,12 @@ def pictures(
     which = np.linspace(0, len(every) - 1, number).round().astype(int)
     sequences = [as_ids(every[int(i)]) for i in which]
     whole = [
-        pictures_lib.picture_of(x["ids"], **shape)[..., :channels]
+        images_lib.image_of(x["ids"], **shape)[..., :channels]
         for x in sequences
     ]
     return Split(
         windows.OfAll(sequences, values + 1, length, latents),
-        lambda: {"png_bits_per_value": pictures_lib.png_bits_per_value(whole)},
+        lambda: {"png_bits_per_value": images_lib.png_bits_per_value(whole)},
     )
 
   def counted():
@@ -281,7 +281,7 @@ def pictures(
       counted=counted,
       splits={evaluation.partition("[")[0]: split},
       begun=begun,
-      shown=functools.partial(pictures_lib.picture_of, **shape),
+      shown=functools.partial(images_lib.image_of, **shape),
       endings=(".png",),
       stop=None,
   )
@@ -358,7 +358,7 @@ def random_windows(length: int, latents: int, least: int = 0) -> pipeline.Step:
   )
 
 
-DATA = (text, copies, pictures, music)
+DATA = (text, copies, images, music)
 
 
 def lengths(config) -> tuple[int, int]:
@@ -611,7 +611,7 @@ def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
       "nats": float(nats),
       "perplexity": float(np.exp(min(nats, 700.0))),
       "accuracy": float(total["right"] / elements),
-      "windows_all_right": float(np.mean(measured["all_right"])),
+      "exact_match": float(np.mean(measured["all_right"])),
       **compared(),
   }
 
@@ -624,7 +624,7 @@ class Sampler:
   before is kept. A reading has half of the latents, and each further element
   one more, up to all; then the newest elements are read again. So a model
   predicts each element with no fewer than half of its latents, and just as if
-  it were given the whole window anew.
+  it were given the whole window again.
   """
 
   config: Any
@@ -769,7 +769,7 @@ def generate(
 
 
 def generated(args, load):
-  """Goes on where a text, a picture's upper half or a piece of music stops."""
+  """Continues where a text, an image's upper half or a piece of music stops."""
   weights = load()
   data = choose(DATA, weights.config.data)(weights.config)
   starts = [start for start in args.inputs or [""] for _ in range(args.samples)]
@@ -810,7 +810,7 @@ def add_arguments(parser):
       "inputs",
       nargs="*",
       metavar="START",
-      help="a text; a picture, whose upper half is kept; a MIDI file; of the"
+      help="a text; an image, whose upper half is kept; a MIDI file; of the"
       " copy task, the number of a sequence. Without any, from nothing",
   )
   parser.add_argument(

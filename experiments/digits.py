@@ -21,7 +21,7 @@ from perceiver import LearnedArray
 from perceiver import losses
 from perceiver import metrics
 from perceiver import Processor
-from perceiver import record_weights
+from perceiver import record_attention
 
 INPUTS = (inputs.pixels, inputs.learned_positions)
 NUM_CLASSES = 10
@@ -40,11 +40,11 @@ def task(config) -> Task:
 
   def forward(batch):
     x = read_image(batch["image"])  # [B, M, C]
-    with record_weights() as read:
+    with record_attention() as read:
       z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
     query = LearnedArray(1, model.query_channels, name="query")()
-    with record_weights() as written:
+    with record_attention() as written:
       y = Decoder(**model.decoder)(query, z)  # [B, O=1, E]
     logits = hk.Linear(NUM_CLASSES, name="logits")(y[:, 0])
     return {"logits": logits, "attention": _composed(read, written)}

@@ -32,15 +32,15 @@ from experiments.engine.screen import Screen
 from experiments.engine.screen import table
 from experiments.engine.state import Model
 
-Pictures = dict[str, np.ndarray | str]
+Figures = dict[str, np.ndarray | str]
 
 
 class Evaluate:
-  """A function model -> (metrics, pictures), named EVAL/METRIC, EVAL/PICTURE.
+  """A function model -> (metrics, figures), named EVAL/METRIC, EVAL/FIGURE.
 
   Rows that only fill a batch count for nothing, so the metrics are those of the
   split, whatever the batch size and the number of devices. Data is read once:
-  pictures are of the first batch that is measured.
+  figures are of the first batch that is measured.
   """
 
   def __init__(
@@ -71,7 +71,7 @@ class Evaluate:
 
   def __call__(
       self, model: Model, ending: str = ""
-  ) -> tuple[dict[str, float], Pictures]:
+  ) -> tuple[dict[str, float], Figures]:
     """What is measured with a model.
 
     Args:
@@ -81,18 +81,18 @@ class Evaluate:
     Raises:
       UserError: if an eval has no examples.
     """
-    metrics, pictures = {}, {}
+    metrics, figures = {}, {}
     for name, e in self._evals.items():
       values, drawn = self._run(name, model)
       for key, value in e.summarize(values).items():
         metrics[f"{name}{ending}/{key}"] = value
       if e.draw is not None:
-        for key, picture in e.draw(*drawn).items():
-          pictures[f"{name}{ending}-{key}"] = picture
+        for key, figure in e.draw(*drawn).items():
+          figures[f"{name}{ending}-{key}"] = figure
       if e.draw_all is not None:
-        for key, picture in e.draw_all(values).items():
-          pictures[f"{name}{ending}-{key}"] = picture
-    return metrics, pictures
+        for key, figure in e.draw_all(values).items():
+          figures[f"{name}{ending}-{key}"] = figure
+    return metrics, figures
 
   def trace(self, like: Model) -> dict[str, list[str] | None]:
     """Goes through each eval with the shapes of its first batch.
@@ -149,7 +149,7 @@ def measured_and_drawn(e: task_lib.Eval, outputs, batch):
   """What leaves the devices: measure, "real", and the rows that are drawn.
 
   Outputs may be far larger than what is measured of them, so they are cut here,
-  where the compiler sees that no more is asked for.
+  where the compiler sees that no more is needed.
   """
   rows = None
   if e.draw is not None:

@@ -524,7 +524,7 @@ def prepare(config, raw) -> Batch:
   del config  # Any size is cut into tiles.
   if not isinstance(raw, tuple | list) or len(raw) != 2:
     raise UserError("optical flow needs two images: (first, second)")
-  first, second = map(commands.picture, raw)
+  first, second = map(commands.rgb, raw)
   if first.shape != second.shape:
     sizes = [f"{len(x)} x {x.shape[1]}" for x in (first, second)]
     raise UserError(f"one is {sizes[0]} pixels, the other {sizes[1]}")
@@ -563,16 +563,16 @@ def write_flow(args, load):
         for i in commands.tracked(range(len(frames) - 1))
     ]
   longest = max(float(np.hypot(x[..., 0], x[..., 1]).max()) for x in flows)
-  pictures = [colors.colors(x, max(longest, 1e-6)) for x in flows]
+  images = [colors.colors(x, max(longest, 1e-6)) for x in flows]
   if args.side_by_side:
-    pictures = commands.beside(frames, pictures)
+    images = commands.beside(frames, images)
   for file in args.output:
     if file.suffix == ".flo":
       files.write_flo(file, flows[0])
     elif file.suffix == ".png":
-      commands.write_png(file, pictures[0])
+      commands.write_png(file, images[0])
     else:
-      video.write(file, np.stack(pictures), fps)
+      video.write(file, np.stack(images), fps)
     print(f"{file}: the longest flow is {longest:.1f} pixels")
 
 
@@ -613,7 +613,7 @@ def attention_subjects(config, inputs) -> Iterator[Subject]:
     frames = []
     for file in pair:
       with commands.using(commands.name_of(file)):
-        frame = commands.picture(file)
+        frame = commands.rgb(file)
       height, width, _ = frame.shape
       scale = max(dims[0] / height, dims[1] / width)
       if scale != 1:

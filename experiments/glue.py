@@ -1,4 +1,4 @@
-"""GLUE: one model a task, or one for all tasks; and one's own texts likewise.
+"""GLUE, one model a task or one for all tasks; and classes of any texts.
 
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
@@ -21,10 +21,10 @@ from sklearn import metrics
 from experiments.data import pipeline
 from experiments.data.text import glue
 from experiments.data.text import glue_files
-from experiments.data.text import own as own_texts
+from experiments.data.text import custom as custom_texts
 from experiments.data.text import tokenizers
-from experiments.data.text.own import Own
 from experiments.engine import figures
+from experiments.data.text.custom import Custom
 from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import UserError
@@ -56,13 +56,13 @@ SPLITS = {
     "validation_matched": "_m",
     "validation_mismatched": "_mm",
 }
-EPOCHS = 10  # Over one's own examples, where nothing else is asked for.
+EPOCHS = 10  # Over a folder of texts, by default.
 
 
 def network(config) -> Network:
   """Text to logits of every task, {task: [B, classes]}; one class: a number."""
   read_text = choose((perceiver_io, bert), config.model)
-  tasks, own = config.tasks.to_dict(), own_of(config)
+  tasks, custom = config.tasks.to_dict(), custom_of(config)
 
   def forward(batch):
     y = read_text(batch, len(tasks))  # [B, 1 or a task each, E]
@@ -70,9 +70,9 @@ def network(config) -> Network:
         task: head(y[:, i % y.shape[1]], classes, config.hidden_head, task)
         for i, (task, classes) in enumerate(tasks.items())
     }
-    if own and own.kind == "score":  # In the units of its labels.
+    if custom and custom.kind == "score":  # In the units of its labels.
       scaled = {k: x.astype(jnp.float32) for k, x in said.items()}
-      said = {k: own.mean + own.deviation * x for k, x in scaled.items()}
+      said = {k: custom.mean + custom.deviation * x for k, x in scaled.items()}
     return said
 
   length = config.max_length
@@ -84,22 +84,22 @@ def network(config) -> Network:
   return Network(example, forward)
 
 
-def own_of(config) -> Own | None:
-  """The settings of one's own texts; None: the tasks are GLUE's."""
-  own = config.get("own")  # Older files have no such key.
-  return Own(**own) if own else None
+def custom_of(config) -> Custom | None:
+  """The settings of a folder of texts; None: the tasks are GLUE's."""
+  custom = config.get("custom")  # Older files have no such key.
+  return Custom(**custom) if custom else None
 
 
 def class_names(config, name) -> Sequence[str] | None:
   """What the classes of a task are called, by number; None: it has scores."""
-  own = own_of(config)
-  if own is None:
+  custom = custom_of(config)
+  if custom is None:
     return glue.TASKS[name].labels
-  return own.class_names if own.kind == "class" else None
+  return custom.class_names if custom.kind == "class" else None
 
 
 def fitted(config, note):
-  """With one's own texts, what they decide: columns, classes, held-out ones.
+  """Completes the settings of a folder of texts: columns, classes, held-out set.
 
   Where `train_examples` is 0, training is `EPOCHS` times over all of them.
 
@@ -108,15 +108,15 @@ def fitted(config, note):
     note: takes a line for people.
 
   Raises:
-    FileNotFoundError, DataError: as `own.fitted`.
+    FileNotFoundError, DataError: as `custom.fitted`.
   """
-  own = own_of(config)
-  if own is None:
+  custom = custom_of(config)
+  if custom is None:
     return config
-  own, count = own_texts.fitted(own, note)
+  custom, count = custom_texts.fitted(custom, note)
   changes: dict[str, Any] = {
-      "own": dataclasses.asdict(own),
-      "tasks": {"own": len(own.class_names) or 1},
+      "custom": dataclasses.asdict(custom),
+      "tasks": {"custom": len(custom.class_names) or 1},
   }
   if not config.train_examples:
     changes["train_examples"] = EPOCHS * count
@@ -127,7 +127,7 @@ def fitted(config, note):
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  names, own = list(config.tasks), own_of(config)
+  names, custom = list(config.tasks), custom_of(config)
   notes: list[str] = []
   tokenizer = functools.cache(lambda: open_tokenizer(config))
   read = functools.partial(
@@ -136,7 +136,7 @@ def task(config) -> Task:
       length=config.max_length,
       notes=notes,
       frame=is_framed(config),
-      own=own,
+      custom=custom,
   )
 
   @functools.cache
@@ -159,8 +159,8 @@ def task(config) -> Task:
         num_workers=config.num_workers,
     )
 
-  if own:
-    splits = [("own", "validation")]
+  if custom:
+    splits = [("custom", "validation")]
   else:
     splits = [(n, s) for n in names for s in glue.TASKS[n].evaluated]
   scores = [name for name in names if class_names(config, name) is None]
@@ -188,7 +188,7 @@ def task(config) -> Task:
         scattered=True,  # Files may be in the order of their classes.
     )
 
-  deviation = own.deviation if own else 1.0
+  deviation = custom.deviation if custom else 1.0
   dev = Eval(
       dev_data,
       functools.partial(measure, names=names, deviation=deviation),
@@ -219,7 +219,7 @@ def prepared(
     length,
     notes,
     frame,
-    own=None,
+    custom=None,
     given=None,
 ):
   """A split's examples as a model reads them; or those that are given.
@@ -230,8 +230,8 @@ def prepared(
   """
   found, cut = [], []
   room = length - tokenizers.FRAME * frame
-  if own:
-    rows, is_pair = given or own_texts.read(own, split), own.has_two_texts
+  if custom:
+    rows, is_pair = given or custom_texts.read(custom, split), custom.has_two_texts
   else:
     rows = given or glue.read(name, split, data_dir, notes.append)
     is_pair = glue.TASKS[name].has_two_sentences
@@ -405,8 +405,7 @@ def confusions(measured, splits, names) -> dict[str, np.ndarray]:
 def summarize(measured, splits, scores=("stsb",)):
   """The paper's metric of each task, from -100 or 0 to 100; and their average.
 
-  Of one's own texts it is the accuracy of classes, and Pearson's correlation of
-  scores.
+  Of a folder of texts it is accuracy, or of scores Pearson's correlation.
 
   "constant" is that of the best answer which does not depend on the text. The
   average counts MNLI, with its two validation sets, once.
@@ -474,7 +473,7 @@ def perceiver_io(
     processor: Annotated[Mapping[str, Any], Processor],
     query_channels: int,
     decoder: Annotated[Mapping[str, Any], Decoder],
-    task_token: Literal["shared", "own"] | None = None,
+    task_token: Literal["shared", "per_task"] | None = None,
 ):
   """What queries read from the latents of a text.
 
@@ -488,7 +487,7 @@ def perceiver_io(
     decoder: of `Decoder`.
     task_token: None: a query per task, and nothing is added to the text.
       "shared": a learned element comes before the text, and the one query is
-      that of its position. "own": a different one for each task.
+      that of its position. "per_task": a different one for each task.
   """
   x, _ = inputs.tokens(batch["tokens"], **tokens)
   mask = batch["mask"]
@@ -496,7 +495,7 @@ def perceiver_io(
     query = LearnedArray(num_tasks, query_channels, name="query")()
   else:
     query = LearnedArray(1, query_channels, name="query")()
-    num_tokens = {"shared": 1, "own": num_tasks}[task_token]
+    num_tokens = {"shared": 1, "per_task": num_tasks}[task_token]
     first = LearnedArray(num_tokens, x.shape[-1], name="task_tokens")(1)[0]
     first = first[batch["task"] % num_tokens][:, None]
     x = jnp.concatenate([first, x], axis=1)
@@ -531,14 +530,14 @@ SETTINGS = {
     "model": (perceiver_io, bert),
     "tokenizer": tokenizers.TOKENIZERS,
     "tasks.*": int,
-    "own": Optional(Own),
+    "custom": Optional(Custom),
 }
 
 
 def has_two_texts(config, name) -> bool:
   """Whether an example of a task is a pair."""
-  own = own_of(config)
-  return own.has_two_texts if own else glue.TASKS[name].has_two_sentences
+  custom = custom_of(config)
+  return custom.has_two_texts if custom else glue.TASKS[name].has_two_sentences
 
 
 def prepare(config, raw, task=None) -> Batch:
@@ -567,7 +566,7 @@ def prepare(config, raw, task=None) -> Batch:
       length=config.max_length,
       notes=[],
       frame=is_framed(config),
-      own=own_of(config),
+      custom=custom_of(config),
       given=[{"first": first, "second": second, "label": 0}],
   )
   return {key: np.asarray(example[key])[None] for key in _READ}
@@ -668,10 +667,10 @@ def transformers(config) -> Transformers:
   tokens, classes = config.model.tokens, [*config.tasks.values()]
   if len(classes) != 1:
     raise ValueError("its classifier of texts has one task")
-  own = own_of(config)
-  if own and own.kind == "score":
+  custom = custom_of(config)
+  if custom and custom.kind == "score":
     raise ValueError("its classifier of texts has no scale of scores")
-  names = own.class_names if own else ()
+  names = custom.class_names if custom else ()
   return Transformers(
       "PerceiverForSequenceClassification",
       huggingface.places("glue"),

@@ -73,12 +73,13 @@ def network(config) -> Network:
     )
 
   def forward(batch, is_training):
-    hide = jnp.ones([batch["label"].shape[0], 1], bool)
+    is_masked = jnp.ones([batch["label"].shape[0], 1], bool)
     if is_training:
-      hide = jax.random.bernoulli(
-          hk.next_rng_key(), config.hide_label, hide.shape
+      is_masked = jax.random.bernoulli(
+          hk.next_rng_key(), config.label_mask_rate, is_masked.shape
       )
-    x = encoded(batch, hide, modalities, config.num_classes, model)  # [B, M, C]
+    # [B, M, C]
+    x = encoded(batch, is_masked, modalities, config.num_classes, model)
     z = Encoder(**model.encoder)(x)  # [B, N, D]
     z = Processor(**model.processor)(z)
     dims = {
@@ -122,7 +123,7 @@ def num_points(config):
   }
 
 
-def encoded(batch, hide_label, modalities, num_classes, model):
+def encoded(batch, label_masked, modalities, num_classes, model):
   """The input array: audio, video, label."""
   video = inputs.video_patches(batch["video"], model.video.patch)
   audio = inputs.audio_patches(batch["audio"], model.audio.patch)
@@ -137,8 +138,8 @@ def encoded(batch, hide_label, modalities, num_classes, model):
       "label": jax.nn.one_hot(batch["label"], num_classes)[:, None],
   }
   arrays = {name: x for name, x in arrays.items() if name in modalities}
-  hidden = {"label": hide_label} if "label" in modalities else {}
-  return multimodal.Pack(model.min_padding, name="inputs")(arrays, hidden)
+  masked = {"label": label_masked} if "label" in modalities else {}
+  return multimodal.Pack(model.min_padding, name="inputs")(arrays, masked)
 
 
 def too_narrow(config) -> Iterator[str]:
@@ -389,15 +390,15 @@ def loss(outputs, batch, weights):
 
 
 def measure(outputs, batch):
-  """How far what was decoded is, beside guesses that see the clip itself.
+  """How far what was decoded is, beside baselines that see the clip itself.
 
   These are silence, the colour that the clip has on average, and the mean of
   its frames.
   """
   measured = {}
 
-  def compare(name, guess, truth):
-    error = jnp.mean((guess - truth) ** 2, axis=range(1, truth.ndim))
+  def compare(name, found, truth):
+    error = jnp.mean((found - truth) ** 2, axis=range(1, truth.ndim))
     measured[f"{name}_error"] = error
 
   if "audio" in outputs:
@@ -424,9 +425,9 @@ def summarize(measured):
     if name == "top1":
       summary[name] = float(np.mean(values, dtype=np.float64))
     elif name not in CLASSES:
-      kind, _, guess = name.removesuffix("_error").partition("_")
-      guess = f"_{guess}" if guess else ""
-      summary[f"{kind}_psnr{guess}"] = metrics.psnr(values)
+      kind, _, baseline = name.removesuffix("_error").partition("_")
+      ending = f"_{baseline}" if baseline else ""
+      summary[f"{kind}_psnr{ending}"] = metrics.psnr(values)
   return summary
 
 
@@ -583,7 +584,7 @@ class Remembered(NamedTuple):
 
 
 def prepare(config, raw, clips=1) -> Batch:
-  """The first clips of a video file, "video", "audio" and a hidden "label"."""
+  """The first clips of a video file, "video", "audio" and a masked "label"."""
   if not pathlib.Path(raw).is_file():
     raise UserError(f"{raw}: there is no such file")
   with commands.using(raw):  # All of it: what is missing shows now.
@@ -662,7 +663,7 @@ PREDICTION = Prediction(
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:
-  """The beginnings of videos with their sound; the label is hidden."""
+  """The beginnings of videos with their sound; the label is masked."""
   sizes = zip(config.video, config.model.video.patch, strict=True)
   layout = {
       "audio": (num_points(config)["audio_points"],),

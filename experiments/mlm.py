@@ -45,7 +45,7 @@ from perceiver.weights import deepmind
 from perceiver.weights import download
 from perceiver.weights import huggingface
 
-GUESSES = ("unigram", "left")  # See `masking.Guesses`.
+BASELINES = ("unigram", "left_bigram")  # See `masking.CountBaselines`.
 COUNTED = 2000  # Training examples that the baselines are counted in.
 SHOWN = 4  # Texts that are filled in for people to look at.
 
@@ -91,7 +91,7 @@ def fitted(config, note):
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  tokens, most = config.model.tokens, config.max_hidden
+  tokens, most = config.model.tokens, config.max_masked
   # Building a model needs no files: they are opened with the data.
   tokenizer = functools.cache(lambda: open_tokenizer(config))
 
@@ -112,7 +112,7 @@ def task(config) -> Task:
             length=length,
             is_framed=is_framed(config),
         ),
-        functools.partial(masking.hidden, tokenizer=tokenizer(), most=most),
+        functools.partial(masking.masked, tokenizer=tokenizer(), most=most),
     ]
 
   notes: list[str] = []
@@ -133,16 +133,16 @@ def task(config) -> Task:
     )
 
   @functools.cache
-  def guesses():
+  def count_baselines():
     batches = train_data(pipeline.Shard(), num_workers=0)
     batches = itertools.islice(batches, -(-COUNTED // config.batch_size))
-    return masking.Guesses.counted(batches, tokens.vocabulary_size)
+    return masking.CountBaselines.counted(batches, tokens.vocabulary_size)
 
   def eval_data(shard, name):
     texts = masking.in_tens(read(name, "validation"), seed=0)
     return pipeline.evaluation(
         texts[: config.eval_examples],
-        [*prepare(), guesses()],
+        [*prepare(), count_baselines()],
         batch_size=config.batch_size,
         shard=shard,
     )
@@ -161,7 +161,7 @@ def task(config) -> Task:
       **model.example,
       "positions": jax.ShapeDtypeStruct((most,), jnp.int32),
       "targets": jax.ShapeDtypeStruct((most,), jnp.int32),
-      "weights": jax.ShapeDtypeStruct((most,), jnp.float32),
+      "loss_mask": jax.ShapeDtypeStruct((most,), jnp.float32),
   }
   return Task(
       example, forward, train_data, loss, evals, lambda: dict.fromkeys(notes)
@@ -239,90 +239,90 @@ def bert(
 
 
 def loss(outputs, batch):
-  """Nats for each hidden id: their mean in each example, and over examples.
+  """Nats for each masked id: their mean in each example, and over examples.
 
-  Examples of which nothing is hidden count for nothing.
+  Examples of which nothing is masked count for nothing.
   """
-  weights = batch["weights"]
+  mask = batch["loss_mask"]
   nats = losses.token_cross_entropy(outputs["logits"], batch["targets"])
-  hidden = weights.sum(-1)
-  each = (nats * weights).sum(-1) / jnp.maximum(hidden, 1)
+  masked = mask.sum(-1)
+  each = (nats * mask).sum(-1) / jnp.maximum(masked, 1)
   right = outputs["logits"].argmax(-1) == batch["targets"]
-  return each.sum() / jnp.maximum((hidden > 0).sum(), 1), {
-      "accuracy": (right * weights).sum() / jnp.maximum(hidden.sum(), 1),
-      "hidden_share": hidden.sum() / jnp.maximum(batch["mask"].sum(), 1),
+  return each.sum() / jnp.maximum((masked > 0).sum(), 1), {
+      "accuracy": (right * mask).sum() / jnp.maximum(masked.sum(), 1),
+      "masked_fraction": masked.sum() / jnp.maximum(batch["mask"].sum(), 1),
   }
 
 
 def measure(outputs, batch, num_bytes):
-  """Sums over what is hidden in each example; those of the guesses beside."""
+  """Sums over what is masked in each example; those of the baselines beside."""
   logits, targets = outputs["logits"], batch["targets"]
   sums = {
-      "hidden": jnp.ones(targets.shape),
+      "masked": jnp.ones(targets.shape),
       "bytes": jnp.asarray(num_bytes)[targets],
       "nats": losses.token_cross_entropy(logits, targets),
       "right": logits.argmax(-1) == targets,
   }
-  guessed = [
-      f"{guess}_{what}" for guess in GUESSES for what in ("nats", "right")
+  baseline_sums = [
+      f"{name}_{what}" for name in BASELINES for what in ("nats", "right")
   ]
   return {
-      **{name: (x * batch["weights"]).sum(-1) for name, x in sums.items()},
+      **{name: (x * batch["loss_mask"]).sum(-1) for name, x in sums.items()},
       "ids": batch["mask"].sum(-1),
-      **{name: batch[name] for name in guessed},
+      **{name: batch[name] for name in baseline_sums},
   }
 
 
 def summarize(measured):
-  """Means over all hidden ids, bits for each of their bytes, and their share.
+  """Means over all masked ids, bits for each of their bytes, and their share.
 
-  Where nothing is hidden, the share, 0, is all that can be said.
+  Where nothing is masked, the share, 0, is all that can be said.
   """
   total = {name: x.sum(dtype=np.float64) for name, x in measured.items()}
-  found = {"hidden_share": float(total["hidden"] / max(total["ids"], 1))}
-  if not total["hidden"]:
+  found = {"masked_fraction": float(total["masked"] / max(total["ids"], 1))}
+  if not total["masked"]:
     return found
-  found["nats"] = float(total["nats"] / total["hidden"])
-  for who in ("", *(f"{guess}_" for guess in GUESSES)):
+  found["nats"] = float(total["nats"] / total["masked"])
+  for who in ("", *(f"{name}_" for name in BASELINES)):
     bits = total[f"{who}nats"] / np.log(2)
-    found[f"{who}accuracy"] = float(total[f"{who}right"] / total["hidden"])
+    found[f"{who}accuracy"] = float(total[f"{who}right"] / total["masked"])
     found[f"{who}bits_per_byte"] = float(bits / total["bytes"])
   return found
 
 
 def filled_in(outputs, batch, tokenizer):
-  """A few texts as Markdown: **right** and ~~wrong~~ guesses of hidden ones.
+  """A few texts as Markdown: **right** and ~~wrong~~ guesses of masked ones.
 
   What stood there follows a wrong one in brackets.
   """
   texts = []
   for i in np.flatnonzero(batch["real"]):
-    hidden = batch["weights"][i] > 0
-    positions = batch["positions"][i][hidden]
+    masked = batch["loss_mask"][i] > 0
+    positions = batch["positions"][i][masked]
     given = batch["tokens"][i][batch["mask"][i]]
-    guess = outputs["logits"][i].argmax(-1)[hidden]
+    guess = outputs["logits"][i].argmax(-1)[masked]
     texts.append(
-        marked(tokenizer, given, positions, batch["targets"][i][hidden], guess)
+        marked(tokenizer, given, positions, batch["targets"][i][masked], guess)
     )
   return {"filled_in": "\n\n---\n\n".join(texts)}
 
 
 def marked(tokenizer, given, positions, targets, guess):
-  """One text as Markdown, hidden words as they were guessed."""
+  """One text as Markdown, masked words as they were guessed."""
   whole = np.array(given)
   whole[positions] = targets
 
   def shown(start, ids):
-    # A piece is written with its space only after what stands before it.
+    # A token is written with its space only after what stands before it.
     before = tokenizer.decode(whole[:start])
     both = tokenizer.decode(np.concatenate([whole[:start], ids]))
     return both[len(before) :]
 
-  # Neighbouring hidden ids are one word, or several without space between.
+  # Neighbouring masked ids are one word, or several without space between.
   starts = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
   parts, end = [], 0
   for run in np.split(np.arange(len(positions)), starts[1:]):
-    if not len(run):  # Nothing is hidden.
+    if not len(run):  # Nothing is masked.
       continue
     first = positions[run[0]]
     parts.append(shown(end, whole[end:first]))

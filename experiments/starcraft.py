@@ -199,10 +199,10 @@ def task(config) -> Task:
     return ranks(read("train"), columns)
 
   def evaluation(shard):
-    usual = functools.partial(with_usual, columns=columns, rank=rank())
+    majority = functools.partial(with_majority, columns=columns, rank=rank())
     return pipeline.evaluation(
         read("validation"),
-        [step, usual],
+        [step, majority],
         batch_size=config.batch_size,
         shard=shard,
     )
@@ -244,33 +244,33 @@ def loss(outputs, batch):
 
 
 def measure(outputs, batch, columns):
-  """Of each selection, how likely it is, and how it agrees with guesses.
+  """Of each selection, how likely it is, and how it agrees with baselines.
 
-  These are the model's, what is selected now and was before; and, where a batch
-  has it, the "usual" one.
+  The baselines are the current and the previous selection and, where a batch
+  has it, the most frequently selected type ("majority").
   """
   value, count = likelihood(outputs, batch)
   units, picks = batch["units"], batch["picks"]
   num_units = units.shape[1]
   truth = starcraft.picked(picks, num_units)
   own = selectable(units, columns)
-  guesses = {
+  found = {
       "": starcraft.picked(outputs["picks"], num_units),
-      "_now": own & (column(units, columns, "is_selected") > 0),
-      "_before": own & (column(units, columns, "was_selected") > 0),
+      "_current": own & (column(units, columns, "is_selected") > 0),
+      "_previous": own & (column(units, columns, "was_selected") > 0),
   }
-  if "usual" in batch:
-    guesses["_usual"] = batch["usual"]
+  if "majority" in batch:
+    found["_majority"] = batch["majority"]
   measured = {
       "log_likelihood": value,
-      "log_likelihood_even": even_log_likelihood(own.sum(-1), count, picks),
+      "log_likelihood_uniform": uniform_log_likelihood(own.sum(-1), count, picks),
       "selected": count,
       "loss": -value / count,
   }
-  for name, guess in guesses.items():
-    measured[f"exact{name}"] = 100.0 * (guess == truth).all(-1)
-    union = (guess | truth).sum(-1)
-    measured[f"iou{name}"] = 100.0 * (guess & truth).sum(-1) / union
+  for name, selected in found.items():
+    measured[f"exact{name}"] = 100.0 * (selected == truth).all(-1)
+    union = (selected | truth).sum(-1)
+    measured[f"iou{name}"] = 100.0 * (selected & truth).sum(-1) / union
   return measured
 
 
@@ -317,7 +317,7 @@ def probability(log_probs, picks):
   return (reached[..., None] * probs[..., :end]).sum(1)
 
 
-def even_log_likelihood(num_units, count, picks):
+def uniform_log_likelihood(num_units, count, picks):
   """Of picks if all units that are left, and the end, are equally likely."""
   steps = jnp.arange(picks.shape[1])
   left = num_units[:, None] - steps + (steps > 0)
@@ -368,16 +368,16 @@ def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
   return dict(counts)
 
 
-def with_usual(example, columns, rank):
-  """An example with a guess: all own units of the kind that is most selected.
+def with_majority(example, columns, rank):
+  """An example with the "majority" baseline: all units of one type.
 
-  It is the kind that people select most often among those that the player has.
+  It is the type that people select most often among those that the player has.
   """
   units = example["units"]
   own = selectable(units, columns)
   kinds = column(units, columns, "unit_type")
   best = max(np.unique(kinds[own]), key=lambda kind: rank.get(int(kind), 0))
-  return {**example, "usual": own & (kinds == best)}
+  return {**example, "majority": own & (kinds == best)}
 
 
 def draw(outputs, batch, columns):
@@ -515,9 +515,9 @@ def predict_game(
 def tell_game(args, load):
   """Prints what people selected in a game, and what the model would have."""
   (file,) = args.inputs
-  pictures = [*args.output, *args.attention]
-  if pictures:
-    commands.check_outputs(pictures, (".png",), args.inputs)
+  png_files = [*args.output, *args.attention]
+  if png_files:
+    commands.check_outputs(png_files, (".png",), args.inputs)
   if args.moments < 1:
     raise UserError(f"--moments={args.moments}: at least 1 is needed")
   game = _played(file)
@@ -544,14 +544,14 @@ def tell_game(args, load):
     some_outputs, some = jax.tree.map(
         lambda x: x[moments[:16]], (outputs, batch)
     )
-    picture = draw(some_outputs, some, REPLAY_UNITS)["selections"]
-    commands.write_png(output, picture)
+    figure = draw(some_outputs, some, REPLAY_UNITS)["selections"]
+    commands.write_png(output, figure)
     print(output)
   for output in args.attention:
     units = batch["units"][moments[len(moments) // 2]]
     with commands.using(file):
-      picture = selections.draw_attention(model, units)
-    commands.write_png(output, picture)
+      figure = selections.draw_attention(model, units)
+    commands.write_png(output, figure)
     print(output)
 
 

@@ -41,7 +41,7 @@ Config = Any  # A ConfigDict; its values are of any type.
 
 @dataclasses.dataclass(frozen=True)
 class Movie:
-  """Moving pictures, perhaps with sound."""
+  """Frames of a video, perhaps with sound."""
 
   frames: np.ndarray  # RGB, uint8 [T, Y, X, 3].
   fps: float
@@ -49,7 +49,7 @@ class Movie:
   rate: int = 48_000  # Its samples per second.
 
 
-# What people look at: a picture, RGB, uint8 [Y, X, 3]; a text in Markdown.
+# What people look at: a figure, RGB, uint8 [Y, X, 3]; a text in Markdown.
 Drawn = np.ndarray | str | Movie
 
 

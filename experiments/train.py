@@ -24,7 +24,7 @@ from experiments.engine import job
 from experiments.engine import record
 from experiments.engine import settings
 from experiments.engine import sharding
-from experiments.engine import start
+from experiments.engine import initialisation
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
 from experiments.engine.build import fitted
@@ -143,12 +143,12 @@ class _Run:
     state = self.checkpoints.restore(built.like)
     if state is not None:
       done = int(state.step)
-      self.recorder.note(f"continues after step {done}")
+      self.recorder.note(f"resumes after step {done}")
       self.data.close()
       # A batch is a function of its number, whoever read those before it.
       rest = dataclasses.replace(shard, first=done)
       self.data = iter(built.task.train_data(rest))
-    self.state = state or start.initial_state(built, self.recorder.note)
+    self.state = state or initialisation.initial_state(built, self.recorder.note)
     self.timer = record.Timer()
     self.stopped = False
 
@@ -244,7 +244,7 @@ class _Run:
     # Of several processes, the signal may have come to another one.
     name = preemption.noticed or "SIGTERM"
     self.recorder.note(
-        f"stopped by {name} after step {step}; the same command goes on"
+        f"stopped by {name} after step {step}; the same command resumes"
     )
 
   def _is_due(self, step: int, every: str) -> bool:
@@ -260,7 +260,7 @@ class _Run:
       raise UserError(
           f"stopped before step {step}: a process that prepares input was"
           " killed, perhaps for want of memory; the last checkpoint:"
-          f" {self.checkpoints.last_good()}; the same command goes on"
+          f" {self.checkpoints.last_good()}; the same command resumes"
       ) from error
     if batch is None:
       raise UserError(f"the training data ended before step {step}")
@@ -269,7 +269,7 @@ class _Run:
       if self.built.task.draw:
         drawn = self.built.task.draw(batch)
         named = {f"train-{name}": what for name, what in drawn.items()}
-        self.recorder.pictures(step, named)
+        self.recorder.figures(step, named)
     return sharding.spread(batch, self.built.mesh)
 
   def _record(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
@@ -301,7 +301,7 @@ class _Run:
       )
       numbers["speed/steps_per_second"] = speed
       numbers["speed/examples_per_second"] = examples
-      numbers["speed/share_waiting_for_input"] = waited
+      numbers["speed/input_bound_fraction"] = waited
       if self.peak:
         numbers["speed/utilisation"] = achieved / self.peak
       self.recorder.scalars(step, numbers)
@@ -309,18 +309,18 @@ class _Run:
       self.timer.restart(step)
 
   def _evaluate(self, step: int) -> dict[str, float]:
-    metrics, pictures = self.evaluate(self.state.model)
+    metrics, figures = self.evaluate(self.state.model)
     averaged = self.state.averaged()
     if averaged is not None:
-      more_metrics, more_pictures = self.evaluate(averaged, EMA)
-      metrics, pictures = metrics | more_metrics, pictures | more_pictures
+      more_metrics, more_figures = self.evaluate(averaged, EMA)
+      metrics, figures = metrics | more_metrics, figures | more_figures
     if self.config.best and self.config.best not in metrics:
       self.recorder.note(
           f"config.best = {self.config.best!r} is not one of {sorted(metrics)}:"
           " no best checkpoint is kept"
       )
     self.recorder.scalars(step, metrics)
-    self.recorder.pictures(step, pictures)
+    self.recorder.figures(step, figures)
     self.checkpoints.measured(step, metrics)
     shown = table(metrics, self.config.best)
     self.recorder.note(f"step {step}:\n{shown}")

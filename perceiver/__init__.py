@@ -23,7 +23,7 @@ from perceiver.context import laid_out_by
 from perceiver.context import no_recording
 from perceiver.context import ordered_by
 from perceiver.context import products_in
-from perceiver.context import record_weights
+from perceiver.context import record_attention
 from perceiver.context import remember
 from perceiver.kernels.softmax import attend
 from perceiver.learned import LearnedArray
@@ -59,6 +59,6 @@ __all__ = [
     "no_recording",
     "ordered_by",
     "products_in",
-    "record_weights",
+    "record_attention",
     "remember",
 ]

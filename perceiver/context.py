@@ -4,24 +4,24 @@ A setting that concerns all modules of a model alike is none of their settings:
 no signature and no config of a module grows with it. Each is a variable of a
 context (`contextvars`), which a `with` statement sets:
 
-| set by           | it says                     | read by                     |
-|------------------|-----------------------------|-----------------------------|
-| `record_weights` | where attention weights, or | `Attention`, `scan_layers`, |
-|                  | scores, are to be collected | `Decoder`                   |
-| `no_recording`   | that none are               | the same                    |
-| `remember`       | where keys and values are   | `Attention`, `scan_layers`  |
-|                  | kept, and those from before |                             |
-| `attend_by`      | what computes attention     | `kernels.softmax.attend`    |
-| `attended_by`    | where to note what does     | `kernels.softmax.attend`    |
-| `products_in`    | how an attention's products | `orders.choose`             |
-|                  | are bracketed               |                             |
-| `ordered_by`     | where to note how they are  | `orders.choose`             |
-| `laid_out_by`    | where large arrays live     | `layout.place`,             |
-|                  |                             | `kernels.softmax.attend`    |
-| `compiled_for`   | what is compiled for        | `kernels`, `Linear`,        |
-|                  |                             | `orders`                    |
-| `compute_in`     | the dtype to compute in     | Haiku, for all parameters;  |
-|                  |                             | `cast`                      |
+| set by             | it says                     | read by
+|--------------------|-----------------------------|-----------------------------
+| `record_attention` | where attention weights, or | `Attention`, `scan_layers`,
+|                    | scores, are to be collected | `Decoder`
+| `no_recording`     | that none are               | the same
+| `remember`         | where keys and values are   | `Attention`, `scan_layers`
+|                    | kept, and those from before |
+| `attend_by`        | which implementation to use | `kernels.softmax.attend`
+| `attended_by`      | where to note which is used | `kernels.softmax.attend`
+| `products_in`      | how an attention's products | `orders.choose`
+|                    | are bracketed               |
+| `ordered_by`       | where to note how they are  | `orders.choose`
+| `laid_out_by`      | where large arrays live     | `layout.place`,
+|                    |                             | `kernels.softmax.attend`
+| `compiled_for`     | what is compiled for        | `kernels`, `Linear`,
+|                    |                             | `orders`
+| `compute_in`       | the dtype to compute in     | Haiku, for all parameters;
+|                    |                             | `cast`
 
 They act while JAX traces a function, so open them inside of what is compiled,
 or around its first call.
@@ -56,7 +56,7 @@ Attend = Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """What `record_weights` collects."""
+  """What `record_attention` collects."""
 
   weights: dict[str, Array]
   of_scores: bool  # Not of weights.
@@ -115,7 +115,7 @@ class Layout(Protocol):
     """x [B, rows, C], placed; whole if its rows do not divide."""
     ...
 
-  def apart(
+  def per_example(
       self, function: Callable[[Any, Array], Array], shared: Any, x: Array
   ) -> Array:
     """function(shared, x), of each example by itself."""
@@ -161,7 +161,7 @@ def _set(variable: ContextVar[Any], value: Any) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def record_weights(scores: bool | None = None) -> Iterator[dict[str, Array]]:
+def record_attention(scores: bool | None = None) -> Iterator[dict[str, Array]]:
   """Collects the attention weights of every module called inside.
 
   Open it inside the function that JAX transforms, and return what it collects:
@@ -197,12 +197,12 @@ def no_recording() -> Iterator[None]:
 
 
 def recording() -> Recording | None:
-  """What the innermost `record_weights` collects; None: nothing is."""
+  """What the innermost `record_attention` collects; None: nothing is."""
   return _recording.get()
 
 
 def record(path: str, weights: Array) -> None:
-  """Leaves a module's weights with the innermost `record_weights`."""
+  """Leaves a module's weights with the innermost `record_attention`."""
   inner = recording()
   if inner is None:
     return
@@ -219,7 +219,7 @@ def remember(
 ) -> Iterator[dict[str, Memory]]:
   """Keeps the keys and values of every attention called inside.
 
-  Like `record_weights`, open it inside of what JAX transforms, and return what
+  Like `record_attention`, open it inside of what JAX transforms and return what
   it collects.
 
   Args:
@@ -245,7 +245,7 @@ def remembering() -> Remembering | None:
 def attend_by(
     implementation: str,
 ) -> contextlib.AbstractContextManager[None]:
-  """Says what computes attention inside; the outermost wins that says so.
+  """Sets the attention implementation inside; the outermost setting wins.
 
   Args:
     implementation: "plain" holds all scores; "blocked" never does, and computes
@@ -260,18 +260,18 @@ def attend_by(
     raise ValueError(
         f"attention {implementation!r} is not one of {list(IMPLEMENTATIONS)}."
     )
-  outer = asked_implementation()
+  outer = requested_implementation()
   return _set(_implementation, implementation if outer == AUTO else outer)
 
 
-def asked_implementation() -> str:
-  """What is to compute attention: one of `IMPLEMENTATIONS`."""
+def requested_implementation() -> str:
+  """The requested attention implementation: one of `IMPLEMENTATIONS`."""
   return _implementation.get()
 
 
 @contextlib.contextmanager
 def attended_by() -> Iterator[dict[str, str]]:
-  """Collects what computes the attention of the modules called inside.
+  """Collects the attention implementations of the modules called inside.
 
   Yields:
     a dict, filled as modules are called: module path -> implementation and
@@ -283,7 +283,7 @@ def attended_by() -> Iterator[dict[str, str]]:
 
 
 def note_taken(text: str) -> None:
-  """Leaves what computes a module's attention with the innermost `attended_by`.
+  """Leaves a module's implementation with the innermost `attended_by`.
 
   Args:
     text: the implementation, and sizes.

@@ -23,7 +23,7 @@ def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
   return x if layout is None or x.ndim != 3 else layout.place(x)
 
 
-def apart(
+def per_example(
     function: Callable[[Any, Array], Array],
     shared: Any,
     x: Float[Array, "B N D"],
@@ -36,7 +36,7 @@ def apart(
   layout = current_layout()
   if layout is None:
     return function(shared, x)
-  return layout.apart(function, shared, x)
+  return layout.per_example(function, shared, x)
 
 
 def place_evenly(

@@ -36,25 +36,25 @@ class Pack(hk.Module):
   def __call__(
       self,
       arrays: Mapping[str, Float[Array, "B _ _"]],
-      hidden: Mapping[str, Bool[Array, "B _"]] | None = None,
+      masked: Mapping[str, Bool[Array, "B _"]] | None = None,
   ) -> Float[Array, "B M C"]:
     """All elements, in the order of the mapping.
 
     Args:
       arrays: modality -> its elements with their positions.
-      hidden: modality -> True at the elements that a learned vector replaces,
+      masked: modality -> True at the elements that a learned vector replaces,
         position and modality included. Modalities that are not named here have
         no such vector.
 
     Raises:
-      KeyError: if `hidden` names a modality that `arrays` has not.
+      KeyError: if `masked` names a modality that `arrays` has not.
       ValueError: if `channels` are too few.
     """
-    hidden = hidden or {}
-    for name in hidden:
+    masked = masked or {}
+    for name in masked:
       if name not in arrays:
         raise KeyError(
-            f"{self.module_name}: {name!r} is hidden, but the arrays are"
+            f"{self.module_name}: {name!r} is masked, but the arrays are"
             f" {list(arrays)}"
         )
     widest = max(arrays, key=lambda name: arrays[name].shape[-1])
@@ -73,9 +73,9 @@ class Pack(hk.Module):
           padding, (batch_size, num_elements, width - channels)
       )
       x = jnp.concatenate([x, padding.astype(x.dtype)], axis=-1)
-      if name in hidden:
+      if name in masked:
         token = LearnedArray(1, width, name=f"{name}_mask")(1)
-        x = jnp.where(hidden[name][:, :, None], token.astype(x.dtype), x)
+        x = jnp.where(masked[name][:, :, None], token.astype(x.dtype), x)
       packed.append(x)
     return jnp.concatenate(packed, axis=1)
 

@@ -39,7 +39,7 @@ class CausalEncoder(hk.Module):
     v_channels: of values; None: qk_channels.
     widening_factor: of the MLP after the read.
     activation: of that MLP, "gelu" or "squared_relu".
-    input_dropout: the part of the input array's elements that is hidden in
+    input_dropout: the part of the input array's elements that is masked in
       training, from 0 to 1.
     name: of the module, in the paths of its parameters; None: its class's.
   """

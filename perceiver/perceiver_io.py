@@ -29,7 +29,7 @@ from perceiver.learned import LearnedArray
 # that looks at whole tensors must look at each row by itself.
 STACK = "layers"
 
-# Layers of a loop's body, at most, where nothing else is asked for. On a TPU a
+# Layers of a loop's body, at most, by default. On a TPU a
 # loop copies what its body keeps for the backward pass, and longer bodies copy
 # less; compiling takes longer. Elsewhere: 1.
 _UNROLLED = {"tpu": 6}
@@ -200,7 +200,7 @@ def scan_layers(
     weights, kept = {}, {}
     with contextlib.ExitStack() as stack:
       if is_recording:
-        weights = stack.enter_context(context.record_weights())
+        weights = stack.enter_context(context.record_attention())
       if remembering is not None:
         kept = stack.enter_context(context.remember(given or None))
       z = pure.apply(params, None, z)
@@ -250,7 +250,7 @@ def scan_layers(
     z, (weights, kept) = run(stacked, z)
   else:
     # What all repeats share is gathered once, and its gradient summed once.
-    z = layout.apart(lambda *args: run(*args)[0], stacked, z)
+    z = layout.per_example(lambda *args: run(*args)[0], stacked, z)
     weights, kept = {}, {}
   for path, value in weights.items():
     context.record(f"{module}/{STACK}/{path}", value)

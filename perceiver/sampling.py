@@ -67,7 +67,7 @@ def continued(
   """What comes after each example, by a model that keeps what it computed.
 
   One loop, so one program. A model can add to what it keeps only so often: then
-  it is given the newest elements again, and starts anew from these.
+  it is given the newest elements again, and starts again from these.
 
   Args:
     fill: the newest elements -> logits [B, V] of the next, and a state.

@@ -11,7 +11,7 @@
 The first measures a task's training step and forward pass. No data is read: the
 batch is noise of the task's shapes. --input reads the task's training data and
 trains nothing. --memory compiles and computes nothing, so that any size can be
-asked for, also that of inputs other than what is trained on, and for devices
+requested, also that of inputs other than what is trained on, and for devices
 that do not exist (XLA_FLAGS=--xla_force_host_platform_device_count=8).
 --costs draws time against M, O, N and the number of layers; --published
 measures training steps of the published models in bfloat16 on an accelerator,
@@ -228,7 +228,7 @@ def peak_bytes(device: Any) -> int:
 
 
 def main() -> None:
-  """Prints what is asked for, and writes it where --json says."""
+  """Prints what is requested, and writes it where --json says."""
   console = rich.console.Console()
   if _PUBLISHED.value:
     models = cases.chosen(_MODELS.value, cases.CONFIGS)
@@ -286,7 +286,7 @@ if __name__ == "__main__":
   _INPUT = flags.DEFINE_bool("input", False, "reading of training data alone")
   _MEMORY = flags.DEFINE_bool("memory", False, "compile alone")
   _SHAPE = flags.DEFINE_multi_string("shape", [], "of --memory: NAME=Y,X,C")
-  _COSTS = flags.DEFINE_string("costs", None, "a file for the picture of costs")
+  _COSTS = flags.DEFINE_string("costs", None, "a file for the figure of costs")
   _PUBLISHED = flags.DEFINE_bool("published", False, "on an accelerator")
   _MOST = flags.DEFINE_integer("most", 4096, "of --published: largest batch")
   _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")

@@ -45,7 +45,7 @@ from experiments.engine.errors import UserError
 from experiments.engine.state import Model
 from perceiver import attention
 from perceiver import inputs
-from perceiver import record_weights
+from perceiver import record_attention
 from perceiver import SelfAttention
 from perceiver.weights import deepmind
 from perceiver.weights import tensors
@@ -214,7 +214,7 @@ def make_run(network: BuiltNetwork):
         seen[name], seen[f"{name} given"] = result, args[0]
       return result
 
-    with hk.intercept_methods(see), record_weights() as attention:
+    with hk.intercept_methods(see), record_attention() as attention:
       outputs, _ = network.net.apply(*model, None, batch, False)
     seen["cross_attention"] = attention["encoder/cross_attention/attention"]
     return outputs, seen

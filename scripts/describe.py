@@ -4,7 +4,7 @@
         [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]]
 
 With --devices: what a training step would take of so many accelerators: memory,
-what is sent, what computes attention, time. Their own compiler says so, without
+what is sent, attention implementations, time. Their compiler says so, without
 any of them, where it is installed (the extras tpu_compiler and cuda_compiler);
 otherwise it is estimated from a CPU's program. Nothing is computed and no data
 is read, so that any size can be described anywhere.
@@ -146,7 +146,7 @@ def percentage(part: int, whole: int) -> str:
 
 
 def attention_table(row: Mapping[str, Any]) -> rich.table.Table:
-  """What computes attention, of one of `estimates`."""
+  """The attention implementations of one of `estimates`."""
   table = rich.table.Table(
       "attention", f"queries × keys of one of {row['devices']} devices"
   )

@@ -11,17 +11,17 @@
     python -m scripts.prepare_data audioset --csv eval_segments.csv
         --classes=class_labels_indices.csv --videos=DIR
     python -m scripts.prepare_data film --video=FILE --output=DIR
-    python -m scripts.prepare_data spoken_pictures --recordings=ZIP
-        --pictures=ZIP --output=DIR
+    python -m scripts.prepare_data spoken_images --recordings=ZIP
+        --images=ZIP --output=DIR
 
 All take --data_dir=DIR. The first name is that of a module in
 experiments/data/builders. `mlm` makes corpora of files that you have: of the
 allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
-the same command goes on. `sentencepiece` learns pieces from such corpora.
+the same command resumes. `sentencepiece` learns a tokenizer from such corpora.
 `scenes` draws pairs of frames with their flow, as AutoFlow's files. `kinetics`
 and `audioset` look at the clips that you have, and index them; `film` cuts a
-film into clips, laid out as Kinetics is, and `spoken_pictures` puts spoken
-digits over CIFAR-10's pictures, laid out as AudioSet is.
+film into clips, laid out as Kinetics is, and `spoken_images` puts spoken
+digits over CIFAR-10 images, laid out as AudioSet is.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def build_corpora(args: argparse.Namespace) -> None:
   _print_tables(made)
 
 
-def learn_pieces(args: argparse.Namespace) -> None:
+def learn_tokens(args: argparse.Namespace) -> None:
   """Trains a SentencePiece model with the special ids of the byte tokenizer."""
   import sentencepiece
 
@@ -138,7 +138,7 @@ def learn_pieces(args: argparse.Namespace) -> None:
     reason = str(error).rpartition("] ")[2]
     raise UserError(f"SentencePiece: {reason}") from error
   atomic.write(pathlib.Path(args.model).expanduser(), model.getvalue())
-  print(f"{args.model}: {args.vocabulary_size:,} pieces of {args.corpus}")
+  print(f"{args.model}: {args.vocabulary_size:,} tokens from {args.corpus}")
 
 
 def draw_scenes(args: argparse.Namespace) -> None:
@@ -222,16 +222,16 @@ def cut_film(args: argparse.Namespace) -> None:
   print(f"{counts} clips in {output}")
 
 
-def speak_pictures(args: argparse.Namespace) -> None:
+def speak_images(args: argparse.Namespace) -> None:
   """Writes clips of spoken digits; those that are there are left alone."""
-  from experiments.data.clips import spoken_pictures
+  from experiments.data.clips import spoken_images
 
   output = pathlib.Path(args.output).expanduser()
   clips = {"train": args.train_clips, "test": args.test_clips}
   with _count("clips") as progress:
-    spoken_pictures.write(
+    spoken_images.write(
         pathlib.Path(args.recordings).expanduser(),
-        pathlib.Path(args.pictures).expanduser(),
+        pathlib.Path(args.images).expanduser(),
         output,
         clips=clips,
         seed=args.seed,
@@ -272,7 +272,7 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
 
 @contextlib.contextmanager
 def _stops() -> Iterator[None]:
-  """Says after what was stopped that it can go on."""
+  """Says after what was stopped that it can be resumed."""
   try:
     yield
   except BrokenProcessPool as error:
@@ -281,7 +281,7 @@ def _stops() -> Iterator[None]:
         " on, and --processes=N takes fewer"
     ) from error
   except KeyboardInterrupt as error:
-    raise UserError("stopped; the same command goes on") from error
+    raise UserError("stopped; the same command resumes") from error
 
 
 @contextlib.contextmanager
@@ -384,7 +384,7 @@ def parser() -> Parser:
       default=sources.MAX_BYTES,
       help="longer text files are cut",
   )
-  learn = add("sentencepiece", learn_pieces, "pieces, from corpora")
+  learn = add("sentencepiece", learn_tokens, "a tokenizer, from corpora")
   learn.add_argument("--corpus", required=True, help="NAME,NAME")
   learn.add_argument("--vocabulary_size", type=int, default=32_000)
   learn.add_argument("--model", required=True, help="FILE.model, is written")
@@ -392,7 +392,7 @@ def parser() -> Parser:
   learn.add_argument("--seed", type=int, default=0, help="of the sample")
   scenes = add("scenes", draw_scenes, "pairs of frames with optical flow")
   scenes.add_argument("--pairs", type=int, default=40_000)
-  scenes.add_argument("--textures", help="a folder of pictures")
+  scenes.add_argument("--textures", help="a folder of images")
   scenes.add_argument(
       "--size", type=int, nargs=2, default=(448, 576), help="height and width"
   )
@@ -430,12 +430,12 @@ def parser() -> Parser:
   film.add_argument("--height", type=int, default=72, help="of the frames")
   film.add_argument("--gain", type=float, default=1.0, help="of its sound")
   film.add_argument("--processes", type=int, default=0, help="0: one a core")
-  spoken = add("spoken_pictures", speak_pictures, "clips of spoken digits")
+  spoken = add("spoken_images", speak_images, "clips of spoken digits")
   spoken.add_argument(
       "--recordings", required=True, help="ZIP: DIGIT_SPEAKER_NUMBER.wav"
   )
   spoken.add_argument(
-      "--pictures", required=True, help="ZIP: {train,test}/CLASS/NUMBER.jpg"
+      "--images", required=True, help="ZIP: {train,test}/CLASS/NUMBER.jpg"
   )
   spoken.add_argument("--output", required=True, help="a folder")
   spoken.add_argument("--train_clips", type=int, default=1500)

@@ -300,7 +300,7 @@ def steps_of(row: Row, config: str, is_measured: bool = True) -> list[str]:
   if before is not None:
     first = Row("", before, {})
     lines += steps_of(first, before, is_measured=False)
-    options.append(f"--config.start.weights=runs/{folder_of(first, before)}")
+    options.append(f"--config.init.pretrained=runs/{folder_of(first, before)}")
   data = DATA[max((x for x in DATA if config.startswith(x)), key=len)]
   lines += [f"# {path}: {what}" for path, what in data.needs.items()]
   lines += [f"python -m {words}" for words in data.commands]
@@ -312,7 +312,7 @@ def steps_of(row: Row, config: str, is_measured: bool = True) -> list[str]:
     script, folder = "scripts.sweep", folder.parent
     if row.runs:
       options.append("--config.sweep.schedule.peak=(1e-4,3e-4,1e-3,3e-3)")
-      options.append('--config.sweep.start.fresh=("",)')
+      options.append('--config.sweep.init.reinitialize=("",)')
   options = [named, f"--workdir={folder}", *options, *changes]
   lines.append(shlex.join(["python", "-m", script, *options]))
   if is_measured and name != "glue":

@@ -70,7 +70,7 @@ def draw(
     writer: Writer,
     source: str,
 ) -> None:
-  """All pictures of one input."""
+  """All figures of one input."""
   about = f"{subject.name}: {maps.where}"
   before = " before the softmax" if look.is_scores else ""
   if maps.kind in ("decoder", "processor"):
@@ -128,7 +128,7 @@ def draw(
 
 
 def _draw_head(subject, parts, labels, marks, look, title, save) -> None:
-  """A picture of each part of the input."""
+  """A figure of each part of the input."""
   notes = attention_grids.shares(parts, look)
   labels = [
       f"{label}: {note}" if note else label
@@ -179,11 +179,11 @@ def show(
   Args:
     read: the model.
     inputs: as they are given to the command.
-    folder: for the pictures.
+    folder: for the figures.
     options: what to show.
     source: of the weights, for titles.
   """
-  without = "there are no pictures of attention"
+  without = "there are no figures of attention"
   subjects_of = declared(read.config.task, "attention_subjects", without)
   look = Look(options.scores, options.one_scale)
   subjects = list(subjects_of(read.config, inputs))
@@ -218,7 +218,7 @@ if __name__ == "__main__":
   _WEIGHTS = flags.DEFINE_string(
       "weights", None, 'a run, a file, a published name, or "random"'
   )
-  _OUTPUT = flags.DEFINE_string("output", None, "a folder for the pictures")
+  _OUTPUT = flags.DEFINE_string("output", None, "a folder for the figures")
   _CHECKPOINT = flags.DEFINE_string(
       "checkpoint",
       "latest",
@@ -249,7 +249,7 @@ if __name__ == "__main__":
   )
   _SCORES = flags.DEFINE_bool("scores", False, "show what is before softmax")
   _ONE_SCALE = flags.DEFINE_bool(
-      "one_scale", False, "the same colours for all maps of a picture"
+      "one_scale", False, "the same colours for all maps of a figure"
   )
   _NPZ = flags.DEFINE_bool(
       "npz", False, "also write the numbers that are shown"

@@ -3,7 +3,7 @@
     python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
         [--config.key=value ...]
 
-Each run has a folder below DIR/VARIANT; the same command again goes on where it
+Each run has a folder below DIR/VARIANT; the same command again resumes where it
 was stopped. For each run the evaluation counts at which `config.best` is best.
 DIR/sweep.json collects them; printed is what stands there of all variants that
 were run with this DIR, the best of each, and the mean of those.

@@ -3,7 +3,7 @@
     python -m tests.evaluate_on_meshes --config=FILE:VARIANT
         --changes=JSON MESH...
 
-A mesh is DATA×ELEMENTS, as in 4x2. Prints the metrics of the initial model as a
+A mesh is DATA×CONTEXT, as in 4x2. Prints the metrics of the initial model as a
 line of JSON for each. With `--address=HOST:PORT --process=I/N` it is one of N
 processes, and the meshes have all their devices.
 """
@@ -34,7 +34,7 @@ def main() -> None:
     jax.distributed.initialize(arguments.address, count, index)
   for mesh in arguments.meshes:
     data, elements = map(int, mesh.split("x"))
-    changes = arguments.changes | {"mesh.elements": elements}
+    changes = arguments.changes | {"mesh.context": elements}
     built = build(settings.load(arguments.config, changes), data * elements)
     evaluate = Evaluate(built.task.evals, built.net, built.layout)
     evaluate.trace(built.like.model)

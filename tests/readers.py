@@ -33,7 +33,7 @@ from experiments.data import pipeline
 from experiments.data.builders import modelnet40
 from experiments.data.clips import index as clip_index
 from experiments.data.clips import reading
-from experiments.data.clips import spoken_pictures
+from experiments.data.clips import spoken_images
 from experiments.data.clips import video
 from experiments.data.errors import DataError
 from experiments.data.flow import files as flow_files
@@ -267,8 +267,8 @@ def wav_zip(folder):
 
 def read_wav(file):
   """A recording of a zip file."""
-  spoken_pictures._opened.cache_clear()
-  spoken_pictures._read_wave(file, "recordings/3_george_7.wav")
+  spoken_images._opened.cache_clear()
+  spoken_images._read_wave(file, "recordings/3_george_7.wav")
 
 
 def flow_pair(name: str):
@@ -304,7 +304,7 @@ def kitti_flow(folder):
   return folder / "flow.png"
 
 
-def pieces(folder):
+def sentencepiece_model(folder):
   """A SentencePiece model."""
   import sentencepiece
 
@@ -329,10 +329,10 @@ def pieces(folder):
       hard_vocab_limit=False,
       minloglevel=2,
   )
-  return written("pieces.model", model.getvalue())(folder)
+  return written("sentencepiece.model", model.getvalue())(folder)
 
 
-def read_pieces(file):
+def read_sentencepiece(file):
   """A tokenizer, and what it makes of a text and of its ids."""
   made = tokenizers.sentencepiece(str(file))
   ids = made.encode("a bad cab, café".encode())
@@ -583,13 +583,13 @@ READERS: Mapping[str, Reader] = {
     "weights, .npz": Reader(our_weights, weights.load),
     "weights, .safetensors": Reader(safetensors_weights, huggingface.load),
     **{
-        f"picture {ending}": Reader(
+        f"image {ending}": Reader(
             written(f"a{ending}", encoded(ending)), decode
         )
         for ending in (".jpg", ".png", ".bmp", ".webp", ".tif", ".ppm")
     },
     **{
-        f"zip of pictures, {name}": Reader(classes_zip(how), read_classes)
+        f"zip of images, {name}": Reader(classes_zip(how), read_classes)
         for name, how in (
             ("stored", zipfile.ZIP_STORED),
             ("deflate", zipfile.ZIP_DEFLATED),
@@ -626,7 +626,7 @@ READERS: Mapping[str, Reader] = {
     "list of pairs": Reader(flow_pair("*.txt"), read_flow_pair),
     "KITTI's flow": Reader(kitti_flow, flow_files.read_flow),
     "KITTI's flow as a mask": Reader(kitti_flow, flow_files.read_marked),
-    "SentencePiece model": Reader(pieces, read_pieces),
+    "SentencePiece model": Reader(sentencepiece_model, read_sentencepiece),
     "corpus.json": Reader(prepared_corpus("corpus.json"), read_corpus),
     "documents of a corpus": Reader(
         prepared_corpus("train/00000.array_record"), read_corpus

@@ -2,7 +2,7 @@
 
     python -m tests.step_on_meshes --reference=FOLDER FILE:VARIANT... MESH...
 
-A mesh is DATA×ELEMENTS, as in 4x2. Prints a line of JSON for each: the loss,
+A mesh is DATA×CONTEXT, as in 4x2. Prints a line of JSON for each: the loss,
 how far it and the update are from the reference's, what the compiled step sends
 between devices, the size of the parameters and of those that are split, in
 bytes, and the share of the state that a device keeps. The first mesh of each
@@ -38,8 +38,8 @@ def load(name: str):
     config.max_grad_norm = None
     config.batch_size = 8
     config.train_examples = 8
-    config.start.weights = ""
-    config.mesh.split_from = 64
+    config.init.pretrained = ""
+    config.mesh.fsdp_min_size = 64
   return config
 
 
@@ -65,7 +65,7 @@ def batch_of(task) -> dict[str, np.ndarray]:
 def step(config, data: int, elements: int):
   """(scalars, what it adds to parameters, compiled program, sizes)."""
   with config.unlocked():
-    config.mesh.elements = elements
+    config.mesh.context = elements
   built = build(config, data * elements)
   part = sharding.part_of_batches(built.mesh)
   rows = slice(8 // part.count * part.index, 8 // part.count * (part.index + 1))

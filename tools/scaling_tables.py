@@ -10,7 +10,7 @@ core and up to 4 GiB.
 
     python -m tools.scaling_tables --device=DEVICE,... --attention
 
-writes what computes the attention of each module to docs/results/attention.json
+writes each module's attention implementation to docs/results/attention.json
 and prints it; that compiles nothing, but needs the compilers as well. Without a
 device, either prints what is in the file.
 """
@@ -199,5 +199,5 @@ if __name__ == "__main__":
   _DEVICE = flags.DEFINE_list("device", [], "such as tpu_v5e,h100")
   _COUNTS = flags.DEFINE_list("counts", ["64"], "numbers of devices")
   _STEPS = flags.DEFINE_list("steps", [], "some of the steps; default: all")
-  _ATTENTION = flags.DEFINE_bool("attention", False, "what computes it alone")
+  _ATTENTION = flags.DEFINE_bool("attention", False, "implementations alone")
   command.run(main, needs_config=False)

@@ -40,7 +40,7 @@ class Shard:
 
   index: int = 0
   count: int = 1
-  first: int = 0  # A run that goes on after step k starts with batch k.
+  first: int = 0  # A run that resumes after step k starts with batch k.
   # Into how many parts the devices of all processes cut a batch. Those of
   # evaluation are filled up to a multiple of it.
   parts: int = 1

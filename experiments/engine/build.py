@@ -139,7 +139,7 @@ class BuiltNetwork:
   def attention(
       self, batch_size: int, layout: sharding.Layout | None = None
   ) -> Mapping[str, str]:
-    """What computes attention: module -> implementation, N × M of a device.
+    """Attention implementations: module -> implementation, N × M of a device.
 
     Args:
       batch_size: of all devices.
@@ -185,7 +185,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       config.compute_dtype,
       config.attention,
       config.products,
-      config.start.nearby,
+      config.init.locality_bias,
       _grids(config),
   )
   start = functools.partial(
@@ -197,8 +197,8 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
 
 
 def _grids(config: task_lib.Config) -> dict[str, Grid]:
-  """Where latents start; none for a modality that a config leaves out."""
-  grids = {name: Grid(**grid) for name, grid in config.start.grids.items()}
+  """Where latents are; none for a modality that a config leaves out."""
+  grids = {name: Grid(**grid) for name, grid in config.init.grids.items()}
   there = config.get("modalities", grids)
   return {name: grid for name, grid in grids.items() if name in there}
 
@@ -245,7 +245,7 @@ class Built:
         seed=self.config.seed,
         accumulate=self.config.accumulate,
         skip_nonfinite=self.config.skip_nonfinite,
-        frozen=self.config.start.frozen,
+        frozen=self.config.init.frozen,
         ema=self.config.ema,
     )
     return step_lib.compile_train_step(step, self.shardings(), self.layout)
@@ -272,8 +272,8 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
   task = load(config)
   with user_errors("the config"):
     splits = dict(config.mesh)
-    mesh = sharding.make_mesh(devices, splits.pop("elements"))
-    split_from = splits.pop("split_from")
+    mesh = sharding.make_mesh(devices, splits.pop("context"))
+    fsdp_min_size = splits.pop("fsdp_min_size")
     layout = sharding.Layout(mesh, **splits)
   steps = number_of_steps(config)
   with user_errors("the config"):
@@ -288,10 +288,10 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       optimizer,
       task.example,
       config.seed,
-      config.start.frozen,
+      config.init.frozen,
       config.ema > 0,
   )
-  _check_frozen(network.like.params, config.start.frozen)
+  _check_frozen(network.like.params, config.init.frozen)
   shapes = jax.eval_shape(start)
   return Built(
       config=config,
@@ -302,7 +302,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       schedule=schedule,
       optimizer=optimizer,
       start=start,
-      like=sharding.with_shardings(shapes, mesh, split_from),
+      like=sharding.with_shardings(shapes, mesh, fsdp_min_size),
   )
 
 
@@ -316,7 +316,7 @@ def _check_pattern(name: str, pattern: str) -> None:
 
 
 def _check_frozen(params: Any, frozen: str) -> None:
-  """Sees that something is frozen, if that is asked for, and not all.
+  """Sees that something is frozen, if that is requested, and not all.
 
   Raises:
     UserError: if not.
@@ -325,7 +325,7 @@ def _check_frozen(params: Any, frozen: str) -> None:
   if frozen and not (trained and fixed):
     names = list(tensors.flatten(params, {}))
     raise UserError(
-        f"config.start.frozen = {frozen!r} is found in"
+        f"config.init.frozen = {frozen!r} is found in"
         f" {'all' if fixed else 'none'} of the {len(names)} parameters, as"
         f" {', '.join(names[:5])}"
     )
@@ -337,7 +337,7 @@ def check_division(
   """Sees that a batch of training can be spread.
 
   Raises:
-    UserError: if the groups, of so many devices each, and the accumulated parts
+    UserError: if the groups, of so many devices each, and the accumulation steps
       do not divide it.
   """
   batch_size, parts = config.batch_size, groups * config.accumulate
@@ -345,7 +345,7 @@ def check_division(
     of = "devices" if devices == 1 else f"groups of {devices} devices"
     raise UserError(
         f"batch_size {batch_size} does not divide evenly among {groups} {of} ×"
-        f" {config.accumulate} accumulated parts"
+        f" {config.accumulate} gradient accumulation steps"
     )
 
 
@@ -353,8 +353,8 @@ def _check_numbers(config: task_lib.Config) -> None:
   with user_errors("the config"):
     for name, (low, high) in BOUNDS.items():
       bounds.check(name, config[name], low, high)
-    for name in ("fresh", "frozen"):
-      _check_pattern(f"start.{name}", config.start[name])
+    for name in ("reinitialize", "frozen"):
+      _check_pattern(f"init.{name}", config.init[name])
 
 
 def number_of_steps(config: task_lib.Config) -> int:

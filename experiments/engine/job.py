@@ -136,7 +136,7 @@ def last_checkpoint(place: str | None) -> str:
     if not steps:
       return ""
     newest = folder / str(max(steps))
-  return f"; the last checkpoint: {newest}; the same command goes on from it"
+  return f"; the last checkpoint: {newest}; the same command resumes from it"
 
 
 def _end_alone(how: tuple[Any, ...], seconds: float) -> NoReturn:

@@ -1,4 +1,4 @@
-"""A start from which a model reads what is near, for training of minutes.
+"""Initialisation with a locality bias, for training of minutes.
 
 It is no part of the library: the paper does not have it, and it changes what
 modules draw from the outside, by a Haiku creator that knows their names. As an
@@ -32,7 +32,7 @@ _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """Where latents of a model with Fourier features start."""
+  """Where the latents of a model with Fourier features lie."""
 
   dims: Sequence[int]  # Of the input array.
   latent_dims: Sequence[int]  # As many axes; their product is N, or part of it.
@@ -94,22 +94,22 @@ class Grid:
 
 
 @contextlib.contextmanager
-def start_nearby(
+def locality_biased(
     sharpness: float, grids: Mapping[str, Grid] | None = None
 ) -> Iterator[None]:
-  """Makes cross-attends that are created inside start by reading what is near.
+  """Biases cross-attends that are created inside towards near positions.
 
-  As they usually start, every latent reads all of the input array alike and
-  every output all latents: from that, where things are is learned slowly. Here
-  learned arrays of more than one element start as sines and cosines of where
-  each element lies in its sequence, and the queries' map of each cross-attend
-  as that of its keys, so that those at like places agree. On grids the latents
-  alone start so, since the input array and the output queries have Fourier
-  features.
+  With the usual initialisation, every latent attends to all of the input array
+  equally, and every output to all latents; where things are is then learned
+  slowly. Here learned arrays of more than one element are initialised as sines
+  and cosines of each element's position in its sequence, and each cross-attend's
+  map of queries as its map of keys, so that attention is highest where positions
+  agree. On grids this holds for the latents alone, since the input
+  array and the output queries have Fourier features.
 
   Args:
-    sharpness: what the queries' map is multiplied by; 4 lets a latent start
-      with the few elements around its place. 0: the usual start.
+    sharpness: what the queries' map is multiplied by; with 4 a latent attends
+      to the few elements around its position. 0: the usual initialisation.
     grids: where the latents are, those of one modality after the other's, by
       the names that `multimodal.Pack` has for these; none: all arrays are
       sequences.
@@ -224,8 +224,8 @@ def _on_grids(
 def waves(num_elements: int) -> Float[Array, "{num_elements} _"]:
   """A sine and a cosine of each frequency, of where each element lies.
 
-  Frequencies rise from half a cycle by the same factor each. The first so many
-  channels of arrays start as these, whatever their number.
+  Frequencies rise from half a cycle by the same factor each. The first
+  channels of arrays are initialised as these, whatever their number.
   """
   place = (jnp.arange(num_elements) + 0.5) / num_elements
   angle = 2 * jnp.pi * place[:, None] * jnp.geomspace(0.5, _MOST_CYCLES, _WAVES)

@@ -111,7 +111,7 @@ def _is_touched(owner: pathlib.Path, seconds: float) -> bool:
   times, deadline = set(), time.monotonic() + seconds
   while len(times) < 2 and time.monotonic() < deadline:
     try:
-      with owner.open("rb") as file:  # Opening it asks the server anew.
+      with owner.open("rb") as file:  # Opening it asks the server again.
         times.add(os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
       return False

@@ -163,7 +163,7 @@ class Recorder:
   """Writes a run's results into its folder and tells a person about it.
 
   WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
-  in WORKDIR/tensorboard have the same numbers; WORKDIR/pictures has PNGs,
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/figures has PNGs,
   MP4s and texts; WORKDIR/starts.jsonl has a line for each start of the command.
 
   Only the first process writes and speaks.
@@ -264,28 +264,28 @@ class Recorder:
     if self._wandb is not None:
       self._wandb.log({"step": step, **values})
 
-  def pictures(self, step: int, pictures: Mapping[str, Drawn]) -> None:
-    """Records pictures, texts and movies of a step."""
+  def figures(self, step: int, figures: Mapping[str, Drawn]) -> None:
+    """Records figures, texts and movies of a step."""
     if not self._active or self._events is None:
       return
-    folder = self._workdir / "pictures"
+    folder = self._workdir / "figures"
     folder.mkdir(exist_ok=True)
-    for name, picture in pictures.items():
-      if isinstance(picture, str):
-        content = (picture + "\n").encode("utf-8")
+    for name, figure in figures.items():
+      if isinstance(figure, str):
+        content = (figure + "\n").encode("utf-8")
         atomic.write(folder / f"{name}-{step}.md", content)
-        self._events.add(step, summaries.text(name, picture))
-      elif isinstance(picture, Movie):
+        self._events.add(step, summaries.text(name, figure))
+      elif isinstance(figure, Movie):
         with atomic.complete(folder / f"{name}-{step}.mp4") as file:
           video.write(
-              file, picture.frames, picture.fps, picture.audio, picture.rate
+              file, figure.frames, figure.fps, figure.audio, figure.rate
           )
-        for summary in _shown(name, picture):
+        for summary in _shown(name, figure):
           self._events.add(step, summary)
       else:
         with atomic.complete(folder / f"{name}-{step}.png") as file:
-          Image.fromarray(picture).save(file)
-        image = summaries.image(name, picture, dataformats="HWC")
+          Image.fromarray(figure).save(file)
+        image = summaries.image(name, figure, dataformats="HWC")
         self._events.add(step, image)
     self._events.flush()
 
@@ -298,8 +298,8 @@ class Recorder:
 
   def done(self) -> None:
     """Says where the results are."""
-    folder, pictures = self._workdir, self._workdir / "pictures"
-    figures = f", figures in {pictures}" if pictures.is_dir() else ""
+    folder, drawn = self._workdir, self._workdir / "figures"
+    figures = f", figures in {drawn}" if drawn.is_dir() else ""
     self.note(
         f"done: results in {folder}{figures}; `tensorboard --logdir {folder}`"
         " shows them"
@@ -407,7 +407,7 @@ class Trace:
     return self
 
   def __exit__(self, *exception):
-    self._stop()  # The run may end before the steps that were asked for.
+    self._stop()  # The run may end before the steps that were requested.
 
   def before(self, step: int) -> None:
     """Begins or ends before a step where that is due."""

@@ -62,10 +62,27 @@ SETTINGS = {
     "max_grad_norm": float | None,
     "optimizer": optim.OPTIMIZERS,
     "schedule": optim.SCHEDULES,
-    "start.grids.*": Grid,
+    "init.grids.*": Grid,
 }
 # What older configs lack, and what it was for them.
-ADDED = {"ema": 0.0, "run.wandb": "", "start.frozen": ""}
+ADDED = {"ema": 0.0, "run.wandb": "", "init.frozen": ""}
+# Old names of settings and sections, and their names now. Configs of older runs
+# and files may have them; a command line may not.
+RENAMED = {
+    "curriculum.growing_examples": "curriculum.ramp_examples",
+    "curriculum.plain_examples": "curriculum.unaugmented_examples",
+    "data.pieces": "data.sentencepiece",
+    "hide_label": "label_mask_rate",
+    "max_hidden": "max_masked",
+    "mesh.elements": "mesh.context",
+    "mesh.split_from": "mesh.fsdp_min_size",
+    "own": "custom",
+    "start.fresh": "init.reinitialize",
+    "start.frozen": "init.frozen",
+    "start.grids": "init.grids",
+    "start.nearby": "init.locality_bias",
+    "start.weights": "init.pretrained",
+}
 _GIVEN = {"is_training", "rng"}
 _LEAVES = (int, float, bool, str)
 _MISSING = inspect.Parameter.empty
@@ -102,7 +119,7 @@ def named(name: str) -> Config:
   if get is None:
     raise UserError(f"{file} defines no get_config")
   if variant and not inspect.signature(get).parameters:
-    raise UserError(f"{file} has no variants, and {variant!r} is asked for")
+    raise UserError(f"{file} has no variants, and {variant!r} was given")
   with _telling_line(pathlib.Path(module.__file__ or file)):
     config = get(*[variant] * bool(variant))
   if not isinstance(config, ConfigDict):
@@ -225,6 +242,7 @@ class _Tree:
     of_task = getattr(declared.module(config.task), "SETTINGS", {})
     self._specs = {**SETTINGS, **of_task}
     self.values: dict[str, Any] = _unpacked(config)
+    self._rename()
     for path, value in ADDED.items():
       parent, _, key = path.rpartition(".")
       section = self._section(parent)
@@ -242,6 +260,22 @@ class _Tree:
           for key in section
           if isinstance(section[key], dict)
       ]
+
+  def _rename(self) -> None:
+    """Gives settings of older configs the names that they have now."""
+    for old, new in RENAMED.items():
+      (*parents, key), (*targets, target) = old.split("."), new.split(".")
+      section: Any = self.values
+      for part in parents:
+        section = section.get(part) if isinstance(section, dict) else None
+      if not isinstance(section, dict) or key not in section:
+        continue
+      place = self.values
+      for part in targets:
+        place = place.setdefault(part, {})
+      place[target] = section.pop(key)
+      if not section:
+        self.values.pop(parents[0], None)
 
   def fill(self) -> None:
     """Checks every section and adds what is missing."""
@@ -274,6 +308,10 @@ class _Tree:
 
   def set(self, path: str, value: Any, is_text: bool) -> None:
     """Sets one value, or replaces a section."""
+    for old, new in RENAMED.items():
+      if path == old or path.startswith(f"{old}."):
+        now = new + path.removeprefix(old)
+        raise UserError(f"config.{path} is called config.{now} now")
     *parents, key = path.split(".")
     section, parent = self.values, ""
     for part in parents:

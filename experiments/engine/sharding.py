@@ -1,9 +1,9 @@
 """Where arrays live: the one place that knows of devices.
 
 The mesh has two axes. Batches split along "data", and each example along
-"elements", of which `config.mesh` says how many there are. Large parameters,
-and whatever the optimizer keeps of them, split along both axes together, each
-along one of its own.
+"context" (context parallelism), whose size is `config.mesh.context`. Large
+parameters, and what the optimizer keeps of them, split along both axes together
+(FSDP), each along one axis of its array.
 """
 
 from collections.abc import Callable
@@ -27,31 +27,31 @@ from perceiver.context import compiled_for
 from perceiver.context import laid_out_by
 from perceiver.target import Target
 
-DATA, ELEMENTS = "data", "elements"
+DATA, CONTEXT = "data", "context"
 
 Devices = Sequence[Any] | int | None  # JAX's, or how many of them.
 
 
-def make_mesh(devices: Devices = None, elements: int = 1) -> Mesh:
+def make_mesh(devices: Devices = None, context: int = 1) -> Mesh:
   """A mesh of devices.
 
   Args:
     devices: which, attached or of a topology (`jax.experimental.topologies`);
       or the first so many of all processes'; None: all of these.
-    elements: devices that share each example.
+    context: devices that share each example.
 
   Raises:
     ValueError: if these do not divide the devices.
   """
   if devices is None or isinstance(devices, int):
     devices = jax.devices()[:devices]
-  if elements < 1 or len(devices) % elements:
+  if context < 1 or len(devices) % context:
     raise ValueError(
-        f"{len(devices)} devices do not divide into groups of mesh.elements ="
-        f" {elements}"
+        f"{len(devices)} devices do not divide into groups of mesh.context ="
+        f" {context}"
     )
   # `jax.make_mesh` makes explicit axes, which batch norm rejects.
-  return Mesh(np.asarray(devices).reshape(-1, elements), (DATA, ELEMENTS))
+  return Mesh(np.asarray(devices).reshape(-1, context), (DATA, CONTEXT))
 
 
 def of_batch(mesh: Mesh) -> NamedSharding:
@@ -64,10 +64,10 @@ def copied(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def of_state(state: Any, mesh: Mesh, split_from: int = 0) -> Any:
+def of_state(state: Any, mesh: Mesh, fsdp_min_size: int = 0) -> Any:
   """A tree of shardings for a tree of arrays, by their shapes alone.
 
-  An array of at least `split_from` numbers splits along the longest axis that
+  An array of `fsdp_min_size` numbers or more splits along the longest axis that
   the devices divide; where there is none, and for smaller arrays, every device
   has a copy.
   """
@@ -75,21 +75,21 @@ def of_state(state: Any, mesh: Mesh, split_from: int = 0) -> Any:
   def one(x):
     axes = [i for i, n in enumerate(x.shape) if n and n % mesh.size == 0]
     spec: list[Any] = [None] * len(x.shape)
-    if axes and math.prod(x.shape) >= split_from:
-      spec[max(axes, key=lambda i: x.shape[i])] = (DATA, ELEMENTS)
+    if axes and math.prod(x.shape) >= fsdp_min_size:
+      spec[max(axes, key=lambda i: x.shape[i])] = (DATA, CONTEXT)
     return NamedSharding(mesh, PartitionSpec(*spec))
 
   return jax.tree.map(one, state)
 
 
-def with_shardings(shapes: Any, mesh: Mesh, split_from: int = 0) -> Any:
+def with_shardings(shapes: Any, mesh: Mesh, fsdp_min_size: int = 0) -> Any:
   """A tree of shapes together with where its arrays are to live."""
   return jax.tree.map(
       lambda x, sharding: jax.ShapeDtypeStruct(
           x.shape, x.dtype, sharding=sharding
       ),
       shapes,
-      of_state(shapes, mesh, split_from),
+      of_state(shapes, mesh, fsdp_min_size),
   )
 
 
@@ -124,7 +124,7 @@ class Layout:
   """How a model is spread: a `perceiver.context.Layout`.
 
   Examples split along "data", and the rows of each, whether inputs, latents or
-  output queries, along "elements". Attention runs on each device by itself, by
+  output queries, along "context". Attention runs on each device by itself, by
   any implementation, of its queries and all keys. Where there are more keys
   than queries, as in an encoder, these stay where they are instead, and what
   queries read of each part is merged.
@@ -141,7 +141,7 @@ class Layout:
   @property
   def parts(self) -> int:
     """How many parts the rows of an array are split into."""
-    return self.mesh.shape[ELEMENTS]
+    return self.mesh.shape[CONTEXT]
 
   def place(self, x: Array) -> Array:
     """x [B, rows, C], placed; whole if its rows do not divide.
@@ -154,7 +154,7 @@ class Layout:
     spec = PartitionSpec(data, self._along(x.shape[1]))
     return jax.lax.with_sharding_constraint(x, NamedSharding(self.mesh, spec))
 
-  def apart(
+  def per_example(
       self, function: Callable[[Any, Array], Array], shared: Any, x: Array
   ) -> Array:
     """function(shared, x), of each example by itself.
@@ -241,4 +241,4 @@ class Layout:
     )(q, k, v, mask, constants)
 
   def _along(self, length: int) -> str | None:
-    return ELEMENTS if length % self.parts == 0 else None
+    return CONTEXT if length % self.parts == 0 else None

@@ -12,7 +12,7 @@ import optax
 
 from experiments.engine.choose import without_is_training
 from experiments.engine.locality import Grid
-from experiments.engine.locality import start_nearby
+from experiments.engine.locality import locality_biased
 from perceiver import attend_by
 from perceiver import compute_in
 from perceiver import products_in
@@ -46,7 +46,7 @@ def make_net(
     compute_dtype: str,
     attention: str = "auto",
     products: str = "cheapest",
-    nearby: float = 0.0,
+    locality_bias: float = 0.0,
     grids: Mapping[str, Grid] | None = None,
 ) -> hk.TransformedWithState:
   """A task's forward function as a pair (init, apply).
@@ -61,7 +61,7 @@ def make_net(
         compute_in(compute_dtype),
         attend_by(attention),
         products_in(products),
-        start_nearby(nearby, grids),
+        locality_biased(locality_bias, grids),
     ):
       return forward(batch, is_training=is_training)
 

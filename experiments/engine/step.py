@@ -39,7 +39,7 @@ def make_train_step(
     optimizer: update rule.
     seed: of the random numbers of training; those of a step depend on the seed
       and the step alone.
-    accumulate: parts that a batch is computed in, one after the other.
+    accumulate: gradient accumulation steps of a batch.
     skip_nonfinite: leave out an update that is not finite.
     frozen: as of `state.split`; gradients are those of what is trained.
     ema: decay of the average of the parameters, of a state that has one.

@@ -41,7 +41,7 @@ FILES = (
 FOLDERS = (
     "checkpoints",
     "logs",
-    "pictures",
+    "figures",
     "profile",
     "tensorboard",
     "wandb",
@@ -90,7 +90,7 @@ def _check(workdir: pathlib.Path, config: Config) -> list[str]:
     found = list(differences(theirs, mine))
     if is_longer(theirs, mine):
       longer = list(_differences(theirs, mine, set(mine) - set(LONGER)))
-    # Without its checkpoints the run would begin anew.
+    # Without its checkpoints the run would begin again.
     there, here = checkpoints(workdir, theirs), checkpoints(workdir, mine)
     if there != here:
       found.append(f"run.checkpoints is {there} there and {here} here")
@@ -145,7 +145,7 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   except (ValueError, RecursionError) as error:
     raise UserError(
         f"{path} is damaged ({error}); without it, checkpoints say what config"
-        " they are of, and a run goes on from them"
+        " they are of, and a run resumes from them"
     ) from error
 
 
@@ -179,7 +179,7 @@ def differences(
 
   Args:
     theirs: of a run that has begun.
-    mine: of how it is to go on; it may be longer, with another schedule.
+    mine: of how it is to continue; it may be longer, with another schedule.
   """
   longer = LONGER if is_longer(theirs, mine) else ()
   return _differences(theirs, mine, {*MAY_DIFFER, *longer})

@@ -1,4 +1,4 @@
-"""Attention over pictures, frames and sound, and between latents.
+"""Attention over images, frames and sound, and between latents.
 
 Axes: Q queries, of which each has a map; T, Y, X the grid that they read.
 """
@@ -20,7 +20,7 @@ from experiments.inference.attention_colors import number
 
 
 def tiled(frames: np.ndarray, columns: int) -> np.ndarray:
-  """Frames [T, Y, X, 3] as one picture, row by row, with white between them."""
+  """Frames [T, Y, X, 3] as one image, row by row, with white between them."""
   height, width = frames.shape[1:3]
   gap = _gap(frames.shape)
   rows = -(-len(frames) // columns)

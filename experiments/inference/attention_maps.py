@@ -21,7 +21,7 @@ from experiments.inference.attention_queries import points_of
 from experiments.inference.attention_queries import rows_of
 from experiments.inference.attention_queries import some_outputs
 from experiments.task import Subject
-from perceiver import record_weights
+from perceiver import record_attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def maps_of(read: weights.Weights, subject: Subject, options: Options) -> Maps:
   batch = {name: np.asarray(x)[None] for name, x in batch.items()}
 
   def record(model, batch):
-    with record_weights(scores=options.scores) as recorded:
+    with record_attention(scores=options.scores) as recorded:
       read.network.net.apply(*model, jax.random.key(0), batch, False)
     return recorded
 

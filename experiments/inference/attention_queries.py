@@ -107,7 +107,7 @@ def _diagonal(dims: Sequence[int], count: int) -> list[int]:
 def parse_outputs(
     subject: Subject, value: str | None, default: list[int]
 ) -> Chosen:
-  """Indices of the output queries that are asked for."""
+  """Indices of the output queries that are requested."""
   total = sum(math.prod(dims) for dims in subject.outputs.values())
   if value in ("all", "mean", None):
     return parse("outputs", value, total, default)

@@ -1,4 +1,4 @@
-"""Attention over texts, as pictures and as HTML."""
+"""Attention over texts, as figures and as HTML."""
 
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -171,7 +171,7 @@ def text_figure(
     marks: Sequence[int | None] | None = None,
     columns: int = 96,
 ) -> Figure:
-  """The same as a picture; what is not in its font is a square.
+  """The same as a figure; what is not in its font is a square.
 
   Args:
     title: of the figure.

@@ -37,7 +37,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def add_side_by_side(parser: argparse.ArgumentParser) -> None:
-  """A flag for pictures."""
+  """A flag for images."""
   parser.add_argument(
       "--side_by_side", action="store_true", help="the input beside it"
   )
@@ -80,16 +80,16 @@ def using(*files: str) -> Iterator[None]:
     raise UserError(message) from error
 
 
-def write_png(file: pathlib.Path, picture: np.ndarray) -> None:
-  """Writes a picture, RGB, uint8 [Y, X, 3]."""
-  bgr = cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+def write_png(file: pathlib.Path, image: np.ndarray) -> None:
+  """Writes an image, RGB, uint8 [Y, X, 3]."""
+  bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
   file.write_bytes(cv2.imencode(".png", bgr)[1].tobytes())
 
 
 def beside(
     left: Iterable[np.ndarray], right: Iterable[np.ndarray]
 ) -> list[np.ndarray]:
-  """Pictures next to each other, as many as the shorter one has."""
+  """Images next to each other, as many as the shorter one has."""
   pairs = zip(left, right, strict=False)
   return [np.concatenate(pair, axis=1) for pair in pairs]
 
@@ -185,7 +185,7 @@ def encoded(raw: Any) -> bytes:
   ].tobytes()
 
 
-def picture(raw: Any) -> np.ndarray:
+def rgb(raw: Any) -> np.ndarray:
   """RGB, uint8 [Y, X, 3], of a path, or as it is given.
 
   Raises:

@@ -150,7 +150,7 @@ class LoadedModel(Weights):
 
   def subject(self, raw: Any) -> Subject:
     """A raw input with the grids in which its elements lie."""
-    without = "there are no pictures of attention"
+    without = "there are no figures of attention"
     subjects_of = declared(self.task, "attention_subjects", without)
     (subject,) = subjects_of(self.config, _listed(raw))
     return subject

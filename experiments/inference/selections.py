@@ -10,7 +10,7 @@ from experiments.data.starcraft.features import type_name
 from experiments.engine import figures
 from experiments.engine.errors import UserError
 from experiments.engine.weights import Weights
-from perceiver import record_weights
+from perceiver import record_attention
 
 
 def named(units: np.ndarray, picks: np.ndarray) -> str:
@@ -39,7 +39,7 @@ def draw_attention(weights: Weights, units: np.ndarray) -> np.ndarray:
 
   @jax.jit
   def attend(batch):
-    with record_weights() as recorded:
+    with record_attention() as recorded:
       net.apply(*model, None, batch, False)
     return recorded
 

@@ -1,4 +1,4 @@
-"""What tasks share that prepare inputs for pictures of attention."""
+"""What tasks share that prepare inputs for figures of attention."""
 
 from collections.abc import Iterator
 import pathlib
@@ -15,12 +15,12 @@ def conv_features(dims) -> tuple[int, ...]:
   return tuple(-(-n // 4) for n in dims)
 
 
-def centre(picture: np.ndarray, dims) -> np.ndarray:
-  """The central part of a picture [Y, X, 3]."""
+def centre(image: np.ndarray, dims) -> np.ndarray:
+  """The central part of an image [Y, X, 3]."""
   height, width = dims
-  top = (picture.shape[0] - height) // 2
-  left = (picture.shape[1] - width) // 2
-  return picture[top : top + height, left : left + width]
+  top = (image.shape[0] - height) // 2
+  left = (image.shape[1] - width) // 2
+  return image[top : top + height, left : left + width]
 
 
 def text_subjects(

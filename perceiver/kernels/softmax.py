@@ -176,9 +176,9 @@ def plain(
 
 
 def _choose(q, k, v, mask, constants=None, causal=None) -> str:
-  """The implementation that is asked for, or the best one there is."""
+  """The implementation that is requested, or the best one there is."""
   v = k if v is None else v
-  asked, target = context.asked_implementation(), context.current_target()
+  asked, target = context.requested_implementation(), context.current_target()
   problems = {
       "cudnn": lambda: fused.why_not_cudnn(q, k, v, mask, constants, causal),
       "tpu": lambda: splash.why_not(q, k, v, mask, causal),

@@ -54,7 +54,7 @@ def fetch(
     progress: Callable[[int, int], None] = lambda done, size: None,
     read: Callable[[pathlib.Path], Any] = lambda file: None,
 ) -> None:
-  """Downloads a file whole, or goes on with what is there of it.
+  """Downloads a file whole, or resumes a partial download.
 
   What has come so far is in `FILE.partial`. Size and hash are those that the
   server names; what it names no hash of must be a file that can be read.
@@ -86,7 +86,7 @@ def fetch(
     raise WeightsError(
         f"{url} cannot be fetched ({gist(error)}). Get it by hand, for example"
         f" with a browser on another machine, and put it at {file}; what has"
-        " come so far is kept, and the same command goes on with it."
+        " come so far is kept, and the same command resumes with it."
     ) from error
 
 
@@ -158,7 +158,7 @@ def _append(
   """Fetches what a partial file lacks.
 
   One that is too long, or of which nobody knows how long it will be, begins
-  anew.
+  again.
   """
   done = partial.stat().st_size if partial.exists() else 0
   if size and done == size:

@@ -205,7 +205,7 @@ def derived(ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
   """The arrays that are not kept there: batch norm's sums and second counter.
 
   Averages without a count are taken for those of many batches, so that training
-  goes on from them.
+  continues from them.
 
   Raises:
     WeightsError: if a count is negative.

@@ -244,7 +244,7 @@ def measure(config: task_lib.Config, on: list[Any]) -> dict[str, Any]:
     on: the devices: those of `devices`, or JAX's.
 
   Returns:
-    "attention" (module -> what computes it), "compile_seconds", and
+    "attention" (module -> implementation), "compile_seconds", and
     "needed_bytes" of a device: arguments and all else at once. If it does not
     fit ("fits" is False), a TPU's compiler tells no more. Otherwise
     "state_bytes" (the arguments alone); "collectives" (kind -> bytes of it);

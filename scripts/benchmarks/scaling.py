@@ -1,6 +1,6 @@
 """What a training step would take of accelerators that are not at hand.
 
-The step is compiled for as many devices as asked for, so what each keeps and
+The step is compiled for as many devices as requested, so what each keeps and
 sends is what a compiler plans, not a formula.
 """
 

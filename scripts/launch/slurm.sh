@@ -24,6 +24,6 @@ code=0
 srun --kill-on-bad-exit=0 --label "${PYTHON:-.venv/bin/python}" -u \
   -m experiments.train --stopped_code="$STOPPED" "$@" || code=$?
 if [ "$code" -eq "$STOPPED" ]; then
-  scontrol requeue "$SLURM_JOB_ID" # The same command goes on.
+  scontrol requeue "$SLURM_JOB_ID" # The same command resumes.
 fi
 exit "$code"

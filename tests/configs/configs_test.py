@@ -221,8 +221,8 @@ def test_a_change_of_what_is_not_there_is_refused(key):
 
 
 def test_who_changes_a_config_changes_no_other():
-  config_of("flow:mini").start.grids.frames.num_bands = 1
-  assert config_of("flow:mini").start.grids.frames.num_bands == 16
+  config_of("flow:mini").init.grids.frames.num_bands = 1
+  assert config_of("flow:mini").init.grids.frames.num_bands == 16
 
 
 @pytest.mark.parametrize(

@@ -124,7 +124,7 @@ def test_a_spectrogram_is_that_of_the_samples(data_dir):
   assert np.ptp(mel) > 0.5
 
 
-def test_in_training_video_is_dropped_and_bands_are_hidden(data_dir):
+def test_in_training_video_is_dropped_and_bands_are_masked(data_dir):
   config = tiny("tiny_mel", data_dir=data_dir, video_dropout=0.5, batch_size=24)
   batch = next(iter(load(config).train_data(Shard())))
   dropped = (batch["video"] == 0).all(axis=(1, 2, 3, 4))

@@ -210,7 +210,7 @@ def data_dir(tmp_path_factory):
   corpus.prepare(source, str(folder), processes=1)
   for split in ("train", "test"):
     for name, value in (("dark", 10), ("light", 200)):
-      place = folder / "pictures" / split / name
+      place = folder / "images" / split / name
       place.mkdir(parents=True)
       for i in range(8):
         picture = np.full([9, 12, 3], value + i, np.uint8)
@@ -222,10 +222,10 @@ TEXT = {
     "data": {"name": "text", "corpora": {"own": 1.0}, "order": 4},
     "best": "own/bits_per_byte",
 }
-PICTURES = {
+IMAGES = {
     "data": {
-        "name": "pictures",
-        "dataset": "pictures",
+        "name": "images",
+        "dataset": "images",
         "size": 3,
         "channels": 3,
     },
@@ -269,7 +269,7 @@ def test_text_is_measured_in_bits_for_each_byte_beside_what_others_need(
 
 
 def test_pictures_are_measured_in_bits_for_each_value(data_dir):
-  config = settings.load(VARIANT, {**PICTURES, "data_dir": data_dir})
+  config = settings.load(VARIANT, {**IMAGES, "data_dir": data_dir})
   config.eval_examples = 1000
   found = measured(config)
   np.testing.assert_allclose(found["bits_per_value"], np.log2(262), rtol=1e-5)
@@ -277,7 +277,7 @@ def test_pictures_are_measured_in_bits_for_each_value(data_dir):
   assert found["png_bits_per_value"] > 8  # Of 27 values, its file is large.
 
 
-@pytest.mark.parametrize("changes", [TEXT, PICTURES], ids=["text", "pictures"])
+@pytest.mark.parametrize("changes", [TEXT, IMAGES], ids=["text", "images"])
 def test_batches_of_training_are_windows(data_dir, changes):
   config = settings.load(VARIANT, {**changes, "data_dir": data_dir})
   task = build.load(config)
@@ -316,8 +316,8 @@ def test_a_text_goes_on_with_the_same_bytes_for_the_same_seed(
 
 
 def test_a_picture_is_completed_from_its_upper_half(data_dir, capsys, tmp_path):
-  weights = some_weights(data_dir, PICTURES)
-  given = f"{data_dir}/pictures/test/light/0.png"
+  weights = some_weights(data_dir, IMAGES)
+  given = f"{data_dir}/images/test/light/0.png"
   file = tmp_path / "completed.png"
   run_predict(capsys, weights, given, "--samples=2", f"--output={file}")
   picture = image.read(file)
@@ -333,8 +333,8 @@ def test_a_picture_is_completed_from_its_upper_half(data_dir, capsys, tmp_path):
         (TEXT, ["a", "--top_p=1.5"], "top_p = 1.5"),
         (TEXT, ["a", "--number=0"], "number = 0"),
         (TEXT, ["a", "--output=a.png"], r"a\.png: what is written is \.txt"),
-        (PICTURES, ["no.png", "--output=a.png"], r"no\.png"),
-        (PICTURES, [], r"--output=FILE\.png is missing"),
+        (IMAGES, ["no.png", "--output=a.png"], r"no\.png"),
+        (IMAGES, [], r"--output=FILE\.png is missing"),
         ({}, ["first"], "'first': the number of a sequence was expected"),
     ],
     ids=str,

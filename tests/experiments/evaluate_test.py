@@ -224,7 +224,7 @@ def test_averaged_parameters_are_evaluated_and_saved_beside(
       if "_ema" in k or k == "step"
   }
   assert found["test/loss"] != plain["test/loss"]
-  assert (averaged / "pictures" / "test_ema-predictions-12.png").is_file()
+  assert (averaged / "figures" / "test_ema-predictions-12.png").is_file()
   read = weights.load(averaged, checkpoint="latest:ema")
   newest = weights.load(averaged)
   with pytest.raises(AssertionError):

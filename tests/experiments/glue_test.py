@@ -14,7 +14,7 @@ from experiments import glue
 from experiments.data.pipeline import Shard
 from experiments.data.text import tokenizers
 from experiments.engine import build
-from experiments.engine import start
+from experiments.engine import initialisation
 from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
@@ -208,7 +208,7 @@ def test_metrics_are_the_papers_and_mnli_counts_once():
   assert found["mnli_mm_constant"] == 50
 
 
-SLOW = ("shared", "own")
+SLOW = ("shared", "per_task")
 
 
 @pytest.mark.parametrize(
@@ -240,9 +240,9 @@ def pretrained(tmp_path_factory):
 
 def test_a_run_starts_from_weights_and_tells_what_is_new(data_dir, pretrained):
   file, model = pretrained
-  built = build.build(tiny(data_dir, **{"start.weights": str(file)}))
+  built = build.build(tiny(data_dir, **{"init.pretrained": str(file)}))
   notes = []
-  params = start.initial_state(built, notes.append).model.params
+  params = initialisation.initial_state(built, notes.append).model.params
   latents = "encoder/latents"
   np.testing.assert_array_equal(
       params[latents]["array"], model.params[latents]["array"]
@@ -253,16 +253,16 @@ def test_a_run_starts_from_weights_and_tells_what_is_new(data_dir, pretrained):
 
 
 def test_weights_of_other_sizes_are_refused_or_left_out(data_dir, pretrained):
-  config = tiny(data_dir, **{"start.weights": str(pretrained[0])})
+  config = tiny(data_dir, **{"init.pretrained": str(pretrained[0])})
   config.model.processor.widening_factor = 3
   with pytest.raises(UserError, match=r"mlp/hidden/b is \[2, 16\] there and"):
-    start.initial_state(build.build(config), print)
-  config.start.fresh = "processor/.*/mlp"
+    initialisation.initial_state(build.build(config), print)
+  config.init.reinitialize = "processor/.*/mlp"
   notes = []
-  start.initial_state(build.build(config), notes.append)
+  initialisation.initial_state(build.build(config), notes.append)
   assert "mlp/hidden/w" in notes[0]
-  config.start.fresh = "processor"
-  start.initial_state(build.build(config), notes.append)
+  config.init.reinitialize = "processor"
+  initialisation.initial_state(build.build(config), notes.append)
   assert notes[2].count("processor") == 1 and "of processor" in notes[2]
 
 
@@ -270,12 +270,12 @@ def test_what_is_frozen_is_told_and_stays_through_training(
     data_dir, pretrained
 ):
   changes = {
-      "start.weights": str(pretrained[0]),
-      "start.frozen": "coder|processor|token|position",
+      "init.pretrained": str(pretrained[0]),
+      "init.frozen": "coder|processor|token|position",
   }
   built = build.build(tiny(data_dir, **changes))
   notes = []
-  state = start.initial_state(built, notes.append)
+  state = initialisation.initial_state(built, notes.append)
   assert notes[0].startswith("frozen are ") and "of encoder" in notes[0]
   assert "query/array" not in notes[0]
   step, data = built.train_step(), iter(built.task.train_data(Shard()))
@@ -301,7 +301,7 @@ def test_what_is_frozen_is_told_and_stays_through_training(
 def test_what_freezes_nothing_or_everything_is_refused(
     data_dir, pattern, error
 ):
-  config = tiny(data_dir, **{"start.frozen": pattern})
+  config = tiny(data_dir, **{"init.frozen": pattern})
   if error is None:
     build.build(config)
     return
@@ -310,15 +310,15 @@ def test_what_freezes_nothing_or_everything_is_refused(
 
 
 def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
-  config = tiny(data_dir, **{"start.weights": str(pretrained[0])})
+  config = tiny(data_dir, **{"init.pretrained": str(pretrained[0])})
   config.tokenizer = {"name": "sentencepiece", "model": "x"}
   with pytest.raises(UserError, match="trained with the tokenizer"):
-    start.initial_state(build.build(config), print)
+    initialisation.initial_state(build.build(config), print)
 
 
 def test_a_folder_of_a_sweep_says_what_was_changed():
-  changes = {"schedule.peak": 3e-4, "start.fresh": "coder|latents/array"}
-  assert sweep.folder_name(changes) == "peak=0.0003-fresh=coder+latents+array"
+  changes = {"schedule.peak": 3e-4, "init.reinitialize": "coder|latents/array"}
+  assert sweep.folder_name(changes) == "peak=0.0003-reinitialize=coder+latents+array"
 
 
 @pytest.mark.slow

@@ -47,7 +47,7 @@ def tiny(data_dir, **changes):
 
 
 @pytest.mark.parametrize("model", ["tiny", "bert"])
-def test_all_positions_decoded_give_the_loss_and_gradients_of_the_hidden(
+def test_all_positions_decoded_give_the_loss_and_gradients_of_the_masked(
     data_dir, model
 ):
   found = []
@@ -74,11 +74,11 @@ def test_all_positions_decoded_give_the_loss_and_gradients_of_the_hidden(
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
-def test_decoding_the_hidden_alone_costs_what_the_paper_says():
+def test_decoding_the_masked_alone_costs_what_the_paper_says():
   config = importlib.import_module("configs.mlm").get_config("bytes")
   every = build.build_network(config).flops_per_example()
-  hidden = build.build(config).network.flops_per_example()
-  assert hidden == pytest.approx(113e9, rel=1e-3)
+  masked = build.build(config).network.flops_per_example()
+  assert masked == pytest.approx(113e9, rel=1e-3)
   assert every == pytest.approx(120.9e9, rel=1e-3)
 
 
@@ -112,17 +112,17 @@ def test_bert_fills_in_what_stands_between_cls_and_sep(monkeypatch):
     mlm.fill_mask(read, "[MASK]" + 27 * "a")
 
 
-def test_metrics_are_sums_over_all_that_is_hidden():
+def test_metrics_are_sums_over_all_that_is_masked():
   logits = jnp.log(
       jnp.asarray([[[0.5, 0.25, 0.25]] * 3, [[0.1, 0.1, 0.8]] * 3])
   )
   batch = {
       "targets": jnp.asarray([[0, 1, 0], [2, 0, 0]]),
-      "weights": jnp.asarray([[1.0, 1, 0], [1, 0, 0]]),
+      "loss_mask": jnp.asarray([[1.0, 1, 0], [1, 0, 0]]),
       "mask": jnp.ones([2, 10], bool),
       **{
-          f"{guess}_{what}": jnp.ones(2)
-          for guess in mlm.GUESSES
+          f"{name}_{what}": jnp.ones(2)
+          for name in mlm.BASELINES
           for what in ("nats", "right")
       },
   }
@@ -134,33 +134,33 @@ def test_metrics_are_sums_over_all_that_is_hidden():
   assert found["nats"] == pytest.approx(nats.mean(), rel=1e-5)
   bits = nats.sum() / np.log(2)
   assert found["bits_per_byte"] == pytest.approx(bits / (2 + 3 + 4), rel=1e-5)
-  assert found["left_bits_per_byte"] == pytest.approx(2 / np.log(2) / 9)
-  assert found["hidden_share"] == pytest.approx(3 / 20)
+  assert found["left_bigram_bits_per_byte"] == pytest.approx(2 / np.log(2) / 9)
+  assert found["masked_fraction"] == pytest.approx(3 / 20)
   loss, scalars = mlm.loss({"logits": logits}, batch)
   each = nats[:2].mean(), nats[2]
   assert float(loss) == pytest.approx(np.mean(each), rel=1e-5)
-  assert float(scalars["hidden_share"]) == pytest.approx(3 / 20)
-  # An example of which nothing is hidden changes neither.
-  batch["weights"] = batch["weights"].at[1].set(0)
+  assert float(scalars["masked_fraction"]) == pytest.approx(3 / 20)
+  # An example of which nothing is masked changes neither.
+  batch["loss_mask"] = batch["loss_mask"].at[1].set(0)
   loss, scalars = mlm.loss({"logits": logits}, batch)
   assert float(loss) == pytest.approx(nats[:2].mean(), rel=1e-5)
   measured = mlm.measure({"logits": logits}, batch, sizes)
   found = mlm.summarize({k: np.asarray(v) for k, v in measured.items()})
   assert found["nats"] == pytest.approx(nats[:2].mean(), rel=1e-5)
-  batch["weights"] = jnp.zeros([2, 3])
+  batch["loss_mask"] = jnp.zeros([2, 3])
   loss, scalars = mlm.loss({"logits": logits}, batch)
   assert float(loss) == float(scalars["accuracy"]) == 0
   measured = mlm.measure({"logits": logits}, batch, sizes)
   found = mlm.summarize({k: np.asarray(v) for k, v in measured.items()})
-  assert found == {"hidden_share": 0.0}
+  assert found == {"masked_fraction": 0.0}
 
 
 def test_a_text_shows_what_was_guessed_right_and_wrong():
-  given, hidden = tokenizers.encode("ab [[[ cd [["), np.array([3, 4, 5, 10, 11])
+  given, masked = tokenizers.encode("ab [[[ cd [["), np.array([3, 4, 5, 10, 11])
   target, guess = tokenizers.encode("xyzvw"), tokenizers.encode("xyzvq")
-  shown = mlm.marked(UTF8, given, hidden, target, guess)
+  shown = mlm.marked(UTF8, given, masked, target, guess)
   assert shown == "ab **xyz** cd ~~vq~~ [vw]"
-  none = hidden[:0]
+  none = masked[:0]
   assert mlm.marked(UTF8, given, none, none, none) == "ab [[[ cd [["
 
 
@@ -211,10 +211,10 @@ def test_it_trains_and_fills_in(data_dir, in_fork, tmp_path):
   assert code == 0, err
   lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
   _, last = [r for r in map(json.loads, lines) if "c4/accuracy" in r]
-  for guess in ("", "unigram_", "left_"):
+  for guess in ("", "unigram_", "left_bigram_"):
     for name in ("c4", "wikipedia"):
       assert 0 < last[f"{name}/{guess}bits_per_byte"] < 100
-  assert "[" in (tmp_path / "pictures" / "c4-filled_in-4.md").read_text()
+  assert "[" in (tmp_path / "figures" / "c4-filled_in-4.md").read_text()
 
 
 def test_another_vocabulary_is_refused(data_dir):

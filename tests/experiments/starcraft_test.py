@@ -225,15 +225,15 @@ def test_slots_hold_own_units_first_and_then_the_nearest():
   )
 
 
-def test_what_is_usual_is_the_kind_that_was_selected_most():
+def test_the_majority_is_the_type_that_was_selected_most():
   rng = np.random.default_rng(0)
   source = [moment(rng) for _ in range(5)]
   rank = starcraft.ranks(source, REPLAY_UNITS)
   assert rank == {type_index("Marine"): 5}
   step = starcraft.padded(source[0], REPLAY_UNITS, SLOTS, 9)
-  usual = starcraft.with_usual(step, REPLAY_UNITS, rank)["usual"]
-  np.testing.assert_array_equal(usual[:23], source[0]["selected"])
-  none = starcraft.with_usual(step, REPLAY_UNITS, {})["usual"]
+  majority = starcraft.with_majority(step, REPLAY_UNITS, rank)["majority"]
+  np.testing.assert_array_equal(majority[:23], source[0]["selected"])
+  none = starcraft.with_majority(step, REPLAY_UNITS, {})["majority"]
   assert none.any() and (step["units"][none, SIDE] == 1).all()
 
 
@@ -242,11 +242,11 @@ def test_even_chances_are_counted_by_hand():
   # end; and of 4 all, the last step with the end alone left.
   picks = jnp.array([[2, 0, 9, 9, 9], [0, 1, 2, 3, 9]])
   count = (picks < 9).sum(-1)
-  found = starcraft.even_log_likelihood(jnp.array([4, 4]), count, picks)
+  found = starcraft.uniform_log_likelihood(jnp.array([4, 4]), count, picks)
   expected = -np.log([4 * 4 * 3, 4 * 4 * 3 * 2 * 1])
   np.testing.assert_allclose(found, expected, rtol=1e-6)
   # A selection that fills all steps has no end.
-  full = starcraft.even_log_likelihood(
+  full = starcraft.uniform_log_likelihood(
       jnp.array([4]), jnp.array([2]), jnp.array([[2, 0]])
   )
   np.testing.assert_allclose(full, -np.log([4 * 4]), rtol=1e-6)
@@ -268,13 +268,13 @@ def test_the_probability_of_a_unit_is_summed_over_steps():
 def test_likelihoods_are_of_each_selected_unit():
   measured = {
       "log_likelihood": np.array([-6.0, -2.0]),
-      "log_likelihood_even": np.array([-9.0, -3.0]),
+      "log_likelihood_uniform": np.array([-9.0, -3.0]),
       "selected": np.array([3, 1]),
       "iou": np.array([50.0, 100.0]),
   }
   assert starcraft.summarize(measured) == {
       "log_likelihood": -2.0,
-      "log_likelihood_even": -3.0,
+      "log_likelihood_uniform": -3.0,
       "selected": 2.0,
       "iou": 75.0,
   }
@@ -299,11 +299,11 @@ def test_a_model_is_measured_beside_the_baselines(data_dir):
   metrics, pictures = run(built.initial_state().model)
   assert np.isfinite(list(metrics.values())).all()
   # At first, chances are about even.
-  even = metrics["validation/log_likelihood_even"]
+  even = metrics["validation/log_likelihood_uniform"]
   assert metrics["validation/log_likelihood"] == pytest.approx(even, rel=0.5)
   # All Marines are selected, and up to five of them are asked for.
-  assert metrics["validation/iou_usual"] > 80
-  assert metrics["validation/exact_now"] == 0
+  assert metrics["validation/iou_majority"] > 80
+  assert metrics["validation/exact_current"] == 0
   picture = pictures["validation-selections"]
   assert picture.dtype == np.uint8 and picture.std() > 1
 

@@ -114,7 +114,7 @@ class RecordWeightsTest(parameterized.TestCase):
     self.apply, self.params = transform(module, *self.args)
 
   def record(self, *args):
-    with context.record_weights() as weights:
+    with context.record_attention() as weights:
       y = self.apply(self.params, *args)
     return y, weights
 
@@ -132,7 +132,7 @@ class RecordWeightsTest(parameterized.TestCase):
     np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
 
   def test_is_of_its_own_block_alone(self):
-    with context.record_weights() as outer:
+    with context.record_attention() as outer:
       _, inner = jax.eval_shape(self.record, *self.args)
     jax.eval_shape(self.apply, self.params, *self.args)
     self.assertEmpty(outer)

@@ -19,12 +19,12 @@ def arrays():
   }
 
 
-def packed(hidden=None):
+def packed(masked=None):
   net = hk.without_apply_rng(
-      hk.transform(lambda x, hidden: multimodal.Pack(4, name="all")(x, hidden))
+      hk.transform(lambda x, masked: multimodal.Pack(4, name="all")(x, masked))
   )
-  params = net.init(jax.random.key(0), arrays(), hidden)
-  return net.apply(params, arrays(), hidden), params
+  params = net.init(jax.random.key(0), arrays(), masked)
+  return net.apply(params, arrays(), masked), params
 
 
 class MultimodalTest(absltest.TestCase):
@@ -65,12 +65,12 @@ class MultimodalTest(absltest.TestCase):
       ):
         np.testing.assert_array_equal(element, padding[0])
 
-  def test_what_is_hidden_is_the_same_vector_whatever_it_was(self):
-    hidden = {"video": jnp.arange(14).reshape(2, 7) % 3 == 0}
-    x, params = packed(hidden)
+  def test_what_is_masked_is_the_same_vector_whatever_it_was(self):
+    masked = {"video": jnp.arange(14).reshape(2, 7) % 3 == 0}
+    x, params = packed(masked)
     parts = multimodal.unpack(x, {name: m for name, (m, _) in SIZES.items()})
     is_mask = (parts["video"] == params["all/video_mask"]["array"]).all(-1)
-    np.testing.assert_array_equal(is_mask, hidden["video"])
+    np.testing.assert_array_equal(is_mask, masked["video"])
     self.assertNotIn("all/sound_mask", params)
 
   def test_hiding_what_is_not_there_is_an_error(self):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments.engine import weights
-from perceiver import record_weights
+from perceiver import record_attention
 
 
 def config_of(name, **changes):
@@ -128,7 +128,7 @@ def test_a_text_that_is_too_long_is_refused():
 
 
 def test_the_token_of_a_task_matters_only_if_tasks_have_their_own():
-  for token, matters in (("shared", False), ("own", True)):
+  for token, matters in (("shared", False), ("per_task", True)):
     config = config_of("glue:tiny_cola")
     config.unlock()
     config.tasks.rte = 2
@@ -175,7 +175,7 @@ def test_attention_is_recorded_of_all_that_is_not_decoded_in_chunks():
   batch = jax.tree.map(jnp.asarray, clip(config))
 
   def record(model):
-    with record_weights() as recorded:
+    with record_attention() as recorded:
       network.net.apply(*model, None, batch, False)
     return recorded
 
@@ -194,7 +194,7 @@ def test_the_label_is_never_seen_in_evaluation():
 
 
 def test_the_label_is_seen_in_half_of_training():
-  config = config_of("kinetics:tiny", hide_label=0.5)
+  config = config_of("kinetics:tiny", label_mask_rate=0.5)
   network = weights.build.build_network(config)
   model = weights.random(config).model
   batch = jax.tree.map(

@@ -13,7 +13,7 @@ from perceiver import Attention
 from perceiver import CrossAttention
 from perceiver import orders
 from perceiver import products_in
-from perceiver import record_weights
+from perceiver import record_attention
 from perceiver.flops import count_flops
 from perceiver.orders import Order
 from perceiver.orders import Sizes
@@ -123,7 +123,7 @@ def test_recorded_weights_do_not_depend_on_the_order(scores, monkeypatch):
 
   def recorded(order):
     monkeypatch.setattr(orders, "choose", lambda sizes: order)
-    with record_weights(scores) as weights:
+    with record_attention(scores) as weights:
       net.apply(params, query, x, mask)
     return weights["attention"]
 

@@ -21,7 +21,7 @@ from perceiver import Encoder
 from perceiver import laid_out_by
 from perceiver import LearnedArray
 from perceiver import Processor
-from perceiver import record_weights
+from perceiver import record_attention
 from perceiver import RepeatedEncoder
 from perceiver import SelfAttention
 from perceiver.flops import count_flops
@@ -69,7 +69,7 @@ def assert_near(ours, expected, atol=1e-5):
 
 
 @dataclasses.dataclass
-class Apart:
+class NotingLayout:
   """A layout of one device that notes what examples share."""
 
   shared: list[Any]
@@ -78,7 +78,7 @@ class Apart:
   def place(self, x):
     return x
 
-  def apart(self, function, shared, x):
+  def per_example(self, function, shared, x):
     self.shared.append(shared)
     return function(shared, x)
 
@@ -244,7 +244,7 @@ class ProcessorTest(parameterized.TestCase):
         params = some_params(net, z)
 
         def loss(params, net=net):
-          with record_weights() as weights:
+          with record_attention() as weights:
             z1 = net.apply(params, z)
           return jnp.square(z1).mean(), weights
 
@@ -277,7 +277,7 @@ class ProcessorTest(parameterized.TestCase):
       loss = lambda params, net=net: jnp.square(net.apply(params, z)).mean()
       params = some_params(net, z)
       expected = jax.grad(loss)(params)
-      layout: Any = Apart([])
+      layout: Any = NotingLayout([])
       with laid_out_by(layout):
         found = jax.grad(loss)(params)
       self.assertLen(layout.shared, int(num_blocks > 1))
@@ -562,7 +562,7 @@ class RecordWeightsTest(parameterized.TestCase):
     @jax.jit
     def without_and_with_record(params, x):
       expected = net.apply(params, x)
-      with record_weights() as weights:
+      with record_attention() as weights:
         y = net.apply(params, x)
       return expected, y, weights
 
@@ -588,7 +588,7 @@ class RecordWeightsTest(parameterized.TestCase):
     )
 
     def record(params, x):
-      with record_weights() as weights:
+      with record_attention() as weights:
         net.apply(params, x)
       return weights
 
@@ -605,7 +605,7 @@ class RecordWeightsTest(parameterized.TestCase):
     net = self.transform(num_blocks=3, share_blocks=True)
 
     def record(function, *args):
-      with record_weights() as weights:
+      with record_attention() as weights:
         function(*args)
       return weights
 

@@ -143,7 +143,7 @@ COMMANDS = {
     "train": (
         "experiments.train",
         "--workdir=run",
-        "--config.start.weights={}",
+        "--config.init.pretrained={}",
     ),
 }
 

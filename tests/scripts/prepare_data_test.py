@@ -172,13 +172,13 @@ def test_pieces_are_learnt_after_the_special_ids(tmp_path, words):
   ).wait()
   code, _, err = learn("1.model", "--vocabulary_size=600")
   assert code == 0, err
-  pieces = sentencepiece.SentencePieceProcessor(
+  processor = sentencepiece.SentencePieceProcessor(
       model_file=str(tmp_path / "1.model")
   )
-  assert pieces.get_piece_size() == 600
+  assert processor.get_piece_size() == 600
   names = ["[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]", "[UNK]"]
-  assert [pieces.id_to_piece(i) for i in range(7)] == names
-  assert pieces.unk_id() == 6
+  assert [processor.id_to_piece(i) for i in range(7)] == names
+  assert processor.unk_id() == 6
   special = [
       tokenizers.PAD,
       tokenizers.BOS,
@@ -187,12 +187,12 @@ def test_pieces_are_learnt_after_the_special_ids(tmp_path, words):
       tokenizers.CLS,
       tokenizers.SEP,
   ]
-  assert all(pieces.is_control(i) for i in special)
-  # Text can name no special piece, and there is no text without pieces.
+  assert all(processor.is_control(i) for i in special)
+  # Text can name no special token, and there is no text without tokens.
   sentence = f"{words(7)} [MASK] 日本 ✂"
-  ids = pieces.encode(sentence)
-  assert min(ids) > 6 and pieces.decode(ids) == sentence
-  assert len(pieces.encode(words(20))) < 50  # It has learnt the words.
+  ids = processor.encode(sentence)
+  assert min(ids) > 6 and processor.decode(ids) == sentence
+  assert len(processor.encode(words(20))) < 50  # It has learnt the words.
   assert learn("2.model", "--vocabulary_size=600")[0] == 0
   first, second = (tmp_path / f"{i}.model" for i in (1, 2))
   assert first.read_bytes() == second.read_bytes()
@@ -219,4 +219,4 @@ def test_scenes_are_drawn_once_and_read_as_autoflows(tmp_path):
   after = contents(tmp_path / "autoflow")
   assert before.items() < after.items()
   code, _, err = Command(MODULE, "scenes", "--textures=nowhere").wait()
-  assert code == 2 and "nowhere holds no pictures" in err
+  assert code == 2 and "nowhere holds no images" in err

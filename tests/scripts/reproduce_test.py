@@ -207,7 +207,7 @@ def test_pretraining_comes_before_what_starts_from_it():
         i for i, x in enumerate(chain) if f"--workdir=runs/{before}" in x
     ]
     used = [
-        i for i, x in enumerate(chain) if f"start.weights=runs/{before}" in x
+        i for i, x in enumerate(chain) if f"init.pretrained=runs/{before}" in x
     ]
     assert used and made < min(used), (config, of[config])
 
@@ -341,7 +341,7 @@ def test_what_training_told_is_the_best_of_the_runs_there(
   of_all_at_once = printed.notes[0].splitlines()
   assert of_all_at_once[-1] == (
       "python -m scripts.sweep --config=configs/glue.py:mini_multitask_queries"
-      " --workdir=runs/glue --config.start.weights=runs/mlm/mini"
+      " --workdir=runs/glue --config.init.pretrained=runs/mlm/mini"
   )
   pretraining = (
       "python -m experiments.train --config=configs/mlm.py:mini"

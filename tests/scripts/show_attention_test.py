@@ -20,7 +20,7 @@ from experiments.inference import attention_texts
 from experiments.inference.attention_colors import Look
 from experiments.inference.attention_colors import MISSING
 from experiments.inference.attention_queries import Options
-from perceiver import record_weights
+from perceiver import record_attention
 from scripts import show_attention
 from tests.conftest import Command
 
@@ -50,13 +50,13 @@ def maps_of(task, subject, **options):
 
 
 def all_weights(task, subject, scores=False):
-  """What `record_weights` collects of one example."""
+  """What `record_attention` collects of one example."""
   read = model(task)
   batch = {name: np.asarray(x)[None] for name, x in subject.batch.items()}
 
   @jax.jit
   def record(model, batch):
-    with record_weights(scores=scores) as recorded:
+    with record_attention(scores=scores) as recorded:
       read.network.net.apply(*model, jax.random.key(0), batch, False)
     return recorded
 

@@ -204,12 +204,12 @@ def probe(path: pathlib.Path) -> Probed:
     with av.open(str(path)) as container:
       stream = container.streams.best("video")
       if stream is None:
-        return Probed(reason="without pictures")
+        return Probed(reason="without frames")
       if next(container.decode(stream), None) is None:
         return Probed(reason="empty")
       has_sound = container.streams.best("audio") is not None
       container.seek(0)
-      ends = {True: 0.0, False: 0.0}  # Of the pictures, and of all else.
+      ends = {True: 0.0, False: 0.0}  # Of the images, and of all else.
       for packet in container.demux():
         if packet.pts is not None and packet.time_base is not None:
           end = float((packet.pts + (packet.duration or 0)) * packet.time_base)

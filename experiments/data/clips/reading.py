@@ -1,7 +1,7 @@
 """Clips of video with sound: read from an index, decoded where they are.
 
 An index of a data set's files is made by `index`. Nothing is unpacked: a
-clip is decoded, seeking to where it begins, whenever it is asked for.
+clip is decoded, seeking to where it begins, whenever it is needed.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Sound as a mel-spectrogram, and what is hidden of it in training.
+"""Sound as a mel-spectrogram, and SpecAugment, which masks parts of it.
 
 Steps of a pipeline; each takes and gives an example with "audio".
 

@@ -150,32 +150,32 @@ class Curriculum:
   """
 
   pairs: Any  # By index, without end: a shuffled and repeated MapDataset.
-  plain_examples: int  # Of severity 0; none: the paper says it does not train.
-  growing_examples: int  # From `start` to 1.
+  unaugmented_examples: int  # Of severity 0; without, it does not train well.
+  ramp_examples: int  # From `start` to 1.
   start: float = 0.0
 
   def __post_init__(self):
     if not 0 <= self.start <= 1:
       raise ValueError(f"start is {self.start}: a severity is from 0 to 1")
-    if min(self.plain_examples, self.growing_examples) < 0:
+    if min(self.unaugmented_examples, self.ramp_examples) < 0:
       raise ValueError(
-          f"plain_examples {self.plain_examples} and growing_examples"
-          f" {self.growing_examples} are numbers of examples: not negative"
+          f"unaugmented_examples {self.unaugmented_examples} and ramp_examples"
+          f" {self.ramp_examples} are numbers of examples: not negative"
       )
 
   def __len__(self) -> int:
     return sys.maxsize
 
   def __getitem__(self, index: int) -> dict[str, Any]:
-    later = index - self.plain_examples
+    later = index - self.unaugmented_examples
     if later < 0:
       pair = self.pairs[index // 2]
       pair = reversed_pair(pair) if index % 2 else pair
       return {**pair, "severity": np.float32(0)}
-    pair = self.pairs[(self.plain_examples + 1) // 2 + later]
+    pair = self.pairs[(self.unaugmented_examples + 1) // 2 + later]
     share = 1.0
-    if later < self.growing_examples:
-      share = later / self.growing_examples
+    if later < self.ramp_examples:
+      share = later / self.ramp_examples
     severity = self.start + (1 - self.start) * share
     return {**pair, "severity": np.float32(severity)}
 

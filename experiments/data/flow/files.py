@@ -74,7 +74,7 @@ def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
   Raises:
     FileNotFoundError: if there is none.
-    DataError: if it is no picture of three channels with 16 bits.
+    DataError: if it is no image of three channels with 16 bits.
 
   Source: the development kit of KITTI 2015.
   """
@@ -116,11 +116,11 @@ def read_flow(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
 
 def read_marked(path: str | os.PathLike[str]) -> Known:
-  """Where a picture of one channel, as Sintel's masks, is not black.
+  """Where an image of one channel, as Sintel's masks, is not black.
 
   Raises:
     FileNotFoundError: if there is none.
-    DataError: if it is no picture.
+    DataError: if it is no image.
   """
   return _decoded(path, cv2.IMREAD_GRAYSCALE) > 0
 

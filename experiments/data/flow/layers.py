@@ -23,7 +23,7 @@ SPACING = 64  # Pixels between the points that bend a layer.
 MAX_WARP = SPACING / 8  # With more, a layer could fold over itself.
 _STEP = 10  # Pixels between those for which a movement is inverted.
 _ROUNDS = 4  # Of the inversion: each leaves a small part of the error.
-_TAPS = 11  # Moments of which a blurred picture is the mean, at most; odd.
+_TAPS = 11  # Moments of which a blurred image is the mean, at most; odd.
 _GAP = 3  # Pixels in which there are two more.
 _FRACTION = 4  # Bits of OpenCV's coordinates that are behind the point.
 

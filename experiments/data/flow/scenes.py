@@ -40,7 +40,7 @@ class _Pairs:
     size: height and width of the frames.
     length: how many pairs there are.
     seed: of all that is random.
-    textures: pictures, or a folder with them at any depth; by default the
+    textures: images, or a folder with them at any depth; by default the
       photographs that come with scikit-image.
     part: which textures: "train"; "test", every fourth, which are not among
       those for training; or "all".
@@ -58,7 +58,7 @@ class _Pairs:
   paths: tuple[str, ...] = dataclasses.field(init=False, repr=False)
 
   def __post_init__(self):
-    paths = textures.chosen(textures.pictures(self.textures), self.part)
+    paths = textures.chosen(textures.images(self.textures), self.part)
     object.__setattr__(self, "paths", paths)
 
   def __len__(self) -> int:

@@ -24,12 +24,12 @@ class PairFiles(NamedTuple):
   first: pathlib.Path
   second: pathlib.Path
   flow: pathlib.Path
-  # Pictures that are not black where a pixel of the first frame is hidden in
+  # Images that are not black where a pixel of the first frame is occluded in
   # the second, and where its flow does not count.
-  hidden: pathlib.Path | None = None
+  occluded: pathlib.Path | None = None
   invalid: pathlib.Path | None = None
-  # A flow that is known only where nothing is hidden.
-  unhidden: pathlib.Path | None = None
+  # A flow that is known only where nothing is occluded.
+  unoccluded: pathlib.Path | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Pairs:
   """Pairs of frames with their flow, by index.
 
   Each is {"frames": [2, Y, X, 3] in uint8, "flow": [Y, X, 2] in pixels,
-  "known": where it is, "visible": where it is and is not hidden in the second
+  "known": where it is, "visible": where it is and is not occluded in the second
   frame, as far as the data set says, both [Y, X]}.
   """
 
@@ -59,10 +59,10 @@ class Pairs:
     if files.invalid:
       known &= ~_like(known, flow_files.read_marked(files.invalid), files)
     visible = known.copy()
-    if files.hidden:
-      visible &= ~_like(known, flow_files.read_marked(files.hidden), files)
-    if files.unhidden:
-      visible &= _like(known, flow_files.read_flow(files.unhidden)[1], files)
+    if files.occluded:
+      visible &= ~_like(known, flow_files.read_marked(files.occluded), files)
+    if files.unoccluded:
+      visible &= _like(known, flow_files.read_flow(files.unoccluded)[1], files)
     for frame in frames:
       _like(known, frame[..., 0], files)
     return {
@@ -162,7 +162,7 @@ def _kitti(root: pathlib.Path, frames: str) -> Iterator[PairFiles]:
         root / frames / flow.name,
         root / frames / flow.name.replace("_10", "_11"),
         flow,
-        unhidden=root / "flow_noc" / flow.name,
+        unoccluded=root / "flow_noc" / flow.name,
     )
 
 

@@ -1,4 +1,4 @@
-"""Pictures that scenes are made of: those of a folder, or scikit-image's."""
+"""Images that scenes are made of: those of a folder, or scikit-image's."""
 
 from collections.abc import Sequence
 import functools
@@ -12,7 +12,7 @@ import numpy as np
 from experiments.data.images import image
 
 Path = str | os.PathLike[str]
-# Those of scikit-image's pictures that show something, and in its wheel.
+# Those of scikit-image's images that show something, and in its wheel.
 _PHOTOGRAPHS = (
     "astronaut.png",
     "brick.png",
@@ -33,7 +33,7 @@ _LONGEST_SIDE = 1024  # Of a texture; a larger one is made smaller.
 
 
 def skimage_folder() -> pathlib.Path:
-  """Where scikit-image has its pictures."""
+  """Where scikit-image has its images."""
   spec = importlib.util.find_spec("skimage")
   if spec is None or not spec.submodule_search_locations:
     raise FileNotFoundError(
@@ -43,7 +43,7 @@ def skimage_folder() -> pathlib.Path:
   return pathlib.Path(spec.submodule_search_locations[0]) / "data"
 
 
-def pictures(textures: Path | Sequence[Path] | None) -> list[str]:
+def images(textures: Path | Sequence[Path] | None) -> list[str]:
   """The files of a folder, at any depth, in order; None: scikit-image's.
 
   Raises:
@@ -63,7 +63,7 @@ def pictures(textures: Path | Sequence[Path] | None) -> list[str]:
   )
   if not found:
     raise FileNotFoundError(
-        f"{textures} holds no pictures ({', '.join(image.ENDINGS)})"
+        f"{textures} holds no images ({', '.join(image.ENDINGS)})"
     )
   return found
 
@@ -92,7 +92,7 @@ def chosen(paths: Sequence[str], part: str) -> tuple[str, ...]:
 # A process reads each file once, as long as there are not too many.
 @functools.lru_cache(maxsize=256)
 def levels(path: str) -> tuple[np.ndarray, ...]:
-  """A picture, and itself in half of the size before as long as it is large."""
+  """An image, and itself in half of the size before as long as it is large."""
   picture = image.read(path)
   shrink = _LONGEST_SIDE / max(picture.shape)
   if shrink < 1:

@@ -36,7 +36,7 @@ class Files:
   names: np.ndarray  # Inside of the place, as bytes: there may be millions.
   labels: np.ndarray  # int32
   num_classes: int
-  left_out: Mapping[str, int]  # By ending: files that are no pictures.
+  left_out: Mapping[str, int]  # By ending: files that are no images.
 
   def __len__(self) -> int:
     return len(self.names)

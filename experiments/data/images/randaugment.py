@@ -3,7 +3,8 @@
 Every image is RGB, uint8 [Y, X, 3]; what a change leaves empty is `FILL`.
 
 Source: Cubuk et al., 2019, as TensorFlow's version computes it, with which
-Perceiver IO was trained. Its oddities are kept; each is named below.
+Perceiver IO was trained. It deviates from the paper in places; each is named
+below.
 """
 
 from collections.abc import Callable

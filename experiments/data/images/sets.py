@@ -65,7 +65,7 @@ class Labelled:
     """What a person should know of what was left out, or nothing."""
     left_out = getattr(self.images, "left_out", {})
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
-    return f"left out, as no pictures that can be read: {kinds}" * bool(kinds)
+    return f"left out, as no images that can be read: {kinds}" * bool(kinds)
 
   def __len__(self) -> int:
     return len(self.images)

@@ -1,7 +1,7 @@
 """Folders of replays of StarCraft II: each game once, in parallel.
 
 What a game gives is kept beside the data set, in `games`, under the check sum
-of the replay's content: a preparation that was stopped goes on from there, and
+of the replay's content: a preparation that was stopped resumes from there, and
 one with more replays reads only the new ones.
 """
 

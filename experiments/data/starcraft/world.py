@@ -35,7 +35,7 @@ class Unit:
     return self.x + part * dx, self.y + part * dy
 
   def place(self, x: float, y: float, frame: int) -> None:
-    """Notes where it is, from where it goes on."""
+    """Notes where it is, from where it continues."""
     self.x, self.y, self.sent = x, y, frame
 
   def send(self, x: float, y: float, frame: int) -> None:

@@ -5,7 +5,7 @@
     DATA_DIR/NAME/SPLIT/JOB.array_record  one document a record, in UTF-8
     DATA_DIR/NAME/corpus.json             all shards; written last
 
-A preparation that was stopped at any moment goes on from there; that of other
+A preparation that was stopped at any moment resumes from there; that of other
 files into the same folder is refused.
 """
 

@@ -1,4 +1,4 @@
-"""Masked language modelling's examples: cropped text with words hidden.
+"""Masked language modelling's examples: cropped text with words masked.
 
 Source: Perceiver IO, appendix F.
 """
@@ -23,7 +23,7 @@ from experiments.data.text.tokenizers import Tokenizer
 
 _FEW = 200  # Documents.
 DOCUMENTS = 10  # That are joined before cropping.
-SHARE = 0.15  # How likely a word is hidden.
+MASK_RATE = 0.15  # How likely a word is masked.
 # As if each id had been seen so often after every other, as in all the text.
 _PRIOR = 10.0
 
@@ -100,7 +100,7 @@ def cropped(
     tokenizer: what makes ids of it.
     length: ids; a shorter text is padded.
     is_framed: whether the part stands between [CLS] and [SEP], as BERT's does;
-      they are never hidden.
+      they are never masked.
 
   Returns:
     "tokens" and "mask", [length]; the mask is False where there is padding.
@@ -115,40 +115,40 @@ def cropped(
   return {"tokens": tokens, "mask": mask}
 
 
-def hidden(
+def masked(
     example: Example,
     rng: np.random.Generator,
     tokenizer: Tokenizer,
     most: int,
 ) -> Example:
-  """Hides each word with a chance of 15 %, and says what stood there.
+  """Masks each word with a chance of 15 %, and says what stood there.
 
   All ids of a word become MASK. Words are those of `words.word_of_each`, for
-  bytes and pieces alike; none has more ids than may be hidden. Where there is a
-  word, something is hidden.
+  bytes and SentencePiece tokens alike; none has more ids than may be masked.
+  Where there is a word, something is masked.
 
   Args:
     example: "tokens" and "mask".
     rng: of the choice of words.
     tokenizer: what made the tokens.
-    most: ids to hide; words that would be too many stay.
+    most: ids to mask; words that would be too many stay.
 
   Returns:
     "tokens" with MASK in them, "mask", and, [most] long and filled up with
-    zeros: "positions" of what is hidden, in order, the "targets" that stood
-    there, and their "weights", 1 or 0.
+    zeros: "positions" of what is masked, in order, the "targets" that stood
+    there, and their "loss_mask", 1 or 0.
   """
   tokens = example["tokens"]
   (positions,) = np.nonzero(_chosen(tokens, rng, tokenizer, most))
   rest = (0, most - len(positions))
-  masked = tokens.copy()
-  masked[positions] = MASK
+  given = tokens.copy()
+  given[positions] = MASK
   return {
-      "tokens": masked,
+      "tokens": given,
       "mask": example["mask"],
       "positions": np.pad(positions.astype(np.int32), rest),
       "targets": np.pad(tokens[positions], rest),
-      "weights": np.pad(np.ones(len(positions), np.float32), rest),
+      "loss_mask": np.pad(np.ones(len(positions), np.float32), rest),
   }
 
 
@@ -159,7 +159,7 @@ def _chosen(
   word = words.word_of_each(tokens, tokenizer, min(words.LONGEST, most))
   sizes = np.bincount(word[word >= 0])
   count = len(sizes)
-  order = np.flatnonzero(rng.random(count) < SHARE)
+  order = np.flatnonzero(rng.random(count) < MASK_RATE)
   if count and not len(order):
     order = rng.integers(count, size=1)
   order = rng.permutation(order)
@@ -169,22 +169,22 @@ def _chosen(
 
 
 @dataclasses.dataclass(frozen=True)
-class Guesses:
-  """A step: what a guess from counts costs, to compare a model with.
+class CountBaselines:
+  """A step: the cross-entropy of baselines made from counts.
 
-  "unigram" knows how frequent each hidden id is; "left" also sees the id on its
-  left, in the text as it is given: with words hidden.
+  "unigram" knows how frequent each masked id is; "left_bigram" also sees the id
+  on its left, in the text as it is given: with words masked.
   """
 
-  frequency: np.ndarray  # Of each id among hidden ones; the sum is 1.
-  pairs: np.ndarray  # left × vocabulary + hidden id, sorted
+  frequency: np.ndarray  # Of each id among masked ones; the sum is 1.
+  pairs: np.ndarray  # left × vocabulary + masked id, sorted
   pair_counts: np.ndarray
-  left_counts: np.ndarray  # Of each id, on the left of a hidden one.
-  after: np.ndarray  # The most frequent hidden id after each.
+  left_counts: np.ndarray  # Of each id, on the left of a masked one.
+  after: np.ndarray  # The most frequent masked id after each.
 
   @classmethod
-  def counted(cls, batches: Iterable[Example], vocabulary: int) -> "Guesses":
-    """From batches of what `hidden` gives."""
+  def counted(cls, batches: Iterable[Example], vocabulary: int) -> "CountBaselines":
+    """From batches of what `masked` gives."""
     parts = [_seen(batch) for batch in batches]
     left, target = np.concatenate(parts, axis=1)
     counts = np.bincount(target, minlength=vocabulary) + 1.0
@@ -204,7 +204,7 @@ class Guesses:
     )
 
   def __call__(self, example: Example) -> Example:
-    """Adds "unigram_nats", "unigram_right", "left_nats" and "left_right"."""
+    """Adds "NAME_nats" and "NAME_right", of "unigram" and "left_bigram"."""
     left, target = _seen({name: x[None] for name, x in example.items()})
     frequency = self.frequency[target]
     pair = left.astype(np.int64) * len(self.frequency) + target
@@ -216,14 +216,14 @@ class Guesses:
         **example,
         "unigram_nats": np.float32(-np.log(frequency).sum()),
         "unigram_right": np.float32((target == best).sum()),
-        "left_nats": np.float32(-np.log(chance).sum()),
-        "left_right": np.float32((target == self.after[left]).sum()),
+        "left_bigram_nats": np.float32(-np.log(chance).sum()),
+        "left_bigram_right": np.float32((target == self.after[left]).sum()),
     }
 
 
 def _seen(batch: Example) -> np.ndarray:
-  """The ids on the left of hidden ones, and those, [2, hidden]."""
-  rows, columns = np.nonzero(batch["weights"])
+  """The ids on the left of masked ones, and those, [2, masked]."""
+  rows, columns = np.nonzero(batch["loss_mask"])
   positions = batch["positions"][rows, columns]
   left = np.where(positions, batch["tokens"][rows, positions - 1], BOS)
   return np.stack([left, batch["targets"][rows, columns]])

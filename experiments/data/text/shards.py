@@ -1,7 +1,7 @@
 """Jobs that each write shards of a corpus, in processes, once.
 
 A job is done when its counts and its shards are there. Both get their names
-when they are complete, so a run that was killed at any moment goes on from
+when they are complete, so a run that was killed at any moment resumes from
 there, and what a job writes depends on nothing but the job.
 """
 

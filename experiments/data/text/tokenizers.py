@@ -1,4 +1,4 @@
-"""Text as ids: the bytes of its UTF-8 encoding, or SentencePiece's pieces.
+"""Text as ids: the bytes of its UTF-8 encoding, or SentencePiece tokens.
 
 Both have the same six special ids, those of the published model.
 """
@@ -96,12 +96,12 @@ def _sizes(texts: Sequence[bytes]) -> np.ndarray:
   return np.array([len(text) for text in texts], np.int32)
 
 
-# A piece that opens a word begins with it.
+# A token that opens a word begins with it.
 _SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
 
 
 def sentencepiece(model: str) -> Tokenizer:
-  """The pieces of a SentencePiece model.
+  """The tokens of a SentencePiece model.
 
   Args:
     model: a file that `scripts.prepare_data sentencepiece` has written.
@@ -116,25 +116,25 @@ def sentencepiece(model: str) -> Tokenizer:
         " scripts.prepare_data sentencepiece` makes one"
     )
   with errors.naming(file):
-    pieces = spm.SentencePieceProcessor(model_proto=errors.content(file))
-    ids = range(pieces.get_piece_size())
-    names = [pieces.id_to_piece(i) for i in ids]
+    processor = spm.SentencePieceProcessor(model_proto=errors.content(file))
+    ids = range(processor.get_piece_size())
+    names = [processor.id_to_piece(i) for i in ids]
   special = ["[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]"]
   if names[:NUM_SPECIAL] != special:
     raise DataError(
-        f"{file}: its first pieces are {names[:NUM_SPECIAL]}, not {special}"
+        f"{file}: its first tokens are {names[:NUM_SPECIAL]}, not {special}"
     )
   texts = [
       # A byte's name is <0xE7>.
       bytes([int(name[1:-1], 16)])
-      if pieces.is_byte(i)
+      if processor.is_byte(i)
       else name.replace(_SPACE, " ").encode()
       for i, name in zip(ids, names, strict=True)
   ]
   texts[:NUM_SPECIAL] = [b""] * NUM_SPECIAL
   return Tokenizer(
-      encode=functools.partial(_encode_pieces, pieces),
-      decode=functools.partial(_decode_pieces, pieces),
+      encode=functools.partial(_encode_tokens, processor),
+      decode=functools.partial(_decode_tokens, processor),
       texts=texts,
       num_bytes=_sizes(texts),
       spaces_in_words=True,
@@ -142,16 +142,16 @@ def sentencepiece(model: str) -> Tokenizer:
   )
 
 
-def _encode_pieces(
-    pieces: spm.SentencePieceProcessor, text: bytes
+def _encode_tokens(
+    processor: spm.SentencePieceProcessor, text: bytes
 ) -> np.ndarray:
   # A part of a text may begin and end within a character.
-  return np.asarray(pieces.encode(text.decode(errors="ignore")), np.int32)
+  return np.asarray(processor.encode(text.decode(errors="ignore")), np.int32)
 
 
-def _decode_pieces(pieces: spm.SentencePieceProcessor, ids: np.ndarray) -> str:
+def _decode_tokens(processor: spm.SentencePieceProcessor, ids: np.ndarray) -> str:
   ids = np.asarray(ids)
-  return pieces.decode(ids[ids >= NUM_SPECIAL].tolist())
+  return processor.decode(ids[ids >= NUM_SPECIAL].tolist())
 
 
 TOKENIZERS = (utf8, sentencepiece)

@@ -13,7 +13,7 @@ from experiments.data.text.documents import Dropped
 from experiments.data.text.documents import split_of
 from experiments.data.text.documents import until_broken
 
-# Namespaces whose links show a picture or a file, or sort the article.
+# Namespaces whose links show an image or a file, or sort the article.
 _HIDDEN_KEYS = {"-2", "6", "14"}
 
 

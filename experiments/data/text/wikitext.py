@@ -11,7 +11,7 @@ from mwparserfromhell.parser import ParserError
 
 from experiments.data.errors import DataError
 
-# Links into these namespaces show a picture or a file, or sort the article.
+# Links into these namespaces show an image or a file, or sort the article.
 HIDDEN_LINKS = frozenset({"media", "file", "image", "category"})
 
 
@@ -24,7 +24,7 @@ def clean(text: str, hidden_links: frozenset[str] = HIDDEN_LINKS) -> str:
 
   Args:
     text: wikitext.
-    hidden_links: what namespaces of files, pictures and categories are called
+    hidden_links: what namespaces of files, images and categories are called
       in its language, in small letters.
 
   Returns:

@@ -72,7 +72,7 @@ def test_a_damaged_config_is_named_and_without_it_the_run_goes_on(
     assert str(file) in message and "\n" not in message
     file.rmdir() if kind == "a folder" else file.unlink()
   train(config, workdir)
-  assert f"continues after step {STEPS}" in capsys.readouterr().out
+  assert f"resumes after step {STEPS}" in capsys.readouterr().out
   assert file.read_bytes() == before
 
 
@@ -83,7 +83,7 @@ def test_damaged_lines_are_dropped_and_told(config, workdir, kind, capsys):
     KINDS[kind](file)
   train(config, workdir)
   said = capsys.readouterr().out
-  assert f"continues after step {STEPS}" in said
+  assert f"resumes after step {STEPS}" in said
   if kind not in ("empty", "missing"):
     assert all(f"{file}: dropped damaged lines: " in said for file in files)
   *before, last = files[1].read_text().splitlines()
@@ -131,11 +131,11 @@ def test_a_run_with_all_small_files_damaged_learns_the_same(
   (workdir / "config.json").unlink()
   with (workdir / "metrics.jsonl").open("a") as file:
     file.write('{"step": 5, "lo')
-  shutil.rmtree(workdir / "pictures")
+  shutil.rmtree(workdir / "figures")
   train(config, workdir)
   said = capsys.readouterr().out
   assert f"{newest} is damaged" in said
-  assert f"continues after step {STEPS - 2}" in said
+  assert f"resumes after step {STEPS - 2}" in said
   assert learned(workdir) == before
 
 

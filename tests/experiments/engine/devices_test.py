@@ -17,7 +17,7 @@ RUN = (
 )
 
 # Even small parameters are split over the devices.
-SPLIT = "--config.mesh.split_from=64"
+SPLIT = "--config.mesh.fsdp_min_size=64"
 
 
 def curve(workdir):
@@ -50,7 +50,7 @@ def test_several_devices_learn_what_one_does(
   command = train(tmp_path, *RUN, SPLIT, devices=devices)
   code, out, err = command.wait()
   assert code == 0, err
-  assert f"mesh {{'data': {devices}, 'elements': 1}}" in out
+  assert f"mesh {{'data': {devices}, 'context': 1}}" in out
   np.testing.assert_allclose(curve(tmp_path), one_device, rtol=2e-5, atol=1e-5)
 
 
@@ -111,7 +111,7 @@ def test_a_run_goes_on_with_ever_other_devices_processes_and_workers(
   commands = in_two_processes(train, run, *longer, SPLIT, devices=2)
   (code, out, err), (code_1, _, err_1) = [c.wait() for c in commands]
   assert code == code_1 == 0, err + err_1
-  assert f"continues after step {stopped_at}" in out
+  assert f"resumes after step {stopped_at}" in out
   np.testing.assert_allclose(curve(run), curve(whole), rtol=2e-5, atol=1e-5)
 
 
@@ -121,6 +121,6 @@ def test_a_batch_that_the_devices_do_not_divide_is_refused(train, tmp_path):
   assert code == 2
   assert err == (
       "error: batch_size 16 does not divide evenly among 3 devices × 1"
-      " accumulated parts\n"
+      " gradient accumulation steps\n"
   )
   assert not workdir.exists()

@@ -276,7 +276,7 @@ def test_a_signal_to_any_process_saves_once_and_the_same_command_goes_on(
   assert checkpoints(tmp_path) == [step]
   results = [command.wait() for command in start(count, *job)]
   assert [code for code, _, _ in results] == [0] * count, results
-  assert f"continues after step {step}" in results[0][1]
+  assert f"resumes after step {step}" in results[0][1]
   steps = [r["step"] for r in recorded(tmp_path) if "train/loss" in r]
   assert steps == list(range(1, 61))
 

@@ -1,4 +1,4 @@
-"""A start that reads what is near, against the usual one."""
+"""Initialisation with a locality bias, against the usual one."""
 
 import importlib
 
@@ -10,12 +10,12 @@ import pytest
 
 from experiments.engine.build import build_network
 from experiments.engine.locality import Grid
-from experiments.engine.locality import start_nearby
+from experiments.engine.locality import locality_biased
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
 from perceiver import LearnedArray
-from perceiver import record_weights
+from perceiver import record_attention
 
 M, C, N, D, NUM_QUERIES = 211, 131, 37, 139, 53
 
@@ -24,7 +24,7 @@ def model(sharpness):
   """Initial parameters, and what each cross-attend reads at first."""
 
   def forward():
-    with start_nearby(sharpness):
+    with locality_biased(sharpness):
       x = LearnedArray(M, C, name="positions")(1)
       z = Encoder(N, D, num_heads=4, qk_channels=128)(x)
       query = LearnedArray(NUM_QUERIES, C, name="queries")(1)
@@ -33,7 +33,7 @@ def model(sharpness):
       return Decoder(**settings)(query, z) + lone
 
   def recorded():
-    with record_weights() as weights:
+    with record_attention() as weights:
       forward()
     return weights
 
@@ -63,7 +63,7 @@ def test_every_cross_attend_starts_near_its_place():
   assert distance(model(1.0)[1]["encoder"]) > distance(near["encoder"])
 
 
-def test_all_else_starts_as_usual():
+def test_all_else_is_initialised_as_usual():
   usual, near = model(0.0)[0], model(4.0)[0]
   changed = {
       f"{module}/{name}"
@@ -84,13 +84,13 @@ def read_of_image(sharpness, dims, latent_dims):
   num_bands = 5
 
   def forward(image):
-    with start_nearby(sharpness, {"": Grid(dims, latent_dims, num_bands)}):
+    with locality_biased(sharpness, {"": Grid(dims, latent_dims, num_bands)}):
       x = inputs.pixels(image, num_bands, dims)
       z = Encoder(int(np.prod(latent_dims)), 61, qk_channels=37)(x)
       return Decoder(use_query_residual=False, qk_channels=37)(x, z)
 
   def recorded(image):
-    with record_weights() as weights:
+    with record_attention() as weights:
       forward(image)
     return weights
 
@@ -134,7 +134,7 @@ def reads_at_the_start(file, variant):
   }
 
   def recorded(model, batch):
-    with record_weights() as weights:
+    with record_attention() as weights:
       # Before training, batch norm has no averages to evaluate with.
       network.net.apply(*model, jax.random.key(0), batch, file == "flow")
     return weights

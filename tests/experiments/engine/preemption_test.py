@@ -124,7 +124,7 @@ def test_a_signal_saves_and_the_same_run_goes_on(
   assert f"stopped by {number.name} after step {step}; the same" in said
   after_step(tmp_path, step + 1, lambda: os.kill(os.getpid(), number))
   train_lib.train(config, tmp_path)
-  assert f"continues after step {step}" in capsys.readouterr().out
+  assert f"resumes after step {step}" in capsys.readouterr().out
 
 
 def test_a_signal_before_the_first_step_stops_the_run_before_it(

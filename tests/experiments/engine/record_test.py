@@ -64,9 +64,9 @@ def test_pictures_are_files(tmp_path):
   picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3)
   recorder = record.Recorder(tmp_path, steps=9)
   recorder.start(0)
-  recorder.pictures(7, {"test-digits": picture})
+  recorder.figures(7, {"test-digits": picture})
   recorder.close()
-  path = tmp_path / "pictures" / "test-digits-7.png"
+  path = tmp_path / "figures" / "test-digits-7.png"
   np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
 
 
@@ -91,9 +91,9 @@ def test_movies_are_files_and_can_be_seen_and_heard_in_tensorboard(tmp_path):
   sound = np.linspace(-0.5, 0.5, 960, dtype=np.float32)[:, None]
   recorder = record.Recorder(tmp_path, steps=9)
   recorder.start(0)
-  recorder.pictures(7, {"test-clip": Movie(frames, 25.0, sound, 8000)})
+  recorder.figures(7, {"test-clip": Movie(frames, 25.0, sound, 8000)})
   recorder.close()
-  path = tmp_path / "pictures" / "test-clip-7.mp4"
+  path = tmp_path / "figures" / "test-clip-7.mp4"
   read = video.read_frames(path)
   np.testing.assert_allclose(read.mean((1, 2, 3)), levels, atol=4)
   assert len(video.read_audio(path, rate=8000)) >= 960

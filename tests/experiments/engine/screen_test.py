@@ -71,7 +71,7 @@ def test_a_run_says_what_it_waits_for_and_where_its_results_are(written):
       "step 2:",
       "step 3/3  loss",
       "step 3:",
-      f"done: results in {folder}, figures in {folder}/pictures;"
+      f"done: results in {folder}, figures in {folder}/figures;"
       f" `tensorboard --logdir {folder}` shows them",
   ]
   found = [

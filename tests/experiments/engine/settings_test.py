@@ -44,13 +44,13 @@ def another(value, kind):
   if isinstance(value, int | float):
     return value + 1
   if isinstance(value, str):
-    others = ("shared", "own", "other")
+    others = ("shared", "per_task", "other")
     return next(x for x in others if x != value and fits(x, kind))
   if isinstance(value, tuple) and value:
     return (another(value[0], None), *value[1:])
   if value == ():
     return (3,) if "int" in repr(kind) else ("other",)
-  return next(x for x in (3, 0.5, "own", (3, 4)) if fits(x, kind))
+  return next(x for x in (3, 0.5, "per_task", (3, 4)) if fits(x, kind))
 
 
 def fits(value, kind):
@@ -187,8 +187,8 @@ def test_a_choice_drops_what_it_does_not_have_and_brings_its_defaults():
         ),
         ("imagenet:fourier", {"permuted": "true"}, "permuted", True),
         ("imagenet:fourier", {"mix": "{}"}, "mix", {}),
-        ("imagenet:fourier", {"start.weights": ""}, "start.weights", ""),
-        ("imagenet:fourier", {"start.weights": "12"}, "start.weights", "12"),
+        ("imagenet:fourier", {"init.pretrained": ""}, "init.pretrained", ""),
+        ("imagenet:fourier", {"init.pretrained": "12"}, "init.pretrained", "12"),
         ("flow:patches", {"augmentation.hue": "0"}, "augmentation.hue", 0.0),
         (
             "flow:mini",
@@ -237,6 +237,8 @@ def test_what_is_written_on_a_command_line_becomes(name, changes, path, value):
         ("schedule.steps", "3", "config.schedule has no 'steps'"),
         ("permuted", "3", "'3': True or False was expected"),
         ("image_size", "a,b", "a sequence, each a whole number was"),
+        ("start.weights", "x", "start.weights is called config.init.pretr"),
+        ("start.grids.a.dims", "3", "is called config.init.grids.a.dims now"),
     ],
 )
 def test_what_cannot_be_set_is_told_in_one_line(path, text, error):
@@ -258,3 +260,30 @@ def test_a_task_that_is_not_there_is_told():
   config.task = "imagent"
   with pytest.raises(UserError, match="no experiments/imagent.py"):
     settings.complete(config)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["flow:mini", "kinetics:tiny", "mlm:mini", "glue:custom", "autoregression"],
+)
+def test_a_config_with_old_names_of_settings_is_read(name):
+  config = settings.load(name)
+  old = json.loads(config.to_json())
+  renamed = 0
+  for before, now in settings.RENAMED.items():
+    *sections, key = now.split(".")
+    place = old
+    for section in sections:
+      place = place.get(section, {})
+    if key not in place:
+      continue
+    value = place.pop(key)
+    *sections, key = before.split(".")
+    place = old
+    for section in sections:
+      place = place.setdefault(section, {})
+    place[key] = value
+    renamed += 1
+  assert renamed > 6 and "start" in old
+  old.pop("init", None)
+  assert settings.complete(ConfigDict(old)) == config

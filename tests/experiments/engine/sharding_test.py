@@ -9,8 +9,8 @@ from jax.sharding import PartitionSpec
 
 from experiments.engine import sharding
 
-MESH = AbstractMesh((4, 2), ("data", "elements"))
-BOTH = ("data", "elements")
+MESH = AbstractMesh((4, 2), ("data", "context"))
+BOTH = ("data", "context")
 
 
 class OfStateTest(parameterized.TestCase):

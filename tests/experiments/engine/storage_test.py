@@ -162,7 +162,7 @@ def test_a_run_goes_on_from_a_store_and_is_evaluated_there(
       run, *RUN, url, "--config.run.checkpoint_every=9"
   ).wait()
   assert code == 0, err
-  assert "continues after step" in out
+  assert "resumes after step" in out
   assert not (run / "checkpoints").exists()
   for one, other in zip(recorded(run), recorded(whole), strict=True):
     assert one.get("train/loss") == other.get("train/loss")

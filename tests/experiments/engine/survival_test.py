@@ -52,7 +52,7 @@ def test_killed_it_learns_the_same_bit_for_bit(
   assert last_step(workdir) - resumed_at <= 2 * 3  # checkpoint_every is 3.
   code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
-  assert f"continues after step {resumed_at}" in out
+  assert f"resumes after step {resumed_at}" in out
   assert learned(workdir) == uninterrupted
 
 
@@ -76,7 +76,7 @@ def test_sigterm_saves_and_a_damaged_checkpoint_is_passed_over(
   code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
   assert f"{newest} is damaged" in out
-  assert f"continues after step {before}" in out
+  assert f"resumes after step {before}" in out
   assert (workdir / "checkpoints" / f"damaged-{newest}").is_dir()
   assert learned(workdir) == uninterrupted
 
@@ -98,7 +98,7 @@ def test_a_disk_that_fills_up_stops_the_run_and_spares_earlier_checkpoints(
   assert err.count("error: stopped, a file may not grow further") == 1, err
   code, out, err = in_fork(*training(workdir, *RUN))
   assert code == 0, err
-  assert "continues after step" in out
+  assert "resumes after step" in out
   assert "damaged" not in out
   assert learned(workdir) == uninterrupted
 

@@ -1,4 +1,4 @@
-"""Spectrograms: where sounds are in them, how loud, and what is hidden."""
+"""Spectrograms: where sounds are in them, how loud, and what is masked."""
 
 import importlib
 

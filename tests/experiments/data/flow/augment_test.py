@@ -473,7 +473,7 @@ def described(example):
 
 @pytest.mark.parametrize("copied", [False, True])
 def test_pairs_come_twice_and_then_more_and_more_severe(copied):
-  curriculum = Curriculum(Pairs(), plain_examples=6, growing_examples=4)
+  curriculum = Curriculum(Pairs(), unaugmented_examples=6, ramp_examples=4)
   if copied:
     curriculum = pickle.loads(pickle.dumps(curriculum))
   assert [described(curriculum[i]) for i in range(12)] == [
@@ -506,14 +506,14 @@ def test_a_curriculum_may_begin_in_the_middle():
 def test_a_curriculum_that_cannot_be_is_refused():
   with pytest.raises(ValueError, match="start is 1.5: a severity is from 0"):
     Curriculum(Pairs(), 3, 5, start=1.5)
-  with pytest.raises(ValueError, match="plain_examples -3 .* not negative"):
+  with pytest.raises(ValueError, match="unaugmented_examples -3 .* not negative"):
     Curriculum(Pairs(), -3, 5)
 
 
 def test_a_pipeline_reads_a_curriculum():
   pairs = [Pairs()[i] for i in range(7)]
   pairs = grain.MapDataset.source(pairs).seed(0).shuffle().repeat()
-  curriculum = Curriculum(pairs, plain_examples=6, growing_examples=3)
+  curriculum = Curriculum(pairs, unaugmented_examples=6, ramp_examples=3)
   examples = grain.MapDataset.source(curriculum).seed(0)
   step = pickle.loads(pickle.dumps(Augment((7, 11), ONLY_COLOURS)))
   settings = dict(batch_size=3, seed=0, shard=Shard())

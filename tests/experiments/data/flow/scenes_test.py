@@ -326,7 +326,7 @@ def test_without_scikit_image_it_is_named(monkeypatch, textures):
 def test_a_folder_without_pictures_is_named(tmp_path):
   (tmp_path / "empty").mkdir()
   (tmp_path / "empty" / "a.txt").write_text("no picture")
-  with pytest.raises(FileNotFoundError, match="empty holds no pictures"):
+  with pytest.raises(FileNotFoundError, match="empty holds no images"):
     Scenes(textures=tmp_path / "empty")
   with pytest.raises(FileNotFoundError, match="the list is empty"):
     Scenes(textures=[])

@@ -122,13 +122,13 @@ def test_pairs_are_found_where_a_data_set_has_them(
   assert [p["flow"][p["known"]].max() for p in found] == lengths
 
 
-def test_what_is_invalid_or_hidden_in_sintel_is_told(data_dir):
+def test_what_is_invalid_or_occluded_in_sintel_is_told(data_dir):
   pair = sets.open_pairs("sintel_clean", str(data_dir))[0]
   assert np.argwhere(~pair["known"]).tolist() == [[1, 2]]
   assert np.argwhere(~pair["visible"]).tolist() == [[1, 2], [3, 4]]
 
 
-def test_what_is_known_or_hidden_in_kitti_is_told(data_dir):
+def test_what_is_known_or_occluded_in_kitti_is_told(data_dir):
   pair = sets.open_pairs("kitti_2015", str(data_dir))[1]
   assert np.argwhere(pair["known"]).tolist() == [[1, 2], [3, 4]]
   assert np.argwhere(pair["visible"]).tolist() == [[1, 2]]

@@ -103,7 +103,7 @@ def test_a_zip_file_and_folders_have_the_same_labels(tmp_path, zipped):
   source = sets.open_images("own", "train", str(tmp_path))
   assert contents(source) == [(1, 0), (2, 1), (3, 1), (6, 2)]
   assert source.note() == (
-      "left out, as no pictures that can be read: 1 .avif, 2 .gif"
+      "left out, as no images that can be read: 1 .avif, 2 .gif"
   )
 
 

@@ -18,15 +18,15 @@ WORDS = "the cat  sat on\tthe mat\nand wäre gone, said 猫 ."
 
 
 @pytest.fixture(scope="module")
-def pieces(tmp_path_factory):
+def sentencepiece(tmp_path_factory):
   """A SentencePiece tokenizer of 300 ids, trained on a few words."""
-  folder = tmp_path_factory.mktemp("pieces")
+  folder = tmp_path_factory.mktemp("sentencepiece")
   rng = np.random.default_rng(0)
   lines = [" ".join(rng.permutation(WORDS.split())) for _ in range(200)]
   (folder / "text").write_text("\n".join(lines))
   spm.SentencePieceTrainer.train(
       input=str(folder / "text"),
-      model_prefix=str(folder / "pieces"),
+      model_prefix=str(folder / "sentencepiece"),
       vocab_size=300,
       byte_fallback=True,
       hard_vocab_limit=False,
@@ -40,7 +40,7 @@ def pieces(tmp_path_factory):
       unk_id=6,
       control_symbols="[MASK],[CLS],[SEP]",
   )
-  return str(folder / "pieces.model")
+  return str(folder / "sentencepiece.model")
 
 
 def example_of(ids, length):
@@ -48,25 +48,25 @@ def example_of(ids, length):
   return {"tokens": tokens, "mask": mask}
 
 
-def hide(ids, tokenizer, seed=0, length=61, most=40):
+def mask_words(ids, tokenizer, seed=0, length=61, most=40):
   rng = np.random.default_rng(seed)
-  return masking.hidden(example_of(ids, length), rng, tokenizer, most)
+  return masking.masked(example_of(ids, length), rng, tokenizer, most)
 
 
-def hidden_words(example, tokenizer):
-  """Each run of hidden ids as text."""
-  positions = example["positions"][example["weights"] > 0]
+def masked_words(example, tokenizer):
+  """Each run of masked ids as text."""
+  positions = example["positions"][example["loss_mask"] > 0]
   targets = example["targets"][: len(positions)]
   starts = np.flatnonzero(np.diff(positions, prepend=-2) > 1)
   return [tokenizer.decode(run) for run in np.split(targets, starts)[1:]]
 
 
-def test_what_is_hidden_is_whole_words_and_all_of_them_in_time():
+def test_what_is_masked_is_whole_words_and_all_of_them_in_time():
   ids, seen = tokenizers.encode(WORDS), collections.Counter()
   counts = []
   for seed in range(200):
-    example = hide(ids, UTF8, seed)
-    words = hidden_words(example, UTF8)
+    example = mask_words(ids, UTF8, seed)
+    words = masked_words(example, UTF8)
     counts.append(len(words))
     seen.update(words)
   assert set(seen) == set(WORDS.split())
@@ -78,14 +78,14 @@ def test_what_is_hidden_is_whole_words_and_all_of_them_in_time():
 
 def test_the_rest_stays_and_what_was_there_is_kept():
   ids = tokenizers.encode(WORDS)
-  example = hide(ids, UTF8)
+  example = mask_words(ids, UTF8)
   whole = example["tokens"].copy()
-  count = int(example["weights"].sum())
+  count = int(example["loss_mask"].sum())
   positions = example["positions"][:count]
   assert (whole[positions] == MASK).all() and (whole == MASK).sum() == count
   whole[positions] = example["targets"][:count]
   np.testing.assert_array_equal(whole, tokenizers.padded(ids, 61)[0])
-  for name in ("positions", "targets", "weights"):
+  for name in ("positions", "targets", "loss_mask"):
     assert example[name].shape == (40,) and not example[name][count:].any()
 
 
@@ -93,7 +93,7 @@ ENGLISH = (
     "It was the best of times, it was the worst of times; it was the age of"
     " wisdom -- it was the age of foolishness,\n(don't!) \t3.14 x/y.\n"
 )
-# What was hidden of it when this was recorded.
+# What was masked of it when this was recorded.
 OF_ENGLISH = {
     0: [*range(9, 14), *range(43, 49), 53, 54, *range(94, 98), 99],
     1: [*range(4, 10), 38, 39, 66, 67],
@@ -113,28 +113,28 @@ SCRIPTS = {
 
 
 @pytest.mark.parametrize("seed", OF_ENGLISH)
-def test_of_english_the_same_words_are_hidden_as_ever(seed):
+def test_of_english_the_same_words_are_masked_as_ever(seed):
   rng = np.random.default_rng(seed)
   example = masking.cropped({"text": ENGLISH.encode()}, rng, UTF8, 100)
-  example = masking.hidden(example, rng, UTF8, 20)
-  positions = example["positions"][example["weights"] > 0]
+  example = masking.masked(example, rng, UTF8, 20)
+  positions = example["positions"][example["loss_mask"] > 0]
   assert positions.tolist() == OF_ENGLISH[seed]
 
 
-@pytest.mark.parametrize("kind", ["bytes", "pieces"])
+@pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_about_15_percent_is_hidden_of_every_script(script, kind, pieces):
-  tokenizer = tokenizers.sentencepiece(pieces) if kind == "pieces" else UTF8
+def test_about_15_percent_of_every_script_is_masked(script, kind, sentencepiece):
+  tokenizer = tokenizers.sentencepiece(sentencepiece) if kind == "sentencepiece" else UTF8
   text = {"text": (SCRIPTS[script] * 400).encode()}
-  hidden = ids = 0
+  masked = ids = 0
   for seed in range(20):
     rng = np.random.default_rng(seed)
     example = masking.cropped(text, rng, tokenizer, 2048)
-    example = masking.hidden(example, rng, tokenizer, 409)
-    assert example["weights"].any()
-    hidden += example["weights"].sum()
+    example = masking.masked(example, rng, tokenizer, 409)
+    assert example["loss_mask"].any()
+    masked += example["loss_mask"].sum()
     ids += example["mask"].sum()
-  assert 0.11 < hidden / ids < 0.17  # White space is never hidden.
+  assert 0.11 < masked / ids < 0.17  # White space is never masked.
 
 
 def test_words_of_scripts_without_spaces_are_characters_with_their_marks():
@@ -142,8 +142,8 @@ def test_words_of_scripts_without_spaces_are_characters_with_their_marks():
   for seed in range(100):
     # The first character is cut off.
     ids = tokenizers.encode("猫犬 ไม่ 猫。データ")[2:]
-    seen.update(hidden_words(hide(ids, UTF8, seed), UTF8))
-  # Neighbours that are hidden together are one run.
+    seen.update(masked_words(mask_words(ids, UTF8, seed), UTF8))
+  # Neighbours that are masked together are one run.
   assert {"\ufffd", "犬", "ไ", "ม่", "猫", "。", "データ"} <= seen
 
 
@@ -151,38 +151,38 @@ def test_a_long_word_is_cut_into_spans():
   ids = np.concatenate([tokenizers.encode("a" * 150), np.zeros(9, np.int32)])
   word = words.word_of_each(ids, UTF8)
   assert word.tolist() == [0] * 64 + [1] * 64 + [2] * 22 + [-1] * 9
-  example = hide(tokenizers.encode("a" * 61), UTF8, most=7)
-  assert example["weights"].sum() == 7
+  example = mask_words(tokenizers.encode("a" * 61), UTF8, most=7)
+  assert example["loss_mask"].sum() == 7
 
 
 def test_words_that_would_be_too_many_stay():
   for seed in range(50):
     assert (
-        hide(tokenizers.encode(WORDS), UTF8, seed, most=3)["weights"].sum() <= 3
+        mask_words(tokenizers.encode(WORDS), UTF8, seed, most=3)["loss_mask"].sum() <= 3
     )
 
 
 @pytest.mark.parametrize("ids", [[], tokenizers.encode(" \n\t "), [SEP, SEP]])
-def test_where_there_is_no_word_nothing_is_hidden(ids):
-  example = hide(np.asarray(ids, np.int32), UTF8)
-  assert not example["weights"].any() and MASK not in example["tokens"]
+def test_where_there_is_no_word_nothing_is_masked(ids):
+  example = mask_words(np.asarray(ids, np.int32), UTF8)
+  assert not example["loss_mask"].any() and MASK not in example["tokens"]
 
 
-def test_words_of_pieces_are_those_of_the_text(pieces):
-  tokenizer = tokenizers.sentencepiece(pieces)
+def test_words_of_sentencepiece_tokens_are_those_of_the_text(sentencepiece):
+  tokenizer = tokenizers.sentencepiece(sentencepiece)
   ids, seen = tokenizer.encode(WORDS.encode()), set()
   assert tokenizer.vocabulary_size > tokenizers.NUM_SPECIAL + 256
   for seed in range(200):
     seen.update(
         word
-        for run in hidden_words(hide(ids, tokenizer, seed), tokenizer)
+        for run in masked_words(mask_words(ids, tokenizer, seed), tokenizer)
         for word in run.split()
     )
   assert seen == set(WORDS.split())
 
 
-def test_pieces_are_shown_with_the_spaces_between_them(pieces):
-  tokenizer = tokenizers.sentencepiece(pieces)
+def test_tokens_are_shown_with_the_spaces_between_them(sentencepiece):
+  tokenizer = tokenizers.sentencepiece(sentencepiece)
   ids = tokenizer.encode(b"the cat sat on the mat and said")
   word = words.word_of_each(ids, tokenizer)
   opens = np.flatnonzero(np.diff(word, prepend=-1))
@@ -203,16 +203,16 @@ def test_pieces_are_shown_with_the_spaces_between_them(pieces):
   assert shown == f"the **cat** sat on ~~{said}~~ [the] mat and said"
 
 
-def test_bytes_of_pieces_are_those_of_the_text(pieces):
-  tokenizer = tokenizers.sentencepiece(pieces)
-  known = "the cat sat 猫 €"  # The last one is no piece, but bytes.
+def test_bytes_of_sentencepiece_tokens_are_those_of_the_text(sentencepiece):
+  tokenizer = tokenizers.sentencepiece(sentencepiece)
+  known = "the cat sat 猫 €"  # The last one is no token, but bytes.
   ids = tokenizer.encode(known.encode())
   assert tokenizer.decode(ids) == known
   assert tokenizer.num_bytes[ids].sum() == len(f" {known}".encode())
   assert UTF8.num_bytes[tokenizers.encode(known)].sum() == len(known.encode())
 
 
-def test_a_model_with_other_special_pieces_is_refused(tmp_path):
+def test_a_model_with_other_special_tokens_is_refused(tmp_path):
   (tmp_path / "text").write_text(WORDS)
   spm.SentencePieceTrainer.train(
       input=str(tmp_path / "text"),
@@ -221,13 +221,13 @@ def test_a_model_with_other_special_pieces_is_refused(tmp_path):
       hard_vocab_limit=False,
       minloglevel=2,
   )
-  with pytest.raises(ValueError, match="other.model: its first pieces are"):
+  with pytest.raises(ValueError, match="other.model: its first tokens are"):
     tokenizers.sentencepiece(str(tmp_path / "other.model"))
   with pytest.raises(ValueError, match="no file .*none.model"):
     tokenizers.sentencepiece(str(tmp_path / "none.model"))
 
 
-def test_a_crop_is_a_part_of_the_text_and_each_start_occurs(pieces):
+def test_a_crop_is_a_part_of_the_text_and_each_start_occurs(sentencepiece):
   rng = np.random.default_rng(0)
   document = {"text": bytes(range(97, 110))}
   crops = [masking.cropped(document, rng, UTF8, 7) for _ in range(200)]
@@ -236,14 +236,14 @@ def test_a_crop_is_a_part_of_the_text_and_each_start_occurs(pieces):
   assert all((np.diff(crop["tokens"]) == 1).all() for crop in crops)
   short = masking.cropped(document, rng, UTF8, 17)
   assert short["mask"].sum() == 13 and not short["tokens"][13:].any()
-  tokenizer = tokenizers.sentencepiece(pieces)
+  tokenizer = tokenizers.sentencepiece(sentencepiece)
   long = {"text": ("the cat sat " * 1000).encode()}
   crop = masking.cropped(long, rng, tokenizer, 23)
   assert crop["mask"].all()
   assert "the cat sat the cat" in tokenizer.decode(crop["tokens"])
 
 
-def test_a_crop_for_bert_stands_between_cls_and_sep_and_neither_is_hidden():
+def test_a_crop_for_bert_stands_between_cls_and_sep_and_neither_is_masked():
   rng = np.random.default_rng(0)
   for text in (b"some words of a text", b"short"):
     crop = masking.cropped({"text": text}, rng, UTF8, 11, is_framed=True)
@@ -252,10 +252,10 @@ def test_a_crop_for_bert_stands_between_cls_and_sep_and_neither_is_hidden():
     assert len(ids) == min(len(text) + 2, 11)
     assert tokenizers.decode(ids[1:-1]) in text.decode()
     for _ in range(30):
-      found = masking.hidden(crop, rng, UTF8, most=9)
+      found = masking.masked(crop, rng, UTF8, most=9)
       assert found["tokens"][0] == tokenizers.CLS
       assert found["tokens"][len(ids) - 1] == tokenizers.SEP
-      assert found["weights"].sum()
+      assert found["loss_mask"].sum()
 
 
 def test_ten_documents_make_a_text_and_every_pass_has_another_order():
@@ -276,24 +276,24 @@ def test_each_pass_over_a_few_documents_has_every_one_of_them():
   assert len(passes) == 24
 
 
-def test_guesses_are_counted():
+def test_baselines_are_counted():
   batch = {
       "tokens": np.array([[7, MASK, 9, MASK], [7, MASK, MASK, 9]]),
       "positions": np.array([[1, 3, 0], [1, 2, 0]]),
       "targets": np.array([[8, 6, 0], [8, 6, 0]]),
-      "weights": np.array([[1.0, 1, 0], [1, 1, 0]]),
+      "loss_mask": np.array([[1.0, 1, 0], [1, 1, 0]]),
   }
-  guesses = masking.Guesses.counted([batch], 11)
+  baselines = masking.CountBaselines.counted([batch], 11)
   frequency = (np.bincount([8, 6, 8, 6], minlength=11) + 1) / 15
-  np.testing.assert_allclose(guesses.frequency, frequency)
+  np.testing.assert_allclose(baselines.frequency, frequency)
   row = {name: array[0] for name, array in batch.items()}
-  found = guesses(row)
+  found = baselines(row)
   nats = -np.log(frequency[8]) - np.log(frequency[6])
   np.testing.assert_allclose(found["unigram_nats"], nats, rtol=1e-6)
   assert found["unigram_right"] == 1
-  # 8 came after 7 twice, 6 once after 9 and once after what is hidden.
+  # 8 came after 7 twice, 6 once after 9 and once after what is masked.
   after_7 = (2 + 10 * frequency[8]) / (2 + 10)
   after_9 = (1 + 10 * frequency[6]) / (1 + 10)
   nats = -np.log(after_7) - np.log(after_9)
-  np.testing.assert_allclose(found["left_nats"], nats, rtol=1e-6)
-  assert found["left_right"] == 2
+  np.testing.assert_allclose(found["left_bigram_nats"], nats, rtol=1e-6)
+  assert found["left_bigram_right"] == 2

@@ -1,0 +1,262 @@
+"""Spoken digits over moving images: small and real, laid out as AudioSet is.
+
+    OUTPUT/{train,test}.csv, OUTPUT/class_labels_indices.csv
+    OUTPUT/clips/ID_0.000.mp4
+
+Clips of class d have the digit d spoken at some time, in noise, and one of
+CIFAR-10's images of class d, over which the camera moves. So neither the
+sound nor the image alone says everything.
+"""
+
+from collections.abc import Callable
+from collections.abc import Mapping
+import dataclasses
+import functools
+import io
+import pathlib
+import re
+import wave
+
+import cv2
+import numpy as np
+
+from experiments.data import archives
+from experiments.data import atomic
+from experiments.data import errors
+from experiments.data import processes as processes_lib
+from experiments.data.clips import video
+from experiments.data.errors import DataError
+from experiments.data.images import image
+
+SECONDS = 2  # of a clip
+_FPS, _SIZE = 12.5, 64  # frames per second; pixels a side
+_RATE = 8000  # of the recordings, samples per second
+_DIGITS = "zero one two three four five six seven eight nine".split()
+# Of each speaker and digit, those before this are for testing, as the
+# recordings' authors have it.
+_TRAIN_FROM = 5
+_SNR = (0.0, 15.0)  # of the digit to the noise, in decibels
+_SIDE = (0.6, 0.95)  # of what the camera sees, of the image's
+
+
+@dataclasses.dataclass(frozen=True)
+class Sources:
+  """Where recordings and images are, and how they are called there.
+
+  The names are by split and class.
+  """
+
+  recordings: pathlib.Path
+  images: pathlib.Path
+  recording_names: Mapping[str, list[list[str]]]
+  image_names: Mapping[str, list[list[str]]]
+  classes: list[str]  # Of the images.
+
+
+def write(
+    recordings: pathlib.Path,
+    images: pathlib.Path,
+    output: pathlib.Path,
+    *,
+    clips: Mapping[str, int],
+    seed: int = 0,
+    processes: int = 0,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> None:
+  """Writes clips that are not there yet, then the lists.
+
+  Args:
+    recordings: a ZIP file of the Free Spoken Digit Dataset, with
+      recordings/DIGIT_SPEAKER_NUMBER.wav.
+    images: a ZIP file of CIFAR-10, with {train,test}/CLASS/NUMBER.jpg.
+    output: a folder.
+    clips: how many of each split, "train" and "test". Nothing that is heard or
+      seen in one is in the other; where there are more clips than recordings,
+      these are used again.
+    seed: of all choices; for the same one, clips are the same.
+    processes: that write; 0: one a core.
+    progress: takes how many clips are done, and how many there are.
+
+  Raises:
+    DataError: if a file is not what it should be; names it.
+  """
+  if min(clips.values()) < 1:
+    raise DataError(f"{dict(clips)} clips: 1 is the least")
+  sources = _sources(recordings, images)
+  numbered = [(split, i) for split, n in clips.items() for i in range(n)]
+  make = functools.partial(_write, sources=sources, output=output, seed=seed)
+  pairs = zip(*numbered, strict=True)
+  made = processes_lib.each(make, *pairs, processes=processes, chunk=8)
+  for done, _ in enumerate(made):
+    progress(done + 1, len(numbered))
+  _write_lists(output, clips, sources.classes)
+
+
+def clip(
+    sources: Sources, split: str, number: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """What is seen and heard in a clip.
+
+  Returns:
+    RGB, uint8 [T, 64, 64, 3], and float32 [2 * 8000, 1] in [-1, 1].
+
+  Raises:
+    DataError: if the recording or the image cannot be read.
+  """
+  rng = np.random.default_rng([seed, *split.encode(), number])
+  turn, label = divmod(number, len(_DIGITS))
+
+  def chosen(names: list[str]) -> str:
+    # Each of a class is used before one is used again.
+    order = np.random.default_rng([seed, label]).permutation(len(names))
+    return names[order[turn % len(names)]]
+
+  spoken = _read_wave(
+      sources.recordings, chosen(sources.recording_names[split][label])
+  )
+  name = chosen(sources.image_names[split][label])
+  picture = image.decode(_content(sources.images, name), name)
+  return _moved_over(picture, rng), _in_noise(spoken, rng)
+
+
+def _in_noise(spoken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """A recording somewhere in a clip's length of noise, [S, 1]."""
+  length = SECONDS * _RATE
+  spoken = spoken[:length]
+  spoken = spoken / max(np.abs(spoken).max(), 1e-3)
+  loudness = np.sqrt(np.mean(spoken**2)) * 10 ** (-rng.uniform(*_SNR) / 20)
+  sound = loudness * rng.normal(size=length)
+  start = int(rng.integers(length - len(spoken), endpoint=True))
+  sound[start : start + len(spoken)] += spoken
+  sound *= 0.5 / max(1.0, np.abs(sound).max())
+  return sound.astype(np.float32)[:, None]
+
+
+def _moved_over(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+  """Frames of a camera that moves from one square of an image to another."""
+  whole = min(picture.shape[:2])
+  ends = []
+  for _ in range(2):
+    side = rng.uniform(*_SIDE) * whole
+    ends.append((*rng.uniform(0, whole - side, 2), side))
+  first, last = np.array(ends)
+  frames = []
+  for part in np.linspace(0, 1, round(SECONDS * _FPS)):
+    left, top, side = (1 - part) * first + part * last
+    scale = side / _SIZE
+    middle = scale / 2 - 0.5  # Of a frame's first pixel, in the image's.
+    place = np.array([[scale, 0, left + middle], [0, scale, top + middle]])
+    frames.append(
+        cv2.warpAffine(
+            picture,
+            place,
+            (_SIZE, _SIZE),
+            flags=cv2.INTER_CUBIC | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+    )
+  return np.stack(frames)
+
+
+def _write(
+    split: str, number: int, sources: Sources, output: pathlib.Path, seed: int
+) -> None:
+  path = output / "clips" / f"{_id(split, number)}_0.000.mp4"
+  if path.exists():
+    return
+  frames, sound = clip(sources, split, number, seed)
+  with atomic.complete(path) as partial:
+    video.write(partial, frames, _FPS, sound, _RATE)
+
+
+def _write_lists(
+    output: pathlib.Path, clips: Mapping[str, int], classes: list[str]
+) -> None:
+  """AudioSet's lists: of the classes, and of the clips of each split."""
+  names = [
+      f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
+  ]
+  mids = [f"/m/{name.replace(', ', '_')}" for name in names]
+  rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
+  atomic.write_table(
+      output / "class_labels_indices.csv",
+      [("index", "mid", "display_name"), *rows],
+  )
+  for split, count in clips.items():
+    head = (
+        f"# {split}.csv: spoken digits over moving images\n"
+        f"# num_ytids={count}, num_unique_labels={len(mids)}\n"
+        "# YTID, start_seconds, end_seconds, positive_labels\n"
+    )
+    end = f"0.000, {SECONDS:.3f}"
+    lines = [
+        f'{_id(split, i)}, {end}, "{mids[i % len(mids)]}"\n'
+        for i in range(count)
+    ]
+    atomic.write(output / f"{split}.csv", (head + "".join(lines)).encode())
+
+
+def _sources(recordings: pathlib.Path, images: pathlib.Path) -> Sources:
+  """What is in two ZIP files.
+
+  Raises:
+    DataError: if it is something else.
+  """
+  spoken = {
+      split: [[] for _ in _DIGITS] for split in ("train", "test")
+  }  # By digit.
+  for name in sorted(_opened(recordings).namelist()):
+    found = re.fullmatch(r"(?:.*/)?(\d)_\w+_(\d+)\.wav", name)
+    if found:
+      digit, take = map(int, found.groups())
+      spoken["train" if take >= _TRAIN_FROM else "test"][digit].append(name)
+  shown: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
+  for name in sorted(_opened(images).namelist()):
+    found = re.fullmatch(r"(?:.*/)?(train|test)/(\w+)/\w+\.jpg", name)
+    if found:
+      shown[found[1]].setdefault(found[2], []).append(name)
+  if not all(all(names) for names in spoken.values()):
+    raise DataError(
+        f"{recordings} does not have recordings of all digits for training and"
+        f" testing, DIGIT_SPEAKER_NUMBER.wav, {_TRAIN_FROM} numbers and more"
+    )
+  classes = sorted(shown["train"])
+  if len(classes) != len(_DIGITS) or sorted(shown["test"]) != classes:
+    raise DataError(
+        f"{images} has images of {len(classes)} classes for training and"
+        f" {len(shown['test'])} for testing; {len(_DIGITS)} are needed,"
+        " {train,test}/CLASS/NUMBER.jpg"
+    )
+  by_label = {
+      split: [names[name] for name in classes] for split, names in shown.items()
+  }
+  return Sources(recordings, images, spoken, by_label, classes)
+
+
+# Once in each process: its table of contents is long.
+_opened = functools.cache(archives.open_zip)
+
+
+def _content(path: pathlib.Path, name: str) -> bytes:
+  return archives.unzipped(_opened(path), name)
+
+
+def _read_wave(path: pathlib.Path, name: str) -> np.ndarray:
+  """Samples of a recording in [-1, 1], [S]."""
+  where = f"{path}/{name}"
+  with errors.naming(where):
+    with wave.open(io.BytesIO(_content(path, name))) as file:
+      about = file.getparams()
+      content = file.readframes(about.nframes)
+  form = (about.nchannels, about.sampwidth, about.framerate)
+  if form != (1, 2, _RATE) or not content:
+    raise DataError(
+        f"{where} has {about.nframes} samples of {about.nchannels} channels of"
+        f" {about.sampwidth} bytes at {about.framerate} Hz; it should have one"
+        f" channel of 2 bytes at {_RATE} Hz"
+    )
+  return np.frombuffer(content, "<i2") / 32768.0
+
+
+def _id(split: str, number: int) -> str:
+  return f"{split}-{number:05d}"
