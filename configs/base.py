@@ -38,8 +38,8 @@ def get_config() -> ConfigDict:
               # A run's folder, or a file of scripts/convert_weights.py; "": all
               # parameters are new.
               "pretrained": "",
-              # Regular expressions that are searched in parameters' paths: which
-              # are re-initialised, and which are frozen.
+              # Regular expressions that are searched in parameters' paths:
+              # which are re-initialised, and which are frozen.
               "reinitialize": "",
               "frozen": "",
               # How strongly new cross-attends are biased towards near

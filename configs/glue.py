@@ -128,7 +128,10 @@ VARIANTS = {
         for task in tasks_of(model)
     },
     # Each model of configs/mlm.py and a folder of texts.
-    **{f"{model}_custom": (None, of_model(model) | CUSTOM) for model in mlm.VARIANTS},
+    **{
+        f"{model}_custom": (None, of_model(model) | CUSTOM)
+        for model in mlm.VARIANTS
+    },
     # Each model and each way to train on all of its tasks; BERT has no queries.
     **{
         f"{model}_{name}": (None, of_model(model) | of_all_tasks(model, token))

@@ -28,7 +28,10 @@ from configs import base
 
 # SentencePiece in the place of UTF-8 bytes.
 SENTENCEPIECE = {
-    "tokenizer": {"name": "sentencepiece", "model": "~/sentencepiece32000.model"},
+    "tokenizer": {
+        "name": "sentencepiece",
+        "model": "~/sentencepiece32000.model",
+    },
     "model.tokens": {
         "vocabulary_size": 32_000,
         "channels": 768,
@@ -58,7 +61,10 @@ BERT_BYTES = {
 }
 # A small model of 64 SentencePiece tokens.
 MINI = {
-    "tokenizer": {"name": "sentencepiece", "model": "~/sentencepiece8000.model"},
+    "tokenizer": {
+        "name": "sentencepiece",
+        "model": "~/sentencepiece8000.model",
+    },
     "model.tokens": {
         "vocabulary_size": 8000,
         "channels": 128,

@@ -223,7 +223,9 @@ DATA = {
         _SMALL_TEXT.needs,
         (
             *_SMALL_TEXT.commands,
-            _TOKENIZER.format("wikipedia,austen", 8, "~/sentencepiece8000.model"),
+            _TOKENIZER.format(
+                "wikipedia,austen", 8, "~/sentencepiece8000.model"
+            ),
         ),
     ),
     "mlm:mini_bytes": _SMALL_TEXT,

@@ -24,9 +24,9 @@ from experiments.data import pipeline
 from experiments.data.images import image as image_lib
 from experiments.data.images import sets
 from experiments.data.sequences import copies as copies_lib
+from experiments.data.sequences import images as images_lib
 from experiments.data.sequences import midi
 from experiments.data.sequences import ngrams
-from experiments.data.sequences import images as images_lib
 from experiments.data.sequences import windows
 from experiments.data.text import corpus
 from experiments.data.text import masking
@@ -108,7 +108,9 @@ def text(
   """
   length, latents = lengths(config)
   tokenizer = functools.cache(
-      lambda: tokenizers.sentencepiece(sentencepiece) if sentencepiece else tokenizers.utf8()
+      lambda: tokenizers.sentencepiece(sentencepiece)
+      if sentencepiece
+      else tokenizers.utf8()
   )
   shares = {name: share for name, share in corpora.items() if share}
   opened = functools.partial(corpus.open_documents, data_dir=config.data_dir)

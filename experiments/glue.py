@@ -19,9 +19,9 @@ import numpy as np
 from sklearn import metrics
 
 from experiments.data import pipeline
+from experiments.data.text import custom as custom_texts
 from experiments.data.text import glue
 from experiments.data.text import glue_files
-from experiments.data.text import custom as custom_texts
 from experiments.data.text import tokenizers
 from experiments.engine import figures
 from experiments.data.text.custom import Custom
@@ -99,7 +99,7 @@ def class_names(config, name) -> Sequence[str] | None:
 
 
 def fitted(config, note):
-  """Completes the settings of a folder of texts: columns, classes, held-out set.
+  """Completes the settings of a folder of texts: columns, classes, splits.
 
   Where `train_examples` is 0, training is `EPOCHS` times over all of them.
 
@@ -231,7 +231,10 @@ def prepared(
   found, cut = [], []
   room = length - tokenizers.FRAME * frame
   if custom:
-    rows, is_pair = given or custom_texts.read(custom, split), custom.has_two_texts
+    rows, is_pair = (
+        given or custom_texts.read(custom, split),
+        custom.has_two_texts,
+    )
   else:
     rows = given or glue.read(name, split, data_dir, notes.append)
     is_pair = glue.TASKS[name].has_two_sentences

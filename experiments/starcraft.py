@@ -263,7 +263,9 @@ def measure(outputs, batch, columns):
     found["_majority"] = batch["majority"]
   measured = {
       "log_likelihood": value,
-      "log_likelihood_uniform": uniform_log_likelihood(own.sum(-1), count, picks),
+      "log_likelihood_uniform": uniform_log_likelihood(
+          own.sum(-1), count, picks
+      ),
       "selected": count,
       "loss": -value / count,
   }

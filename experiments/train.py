@@ -20,11 +20,11 @@ import numpy as np
 from experiments import task as task_lib
 from experiments.data import pipeline
 from experiments.engine import command
+from experiments.engine import initialisation
 from experiments.engine import job
 from experiments.engine import record
 from experiments.engine import settings
 from experiments.engine import sharding
-from experiments.engine import initialisation
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
 from experiments.engine.build import fitted
@@ -148,7 +148,9 @@ class _Run:
       # A batch is a function of its number, whoever read those before it.
       rest = dataclasses.replace(shard, first=done)
       self.data = iter(built.task.train_data(rest))
-    self.state = state or initialisation.initial_state(built, self.recorder.note)
+    self.state = state or initialisation.initial_state(
+        built, self.recorder.note
+    )
     self.timer = record.Timer()
     self.stopped = False
 

@@ -337,7 +337,7 @@ def check_division(
   """Sees that a batch of training can be spread.
 
   Raises:
-    UserError: if the groups, of so many devices each, and the accumulation steps
+    UserError: if the groups, of so many devices each, and accumulation steps
       do not divide it.
   """
   batch_size, parts = config.batch_size, groups * config.accumulate

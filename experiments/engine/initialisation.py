@@ -46,9 +46,8 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
   shared = [
       key
       for key in ours
-      if key in theirs and not (
-      wanted.reinitialize and re.search(wanted.reinitialize, key)
-)
+      if key in theirs
+      and not (wanted.reinitialize and re.search(wanted.reinitialize, key))
   ]
   for key in shared:
     if ours[key].shape != theirs[key].shape:

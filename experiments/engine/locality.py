@@ -102,10 +102,10 @@ def locality_biased(
   With the usual initialisation, every latent attends to all of the input array
   equally, and every output to all latents; where things are is then learned
   slowly. Here learned arrays of more than one element are initialised as sines
-  and cosines of each element's position in its sequence, and each cross-attend's
-  map of queries as its map of keys, so that attention is highest where positions
-  agree. On grids this holds for the latents alone, since the input
-  array and the output queries have Fourier features.
+  and cosines of each element's position in its sequence, and the map of queries
+  of each cross-attend as its map of keys: attention is highest where positions
+  agree. On grids this holds for the latents alone, since the input array and
+  the output queries have Fourier features.
 
   Args:
     sharpness: what the queries' map is multiplied by; with 4 a latent attends

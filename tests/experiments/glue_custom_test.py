@@ -68,7 +68,9 @@ def trained(config, steps):
 def test_classes_are_counted_and_the_length_follows_from_the_examples(classes):
   config, notes = tiny(classes)
   assert config.tasks.to_dict() == {"custom": 3}
-  assert config.custom.class_names == NAMES == glue.class_names(config, "custom")
+  assert (
+      config.custom.class_names == NAMES == glue.class_names(config, "custom")
+  )
   assert config.train_examples == 10 * 81 and config.custom.held_out == 0.1
   assert "9 of 90 examples are held out" in notes[0]
   assert "3 classes: bad, fair, good" in notes[1]

@@ -318,7 +318,10 @@ def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
 
 def test_a_folder_of_a_sweep_says_what_was_changed():
   changes = {"schedule.peak": 3e-4, "init.reinitialize": "coder|latents/array"}
-  assert sweep.folder_name(changes) == "peak=0.0003-reinitialize=coder+latents+array"
+  assert (
+      sweep.folder_name(changes)
+      == "peak=0.0003-reinitialize=coder+latents+array"
+  )
 
 
 @pytest.mark.slow

@@ -183,7 +183,9 @@ class CountBaselines:
   after: np.ndarray  # The most frequent masked id after each.
 
   @classmethod
-  def counted(cls, batches: Iterable[Example], vocabulary: int) -> "CountBaselines":
+  def counted(
+      cls, batches: Iterable[Example], vocabulary: int
+  ) -> "CountBaselines":
     """From batches of what `masked` gives."""
     parts = [_seen(batch) for batch in batches]
     left, target = np.concatenate(parts, axis=1)

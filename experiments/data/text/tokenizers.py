@@ -149,7 +149,9 @@ def _encode_tokens(
   return np.asarray(processor.encode(text.decode(errors="ignore")), np.int32)
 
 
-def _decode_tokens(processor: spm.SentencePieceProcessor, ids: np.ndarray) -> str:
+def _decode_tokens(
+    processor: spm.SentencePieceProcessor, ids: np.ndarray
+) -> str:
   ids = np.asarray(ids)
   return processor.decode(ids[ids >= NUM_SPECIAL].tolist())
 

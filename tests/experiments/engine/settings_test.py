@@ -188,7 +188,12 @@ def test_a_choice_drops_what_it_does_not_have_and_brings_its_defaults():
         ("imagenet:fourier", {"permuted": "true"}, "permuted", True),
         ("imagenet:fourier", {"mix": "{}"}, "mix", {}),
         ("imagenet:fourier", {"init.pretrained": ""}, "init.pretrained", ""),
-        ("imagenet:fourier", {"init.pretrained": "12"}, "init.pretrained", "12"),
+        (
+            "imagenet:fourier",
+            {"init.pretrained": "12"},
+            "init.pretrained",
+            "12",
+        ),
         ("flow:patches", {"augmentation.hue": "0"}, "augmentation.hue", 0.0),
         (
             "flow:mini",

@@ -227,9 +227,7 @@ def test_sources_that_are_something_else_are_named(tmp_path, changes, message):
 def test_a_file_that_is_no_zip_ends_the_command_with_one_line(tmp_path, capsys):
   (tmp_path / "digits.zip").write_bytes(b"no archive")
   command = ["spoken_images", f"--output={tmp_path}"]
-  command += [
-      f"--{n}={tmp_path}/digits.zip" for n in ("recordings", "images")
-  ]
+  command += [f"--{n}={tmp_path}/digits.zip" for n in ("recordings", "images")]
   with pytest.raises(SystemExit) as ended:
     prepare_data.main(command)
   assert ended.value.code == 2

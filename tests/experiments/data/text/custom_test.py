@@ -26,7 +26,9 @@ def folder(path, **files):
 def fitted(path, **settings):
   """(what is found, examples to train on, notes)."""
   notes = []
-  custom, count = custom_texts.fitted(Custom(str(path), **settings), notes.append)
+  custom, count = custom_texts.fitted(
+      Custom(str(path), **settings), notes.append
+  )
   return custom, count, notes
 
 
@@ -56,9 +58,13 @@ def test_tables_and_json_lines_are_read_alike(tmp_path, name, content):
   folder(tmp_path, **{name: content}, dev__tsv="text\tlabel\tsentence\tclass\n"
          "x\tno\tx\tno\n")  # fmt: skip
   custom, count, notes = fitted(tmp_path)
-  assert custom.class_names == ("no", "yes") and count == 3 and not custom.held_out
+  assert (
+      custom.class_names == ("no", "yes") and count == 3 and not custom.held_out
+  )
   assert notes[0].endswith("2 classes: no, yes")
-  assert read(custom) == [(text, "", int(label == "yes")) for text, label in ROWS]
+  assert read(custom) == [
+      (text, "", int(label == "yes")) for text, label in ROWS
+  ]
   assert read(custom, "validation") == [("x", "", 0)]
 
 
@@ -200,5 +206,7 @@ def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
 
 def test_columns_that_are_not_there_are_said(tmp_path):
   folder(tmp_path, train__csv="text,label\na,x\nb,y\n")
-  with pytest.raises(DataError, match=r"line 1: custom.columns = .*\['text', 'la"):
+  with pytest.raises(
+      DataError, match=r"line 1: custom.columns = .*\['text', 'la"
+  ):
     fitted(tmp_path, columns=("text", "stars"))

@@ -123,8 +123,14 @@ def test_of_english_the_same_words_are_masked_as_ever(seed):
 
 @pytest.mark.parametrize("kind", ["bytes", "sentencepiece"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_about_15_percent_of_every_script_is_masked(script, kind, sentencepiece):
-  tokenizer = tokenizers.sentencepiece(sentencepiece) if kind == "sentencepiece" else UTF8
+def test_about_15_percent_of_every_script_is_masked(
+    script, kind, sentencepiece
+):
+  tokenizer = (
+      tokenizers.sentencepiece(sentencepiece)
+      if kind == "sentencepiece"
+      else UTF8
+  )
   text = {"text": (SCRIPTS[script] * 400).encode()}
   masked = ids = 0
   for seed in range(20):
@@ -158,7 +164,10 @@ def test_a_long_word_is_cut_into_spans():
 def test_words_that_would_be_too_many_stay():
   for seed in range(50):
     assert (
-        mask_words(tokenizers.encode(WORDS), UTF8, seed, most=3)["loss_mask"].sum() <= 3
+        mask_words(tokenizers.encode(WORDS), UTF8, seed, most=3)[
+            "loss_mask"
+        ].sum()
+        <= 3
     )
 
 
