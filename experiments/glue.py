@@ -23,8 +23,8 @@ from experiments.data.text import custom as custom_texts
 from experiments.data.text import glue
 from experiments.data.text import glue_files
 from experiments.data.text import tokenizers
-from experiments.engine import figures
 from experiments.data.text.custom import Custom
+from experiments.engine import figures
 from experiments.engine import settings
 from experiments.engine.choose import choose
 from experiments.engine.errors import UserError
