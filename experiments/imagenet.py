@@ -313,7 +313,8 @@ def draw(outputs, batch, names=()):
     _show(ax, batch["image"][i])
     its, said = labels_of(batch)[i], predicted[i]
     words = _listed(its, names), _listed([said], names)
-    figures.answer(ax, *words, probabilities[i, said], said in its)
+    probability = float(probabilities[i, said])
+    figures.answer(ax, *words, probability, said in its)
 
   title = "held-out image, label → prediction and its probability"
   return {"predictions": figures.sixteen(batch["real"].sum(), show, title)}
