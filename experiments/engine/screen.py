@@ -23,10 +23,13 @@ class Screen:
       is_active: whether it shows anything: of several processes, one does.
     """
     self._is_active = is_active
+    # A notebook gets lines: of bars it would keep every state.
+    is_notebook = rich.console.Console().is_jupyter
     self._console = rich.console.Console(
         highlight=False,
         soft_wrap=True,
-        force_jupyter=False,  # Lines are lines in a notebook, too.
+        force_jupyter=False,
+        force_terminal=False if is_notebook else None,
     )
     self._bars: rich.progress.Progress | None = None
 
