@@ -12,11 +12,13 @@ from tests.conftest import ROOT
 # Values of the cell "parameters" with which a notebook takes seconds.
 TINY = {
     "flow": {"PAIRS": 1},
+    "images": {"STEPS": 2, "CROPS": 12},
     "masked_text": {"STEPS": 2},
     "quickstart": {"STEPS": 2},
     "train_your_own": {"STEPS": 2},
     "video": {"STEPS": 2, "SECONDS": 16},
 }
+SLOW = ("images", "masked_text", "video")  # They compile the most.
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.ipynb"))
 
 
@@ -53,8 +55,7 @@ def test_its_outputs_are_kept_and_begin_with_a_figure(file):
         pytest.param(
             file,
             id=file.stem,
-            # It compiles the most.
-            marks=[pytest.mark.slow] * (file.stem == "video"),
+            marks=[pytest.mark.slow] * (file.stem in SLOW),
         )
         for file in TUTORIALS
     ],
