@@ -114,11 +114,11 @@ def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
   assert records[-1]["test/squared_error"] < first
 
 
-def test_the_library_alone_is_used_as_the_readme_says():
+def test_the_library_alone_is_used_as_its_page_says():
   import haiku as hk
   import jax
 
-  (code,) = blocks(ROOT / "README.md", "python")
+  (code,) = blocks(ROOT / "docs" / "library.md", "python")
   names = {}
   exec(code, names)  # pylint: disable=exec-used
   image = jax.ShapeDtypeStruct((2, 224, 224, 3), "float32")

@@ -141,8 +141,8 @@ def test_a_reason_has_one_way_to_count():
       assert not (reason.fits and reason.count)
 
 
-def test_the_readme_has_what_is_printed():
-  text = (ROOT / "README.md").read_text()
+def test_the_page_of_sizes_has_what_is_printed():
+  text = (ROOT / "docs" / "sizes.md").read_text()
   start = "<!-- python -m scripts.reproduce --columns=params,flops --table="
   keys, _, rest = text.partition(start)[2].partition(" --markdown -->\n")
   shown = rest.partition("<!-- end -->")[0]
