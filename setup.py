@@ -46,6 +46,7 @@ TRAIN = [
     "sc2reader>=1.9",  # Replays of StarCraft II.
     "scikit-image>=0.25",  # Ships photographs, for scenes.
     "scikit-learn>=1.5",
+    "scipy>=1.14",  # Reads ImageNet's meta.mat.
     "sentencepiece>=0.2",
     "simplejpeg>=1.8",  # Decodes JPEG as TensorFlow does.
     "tensorboard>=2.18",

@@ -183,10 +183,14 @@ def numbers() -> ConfigDict:
   config.spectrogram = ConfigDict({})
   config.model = ConfigDict(
       {
-          "video": {"patch": (2, 8, 8), "num_bands": 16},
+          "video": {
+              "patch": (2, 8, 8),
+              "num_bands": 16,
+              "max_resolution": None,  # that of the patches
+          },
           # The papers do not say how many bands sound has; its elements are
           # widened to those of the video in any case.
-          "audio": {"patch": 128, "num_bands": 64},
+          "audio": {"patch": 128, "num_bands": 64, "max_resolution": None},
           "min_padding": 4,
           "encoder": {
               "num_latents": 512,

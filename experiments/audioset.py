@@ -32,6 +32,7 @@ from experiments.inference import commands
 from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -66,10 +67,14 @@ def network(config) -> Network:
     arrays = {}
     if "audio" in modalities:
       audio = inputs.audio_patches(batch["audio"], model.audio.patch)
-      arrays["audio"] = inputs.pixels(audio, model.audio.num_bands)
+      arrays["audio"] = inputs.pixels(
+          audio, model.audio.num_bands, model.audio.get("max_resolution")
+      )
     if "video" in modalities:
       video = inputs.video_patches(batch["video"], model.video.patch)
-      arrays["video"] = inputs.pixels(video, model.video.num_bands)
+      arrays["video"] = inputs.pixels(
+          video, model.video.num_bands, model.video.get("max_resolution")
+      )
     x = multimodal.Pack(model.min_padding, name="inputs")(arrays)  # [B, M, C]
     if model.reads.num_reads == 1:
       z = Encoder(**encoder)(x)  # [B, N, D]
@@ -85,6 +90,19 @@ def network(config) -> Network:
       "audio": shape((config.num_audio, 1), jnp.float32),
   }
   return Network({name: example[name] for name in modalities}, forward)
+
+
+def positions(config) -> Positions:
+  """Of patches of video and of sound."""
+  sizes = zip(config.video, config.model.video.patch, strict=True)
+  return Positions(
+      resolutions={
+          "model.video.max_resolution": tuple(n // size for n, size in sizes),
+          "model.audio.max_resolution": (
+              config.num_audio // config.model.audio.patch,
+          ),
+      }
+  )
 
 
 def fitted(config, note):
@@ -408,6 +426,8 @@ SETTINGS = {
     "sets.*": _CLIPS,
     "spectrogram": Optional(functools.partial(sound.spectrogram, rate=0)),
     "spec_augment": Optional(sound.spec_augment),
+    "model.video.max_resolution": Sequence[int] | None,
+    "model.audio.max_resolution": Sequence[int] | None,
     "model.encoder": Encoder,
     "model.processor": Processor,
     "model.reads": functools.partial(RepeatedEncoder, {}, {}),

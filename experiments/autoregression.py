@@ -43,6 +43,7 @@ from experiments.engine.weights import Weights
 from experiments.inference import commands
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Task
 from perceiver import bounds
@@ -424,6 +425,19 @@ def on_grid(pos, channels: int, /, dims: Sequence[int]):
 
 
 POSITIONS = (rotary, sinusoidal, learned, on_grid)
+
+
+def positions(config) -> Positions:
+  """Those of sequences, or of each axis of a grid."""
+  how = config.model.positions
+  if how.name == "learned":
+    of_elements = {"positions/array": (how.number,)}
+    return Positions(of_elements, of_elements.keys())
+  if how.name == "on_grid":
+    return Positions(
+        {f"positions_{i}/array": (n,) for i, n in enumerate(how.dims)}
+    )
+  return Positions()
 
 
 def perceiver_ar(

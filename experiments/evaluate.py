@@ -19,6 +19,7 @@ import numpy as np
 from experiments import task as task_lib
 from experiments.data import pipeline
 from experiments.engine import command
+from experiments.engine import positions
 from experiments.engine import sharding
 from experiments.engine import step as step_lib
 from experiments.engine import workdir as workdir_lib
@@ -189,6 +190,9 @@ def evaluate(
   if place is None:
     raise UserError(f"there are no checkpoints in {workdir}")
   config, _ = fitted(config)
+  written = workdir / "config.json"
+  trained = workdir_lib.read_config(written) if written.exists() else config
+  config, notes = positions.keep_resolutions(config, trained, workdir)
   built = build(config)
   checkpoints = Checkpoints(
       place,
@@ -196,7 +200,14 @@ def evaluate(
       best_is_largest=config.best_is_largest,
       read_only=True,
   )
-  model, step = checkpoints.restore_model(built.like.model, which)
+  like = built.like.model
+  saved, step = checkpoints.restore_model(
+      positions.as_saved(like, trained, config), which
+  )
+  model, more = positions.fitted(saved, like, trained, config)
+  screen = screen or Screen(is_active=False)
+  for note in (*notes, *more):
+    screen.line(note)
   run = Evaluate(built.task.evals, built.net, built.layout, screen)
   metrics, _ = run(model)
   return {"step": step, **metrics}

@@ -44,6 +44,7 @@ from experiments.task import each_word
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -108,6 +109,16 @@ def network(config) -> Network:
 
   example = {"frames": jax.ShapeDtypeStruct((2, *size, 3), jnp.float32)}
   return Network(example, forward)
+
+
+def positions(config) -> Positions:
+  """Of the features of frames."""
+  model, dims = config.model, tuple(config.frame_size)
+  if model.input.name == "conv":
+    dims = subjects.conv_features(dims)
+  if not model.input.concat_frames:
+    dims = (model.time_resolution, *dims)
+  return Positions(resolutions={"model.max_resolution": dims})
 
 
 def task(config) -> Task:

@@ -37,6 +37,7 @@ from experiments.mlm import open_tokenizer
 from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -527,6 +528,12 @@ def head(y, num_classes, has_hidden, name):
   if has_hidden:
     y = jnp.tanh(hk.Linear(y.shape[-1], name=f"{name}_hidden")(y))
   return hk.Linear(num_classes, name=f"{name}_logits")(y)
+
+
+def positions(config) -> Positions:
+  """Those of the text."""
+  learned = {"positions/array": (config.model.tokens.max_length,)}
+  return Positions(learned, learned.keys())
 
 
 SETTINGS = {

@@ -35,6 +35,7 @@ from experiments.inference import subjects
 from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -81,6 +82,16 @@ def network(config) -> Network:
   return Network(
       {"image": jax.ShapeDtypeStruct((*dims, 3), jnp.float32)}, forward
   )
+
+
+def positions(config) -> Positions:
+  """Of pixels, or of a convolution's features."""
+  dims, name = tuple(config.image_size), config.model.input.name
+  if name == "learned_positions":
+    return Positions({"positions/array": dims})
+  if name == "conv":
+    dims = subjects.conv_features(dims)
+  return Positions(resolutions={"model.input.max_resolution": dims})
 
 
 def permuted(x):
@@ -133,6 +144,11 @@ def fitted(config, note):
   about = sets.about(name, config.data_dir)
   chosen: Sequence[int] = config.classes or range(len(about.classes))
   classes = [about.classes[number] for number in chosen]
+  if len(classes) == 1:
+    raise UserError(
+        f"{name} has one class, {', '.join(classes)}: a folder of images for"
+        " each of two classes or more is needed"
+    )
   note(f"{name}: {len(classes)} classes: {', '.join(classes)}")
   changes: dict[str, Any] = {
       "num_classes": len(classes),
@@ -153,8 +169,8 @@ def fitted(config, note):
         )
       changes["train.split"], splits = "train[:90%]", ["train[90%:]"]
       note(
-          f"{name} has no validation or test set: {splits[0]}, a tenth of its"
-          " training set, is held out and evaluated"
+          f"{name} has no validation or test set of these classes: {splits[0]},"
+          " a tenth of its training set, is held out and evaluated"
       )
     changes[f"{path}.split"] = splits[0]
   return settings.changed(config, changes)

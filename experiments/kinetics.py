@@ -34,6 +34,7 @@ from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Movie
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -112,6 +113,19 @@ def network(config) -> Network:
       if config.num_points
   }
   return Network(example, forward)
+
+
+def positions(config) -> Positions:
+  """Of patches of video, and of samples."""
+  sizes = zip(config.video, config.model.video.patch, strict=True)
+  return Positions(
+      resolutions={
+          "model.video.max_resolution": tuple(n // size for n, size in sizes),
+          "model.audio.max_resolution": (
+              config.video[0] * config.samples_per_frame,
+          ),
+      }
+  )
 
 
 def num_points(config):

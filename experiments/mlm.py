@@ -29,6 +29,7 @@ from experiments.inference import subjects
 from experiments.task import Batch
 from experiments.task import Eval
 from experiments.task import Network
+from experiments.task import Positions
 from experiments.task import Prediction
 from experiments.task import Subject
 from experiments.task import Task
@@ -166,6 +167,13 @@ def task(config) -> Task:
   return Task(
       example, forward, train_data, loss, evals, lambda: dict.fromkeys(notes)
   )
+
+
+def positions(config) -> Positions:
+  """Those of the text, and the queries."""
+  length = (config.model.tokens.max_length,)
+  learned = {"positions/array": length, "queries/array": length}
+  return Positions(learned, learned.keys())
 
 
 def is_framed(config) -> bool:

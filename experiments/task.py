@@ -7,6 +7,8 @@ two must be there; each other one makes a command work for the task.
   task(config) -> Task: training and evaluating it.
   fitted(config, note) -> config: what its data decides, found before training
     and evaluation; `note` takes a line of what a person should know.
+  positions(config) -> Positions: what of the model depends on the size of
+    inputs, for weights that were trained with another.
   SETTINGS, a table of `experiments.engine.settings`: what configs can set.
   attention_subjects(config, inputs) -> iterator of Subject: what
     `scripts.show_attention` draws of the command's inputs.
@@ -21,6 +23,7 @@ two must be there; each other one makes a command work for the task.
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -109,6 +112,22 @@ class Task(Network):
   notes: Callable[[], Iterable[str]] = tuple
   # What people look at of the first batch of training, as `Eval.draw`.
   draw: Callable[[Batch], Mapping[str, Drawn]] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Positions:
+  """What of a model depends on the size of its inputs."""
+
+  # Parameters whose rows are the cells of a grid -> its size. Rows of nothing
+  # may come before them.
+  learned: Mapping[str, tuple[int, ...]] = dataclasses.field(
+      default_factory=dict
+  )
+  sequences: Collection[str] = ()  # Those of texts and the like.
+  # Settings of Fourier features' resolution -> what None stands for.
+  resolutions: Mapping[str, tuple[int, ...]] = dataclasses.field(
+      default_factory=dict
+  )
 
 
 # Parts of an array in their order -> their grids.

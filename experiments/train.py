@@ -22,9 +22,11 @@ from experiments.data import pipeline
 from experiments.engine import command
 from experiments.engine import initialisation
 from experiments.engine import job
+from experiments.engine import positions
 from experiments.engine import record
 from experiments.engine import settings
 from experiments.engine import sharding
+from experiments.engine import weights
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.build import build
 from experiments.engine.build import fitted
@@ -105,6 +107,7 @@ class _Run:
   ):
     """Prepares the run; what it opens is closed with `opened`."""
     config, self.notes = fitted(config)
+    config = self._keep_resolutions(config, workdir)
     self.built = built = build(config)
     self.config = config = built.config
     _check_settings(config, built.steps)
@@ -153,6 +156,23 @@ class _Run:
     )
     self.timer = record.Timer()
     self.stopped = False
+
+  def _keep_resolutions(
+      self, config: task_lib.Config, workdir: pathlib.Path
+  ) -> task_lib.Config:
+    """The config with the Fourier features of what the run starts from."""
+    own = workdir / "config.json"  # A run that goes on keeps its own.
+    source, where = None, workdir
+    if own.exists():
+      source = workdir_lib.read_config(own)
+    elif config.init.pretrained:
+      where = config.init.pretrained
+      source = weights.config_of(where)
+    if source is None:
+      return config
+    config, notes = positions.keep_resolutions(config, source, where)
+    self.notes += notes
+    return config
 
   def _check_best(self, metrics: Mapping[str, list[str] | None]) -> None:
     """Looks whether there is the metric that chooses the best checkpoint."""

@@ -19,7 +19,8 @@ RULES = {
         "experiments.data"
         " PIL array_record av cv2 etils google.protobuf google_crc32c grain"
         " jaxtyping kaldi_native_fbank mlxtend mwparserfromhell numpy"
-        " pretty_midi sc2reader sentencepiece simplejpeg tensorflow_datasets"
+        " pretty_midi sc2reader scipy sentencepiece simplejpeg"
+        " tensorflow_datasets"
     ),
     "experiments/engine": (
         "experiments.engine experiments.task experiments.data.pipeline"

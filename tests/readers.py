@@ -26,6 +26,7 @@ import zipfile
 import cv2
 import numpy as np
 import safetensors.numpy
+import scipy.io
 import tensorflow_datasets as tfds
 
 from configs import quickstart
@@ -571,6 +572,57 @@ def safetensors_weights(folder):
   return folder / "w.safetensors"
 
 
+def write_meta(file):
+  """ImageNet's meta.mat, with four of its synsets."""
+  dtype = [
+      ("ILSVRC2012_ID", "O"),
+      ("WNID", "O"),
+      ("words", "O"),
+      ("gloss", "O"),
+      ("num_children", "O"),
+      ("children", "O"),
+      ("wordnet_height", "O"),
+      ("num_train_images", "O"),
+  ]
+  synsets = np.empty((4, 1), dtype)
+  rows = [
+      (1, "n02119789", "kit fox, Vulpes macrotis", "small grey fox", []),
+      (2, "n02100735", "English setter", "an English breed", []),
+      (3, "n02096294", "Australian terrier", "small greyish terrier", []),
+      (1001, "n02084071", "dog, domestic dog", "a member of Canis", [2, 3]),
+  ]
+  for i, (number, wnid, words, gloss, children) in enumerate(rows):
+    synsets[i, 0] = (
+        np.array([[number]], np.uint16),
+        wnid,
+        words,
+        gloss,
+        np.array([[len(children)]], np.uint8),
+        np.array([children], np.float64),
+        np.array([[len(children) > 0]], np.uint8),
+        np.array([[1300]], np.uint16),
+    )
+  file.parent.mkdir(parents=True, exist_ok=True)
+  scipy.io.savemat(file, {"synsets": synsets}, do_compression=True)
+
+
+def numbered_classes(folder):
+  """ImageNet's meta.mat, beside pictures with a list of its numbers."""
+  for place in ("train/n02096294", "val"):
+    (folder / "imagenet2012" / place).mkdir(parents=True)
+    file = folder / "imagenet2012" / place / "a.png"
+    file.write_bytes(encoded(".png"))
+  (folder / "imagenet2012/val.txt").write_text("3\n")
+  write_meta(folder / "imagenet2012/meta.mat")
+  return folder / "imagenet2012/meta.mat"
+
+
+def read_numbered(file):
+  """The label of the picture that has a number."""
+  place = str(file.parent.parent)
+  return image_sets.open_images("imagenet2012", "validation", place)[0]
+
+
 READERS: Mapping[str, Reader] = {
     **{
         f"weights, pickle of protocol {protocol}": Reader(
@@ -665,6 +717,7 @@ READERS: Mapping[str, Reader] = {
         ),
         read_glue("stsb"),
     ),
+    "ImageNet's meta.mat": Reader(numbered_classes, read_numbered),
     "names of classes": Reader(
         written("labels.json", LABELS),
         lambda file: commands.read_names(str(file), 4),

@@ -5,10 +5,12 @@ from collections.abc import Iterable
 from collections.abc import Iterator
 import itertools
 import re
+from typing import Any
 
 import jax
 import numpy as np
 
+from experiments.engine import positions
 from experiments.engine import weights
 from experiments.engine.build import Built
 from experiments.engine.errors import UserError
@@ -22,7 +24,8 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
   """The initial state of a run, with the weights that `config.init` names.
 
   Every pretrained array that has a place here is taken. What has none there,
-  such as a new task's head, is initialised as usual. A note says which.
+  such as a new task's head, is initialised as usual. Learned positions are
+  fitted to the size of inputs. Notes say which.
 
   Args:
     built: a task.
@@ -49,8 +52,13 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
       if key in theirs
       and not (wanted.reinitialize and re.search(wanted.reinitialize, key))
   ]
+  resized, notes = positions.adapted(
+      {key: theirs[key] for key in shared}, given.config, built.config
+  )
+  of_sequences = positions.of(built.config).sequences
   for key in shared:
-    if ours[key].shape != theirs[key].shape:
+    here, there = ours[key].shape, resized[key].shape
+    if here != there and not (key in of_sequences and here[1:] == there[1:]):
       raise UserError(
           f"{path}: {key} is {list(theirs[key].shape)} there and"
           f" {list(ours[key].shape)} here; --config.init.reinitialize={key}"
@@ -65,13 +73,24 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
       ("not used of it:", theirs.keys() - set(shared)),
   ):
     note(f"{text} {', '.join(_in_short(keys)) or 'none'}")
+  for line in notes:
+    note(line)
   taken = {
-      key: jax.device_put(np.asarray(theirs[key], x.dtype), x.sharding)
-      if key in shared
-      else x
+      key: _placed(resized[key], x) if key in shared else x
       for key, x in ours.items()
   }
   return state._replace(model=Model(*tensors.unflatten(taken)))
+
+
+def _placed(given: Any, ours: jax.Array) -> jax.Array:
+  """An array where ours is; rows that it has not got are ours."""
+  given = np.asarray(given, ours.dtype)
+  if given.shape == ours.shape:
+    return jax.device_put(given, ours.sharding)
+  put = jax.jit(
+      lambda x, rows: x.at[: len(rows)].set(rows), out_shardings=ours.sharding
+  )
+  return put(ours, given)
 
 
 def _in_short(keys: Iterable[str]) -> Iterator[str]:

@@ -17,6 +17,8 @@ import numpy as np
 from experiments.engine import build
 from experiments.engine import declared
 from experiments.engine import export
+from experiments.engine import positions
+from experiments.engine import settings
 from experiments.engine import sharding
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.checkpoint import Checkpoints
@@ -136,6 +138,21 @@ def load(
   return read._replace(notes=[*read.notes, *doubts])
 
 
+def config_of(path: str | pathlib.Path) -> Config | None:
+  """The complete config of weights; None if they have none, or are not there.
+
+  Args:
+    path: as of `load`, which says what is wrong.
+  """
+  path = pathlib.Path(path).expanduser()
+  if workdir_lib.find_checkpoints(path) is not None:
+    return workdir_lib.read_config(path / "config.json")
+  if path.suffix != ".npz" or not path.is_file():
+    return None
+  _, text = npz.load(path, CONFIG)
+  return _config_in(path, text)
+
+
 def fill(config: Config, arrays: tensors.Arrays, release: Release) -> Weights:
   """The model of a config with these arrays in it.
 
@@ -194,10 +211,14 @@ def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
 def _load_run(
     workdir: pathlib.Path, place: str, config: Config | None, checkpoint: str
 ) -> tuple[Weights, list[str]]:
+  written, notes = workdir / "config.json", []
   if config is None:
-    config = workdir_lib.read_config(workdir / "config.json")
+    config = trained = workdir_lib.read_config(written)
+  else:
+    config = settings.complete(config)
+    trained = workdir_lib.read_config(written) if written.exists() else config
+    config, notes = positions.keep_resolutions(config, trained, workdir)
   network = build.build_network(config)
-  config = network.config
   like = sharding.with_shardings(network.like, sharding.make_mesh(1))
   checkpoints = Checkpoints(
       place,
@@ -205,10 +226,13 @@ def _load_run(
       best_is_largest=network.config.best_is_largest,
       read_only=True,
   )
-  model, _ = checkpoints.restore_model(like, checkpoint)
+  saved, _ = checkpoints.restore_model(
+      positions.as_saved(like, trained, config), checkpoint
+  )
+  model, more = positions.fitted(saved, like, trained, config)
   arrays = tensors.flatten(*model)
   _, doubts = tensors.fitted(arrays, arrays)
-  return Weights(config, network, model, []), doubts
+  return Weights(config, network, model, [*notes, *more]), doubts
 
 
 def _file_in(folder: pathlib.Path) -> pathlib.Path:
@@ -225,12 +249,28 @@ def _load_ours(
 ) -> tuple[Weights, list[str]]:
   arrays, text = npz.load(path, CONFIG)
   if config is not None:
-    return _filled(build.build_network(config), arrays, OURS)
+    trained = _config_in(path, text)
+    config, notes = positions.keep_resolutions(
+        settings.complete(config), trained, path
+    )
+    network = build.build_network(config)
+    arrays, more = positions.adapted(arrays, trained, config)
+    read, doubts = _filled(network, arrays, OURS)
+    return read._replace(notes=[*notes, *more]), doubts
+  network = build.build_network(_config_in(path, text))
+  return _filled(network, arrays, OURS)
+
+
+def _config_in(path: pathlib.Path, text: str) -> Config:
+  """The complete config of one of our files.
+
+  Raises:
+    UserError: if it is none.
+  """
   try:
-    network = build.build_network(ConfigDict(json.loads(text)))
+    return build.build_network(ConfigDict(json.loads(text))).config
   except Exception as error:  # It may be anything.
     raise UserError(
         f"{path}: the config in it is none of this project:"
         f" {tensors.gist(error)}"
     ) from error
-  return _filled(network, arrays, OURS)

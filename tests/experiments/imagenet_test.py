@@ -1,5 +1,6 @@
 """Classification of images, from files to percents."""
 
+import shutil
 from unittest import mock
 
 import cv2
@@ -14,6 +15,7 @@ from experiments.data.pipeline import Shard
 from experiments.engine.build import build
 from experiments.engine.build import build_network
 from experiments.engine.build import fitted
+from experiments.engine.errors import UserError
 from experiments.train import check_batch
 
 CLASSES, IMAGES = 11, 5
@@ -93,8 +95,8 @@ def test_of_a_folder_the_classes_are_counted_and_a_part_is_held_out(tmp_path):
   assert config.class_names == ("cat", "dog", "owl")
   assert notes == [
       "mine: 3 classes: cat, dog, owl",
-      "mine has no validation or test set: train[90%:], a tenth of its training"
-      " set, is held out and evaluated",
+      "mine has no validation or test set of these classes: train[90%:], a"
+      " tenth of its training set, is held out and evaluated",
   ]
   parts = [
       {file for _, _, file in map(part.images.__getitem__, range(len(part)))}
@@ -105,6 +107,26 @@ def test_of_a_folder_the_classes_are_counted_and_a_part_is_held_out(tmp_path):
   ]
   assert [len(part) for part in parts] == [27, 3] and not parts[0] & parts[1]
   assert fitted(config)[0].to_dict() == config.to_dict()
+
+
+def test_one_class_is_refused(tmp_path):
+  config = own(tmp_path)
+  for kind in ("cat", "dog"):
+    shutil.rmtree(tmp_path / "mine" / kind)
+  with pytest.raises(UserError, match="mine has one class, owl: a folder of"):
+    fitted(config)
+
+
+def test_a_test_set_without_labels_is_not_evaluated(tmp_path):
+  config = own(tmp_path)
+  (tmp_path / "mine").rename(tmp_path / "train")
+  (tmp_path / "mine/test").mkdir(parents=True)
+  (tmp_path / "train").rename(tmp_path / "mine/train")
+  picture = (tmp_path / "mine/train/owl/0.png").read_bytes()
+  (tmp_path / "mine/test/1.png").write_bytes(picture)
+  assert fitted(config)[0].sets["test"].split == "train[90%:]"
+  (tmp_path / "mine/test/labels.csv").write_text("1.png,owl\n")
+  assert fitted(config)[0].sets["test"].split == "test"
 
 
 def test_a_test_set_that_is_there_is_evaluated(pictures):

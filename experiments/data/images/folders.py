@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
+import io
 import os
 import pathlib
 import re
@@ -12,6 +13,7 @@ from typing import Any
 import zipfile
 
 import numpy as np
+import scipy.io
 import tensorflow_datasets as tfds
 
 from experiments.data import archives
@@ -22,9 +24,9 @@ from experiments.data.images.image import ImageError
 
 # What the folder of a split may be called.
 _FOLDERS = {
-    "train": ("train",),
-    "validation": ("validation", "val"),
-    "test": ("test",),
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid"),
+    "test": ("test", "testing"),
 }
 
 
@@ -120,6 +122,11 @@ def find(
         f"{place.path}/{here[name]} has no folders of classes with images"
     )
   part = _part(split, name, len(names))
+  if not len(part):
+    raise DataError(
+        f"{split!r} is none of the {len(names)} images of"
+        f" {place.path}/{here[name]}: a larger part is needed"
+    )
   return Files(
       place,
       np.array(names)[part],
@@ -132,17 +139,33 @@ def find(
 def _list_of(place: Any, split: str) -> str | None:
   """The list of the labels of a split whose images are not in classes.
 
-  It is the only text or table in the split's folder; or the one beside it whose
-  name has that of the folder in it.
+  It is the only text or table in the split's folder; or the one beside it, or
+  in ImageNet's development kit beside it, whose name has that of the folder in
+  it.
   """
   lists = [f for f in place.direct(split) if f.endswith((".txt", ".csv"))]
-  if not lists and split:
-    lists = [
+  top, _, name = split[:-1].rpartition("/")
+  for folder in _beside(place, f"{top}/" if top else "") if split else ():
+    lists = lists or [
         file
-        for file in place.direct("")
-        if file.endswith((".txt", ".csv")) and split[:-1] in file
+        for file in place.direct(folder)
+        if file.endswith((".txt", ".csv"))
+        and name.lower() in file.rpartition("/")[2].lower()
     ]
   return lists[0] if len(lists) == 1 else None
+
+
+def _beside(place: Any, top: str) -> list[str]:
+  """Where a list may be: beside the splits, or in a kit of ImageNet's."""
+  kits = [
+      f"{top}{name}/"
+      for name in place.folders(top)
+      if name.startswith("ILSVRC2012_devkit")
+  ]
+  return [
+      top,
+      *(f"{kit}data/" for kit in kits if "data" in place.folders(kit)),
+  ]
 
 
 def _labels_of(
@@ -151,25 +174,31 @@ def _labels_of(
   """The label of each file by a list.
 
   A line is the class of the next file, in their order; or a file's name, with
-  its ending or without, and its class. After it may stand more.
+  its ending or without, and its class. After it may stand more. Classes may be
+  numbers of ImageNet's development kit, if its meta.mat is beside the list.
 
   Raises:
     DataError: if a class or a file is unknown, or a file is not in it.
   """
   where = f"{place.path}/{listed}"
-  text = place.read(listed).decode("utf-8", "replace")
-  lines = [re.split(r"[\s,]+", line.strip()) for line in text.splitlines()]
-  lines = [line for line in lines if line != [""]]
-  if lines and all(len(line) == 1 for line in lines):
+  text = place.read(listed).decode("utf-8-sig", "replace")
+  lines = [line.strip() for line in text.splitlines() if line.strip()]
+  if all(line in label_of or not re.search(r"[\s,]", line) for line in lines):
     if len(lines) != len(files):
       raise DataError(f"{where} has {len(lines)} lines for {len(files)} images")
-    named = [line[0] for line in lines]
+    named = lines
   else:
-    kinds = {_stem(line[0]): line[1] for line in lines if len(line) > 1}
+    both = [_file_and_class(line, label_of) for line in lines]
+    kinds = {name: kind for name, kind in both if kind}
     missing = [file for file in files if _stem(file) not in kinds]
     if missing:
       raise DataError(f"{where} does not name {missing[0]}")
     named = [kinds[_stem(file)] for file in files]
+  if not all(kind in label_of for kind in named) and all(
+      kind.isdecimal() for kind in named
+  ):
+    numbered = _numbered(place, listed)
+    named = [numbered.get(int(kind), kind) for kind in named]
   unknown = sorted(set(named) - label_of.keys())
   if unknown:
     raise DataError(
@@ -177,6 +206,46 @@ def _labels_of(
         f" {min(label_of)!r}"
     )
   return [label_of[kind] for kind in named]
+
+
+def _file_and_class(line: str, label_of: Mapping[str, int]) -> tuple[str, str]:
+  """A file's name without its ending, and its class, from a line of a list."""
+  separator = r"[,\t]" if re.search(r"[,\t]", line) else r"\s+"
+  name, *rest = (part.strip(' "') for part in re.split(separator, line))
+  # A class may have spaces in its name, and more may stand behind it.
+  kinds = [" ".join(rest), *rest[:1], *(rest[0].split()[:1] if rest else ())]
+  kind = next((kind for kind in kinds if kind in label_of), kinds[-1])
+  return _stem(name), kind
+
+
+def _numbered(place: Any, listed: str) -> dict[int, str]:
+  """The classes of ImageNet's numbers, by meta.mat beside a list.
+
+  Its `synsets` have a field ILSVRC2012_ID, from 1, and one WNID.
+
+  Raises:
+    DataError: if there is none, or it is damaged.
+  """
+  beside = f"{listed.rpartition('/')[0]}/".lstrip("/")
+  for folder in (beside, *_beside(place, _top(place))):
+    file = f"{folder}meta.mat"
+    if file in place.direct(folder):
+      where = f"{place.path}/{file}"
+      with errors.naming(where):
+        read = scipy.io.loadmat(
+            io.BytesIO(place.read(file)), squeeze_me=True, struct_as_record=True
+        )
+        synsets = np.atleast_1d(read["synsets"])
+        return {
+            int(number): str(kind)
+            for number, kind in zip(
+                synsets["ILSVRC2012_ID"], synsets["WNID"], strict=True
+            )
+        }
+  raise DataError(
+      f"{place.path}/{listed} has numbers of classes: meta.mat of ImageNet's"
+      " development kit, put beside it, says which these are"
+  )
 
 
 def _stem(file: str) -> str:
@@ -191,23 +260,49 @@ def _ending(file: str) -> str:
 def about(
     path: pathlib.Path, only_split: str = "train"
 ) -> tuple[list[str], list[str]] | None:
-  """The splits, and the names of the classes by label, at a place of `find`."""
+  """The splits, and the names of the classes by label, at a place of `find`.
+
+  Of splits besides the training set, those whose images have labels.
+  """
   place = _opened(path)
   if place is None:
     return None
   here = _splits(place, only_split)
-  return sorted(here), _classes(place, here, next(iter(here)))
+  classes = _classes(place, here, next(iter(here)))
+  has_labels = lambda split: (
+      "train" not in here
+      or not set(classes).isdisjoint(place.folders(here[split]))
+      or _list_of(place, here[split])
+  )
+  # Names of folders may be of any bytes.
+  names = [os.fsencode(name).decode("utf-8", "replace") for name in classes]
+  return (
+      sorted(filter(has_labels, here)),
+      [" ".join(name.split()) for name in names],
+  )
 
 
 def _splits(place: Any, only_split: str) -> dict[str, str]:
   """Each split, and what its files' names begin with."""
-  folders = place.folders("")
+  top = _top(place)
+  folders = {name.lower(): name for name in place.folders(top)}
   return {
-      split: f"{folder}/"
+      split: f"{top}{next(folders[name] for name in names if name in folders)}/"
       for split, names in _FOLDERS.items()
-      for folder in names
-      if folder in folders
-  } or {only_split: ""}
+      if not folders.keys().isdisjoint(names)
+  } or {only_split: top}
+
+
+def _top(place: Any) -> str:
+  """The folder in which all others are, as of a zip file of one folder."""
+  folders, top = place.folders(""), ""
+  known = [name for names in _FOLDERS.values() for name in names]
+  if len(folders) == 1 and folders[0].lower() not in known:
+    inside = f"{folders[0]}/"
+    files = place.direct("") + place.direct(inside)
+    if len(place.folders(inside)) > 1 and not any(map(_is_image, files)):
+      top = inside
+  return top
 
 
 def _classes(place: Any, here: Mapping[str, str], split: str) -> list[str]:
@@ -270,9 +365,15 @@ class _Folder:
 
   def files(self, inside: str) -> list[str]:
     """Files in a folder, and in the folders in it."""
-    found = self.direct(inside)
-    for folder in self.folders(inside):
-      found += self.files(f"{inside}{folder}/")
+    found, waiting, seen = [], [inside], set()
+    while waiting:
+      folder = waiting.pop()
+      what = os.stat(self.path / folder)
+      if (what.st_dev, what.st_ino) in seen:
+        continue  # A link leads back.
+      seen.add((what.st_dev, what.st_ino))
+      found += self.direct(folder)
+      waiting += [f"{folder}{name}/" for name in self.folders(folder)]
     return found
 
   def read(self, name: str) -> bytes:

@@ -34,7 +34,9 @@ _HINTS = {
         "download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from"
         f" image-net.org, then {_BUILD} --manual_dir=FOLDER_OF_THE_ARCHIVES`;"
         " or unpack them as {root}/{name}/{{train,validation}}/n01440764/*.JPEG"
-        " and so on, the validation images in folders of their classes as well"
+        " and so on, the validation images in folders of their classes, or"
+        " {root}/{name}/validation/*.JPEG with the unpacked"
+        " ILSVRC2012_devkit_t12 beside that folder"
     ),
     "imagenet2012_real": (
         "download ILSVRC2012_img_val.tar from image-net.org, then"
@@ -144,7 +146,8 @@ def open_images(
     may be called "val". Images of a split besides the training set may lie in
     no classes if a list has them: the only .txt or .csv in the split's folder,
     or beside it with "val" in its name. Its lines are classes, in the order of
-    the images, or images and their classes.
+    the images, or images and their classes. ImageNet's development kit may lie
+    beside the splits: its list of numbers is read with its meta.mat.
   * DATA_DIR/NAME/CLASS/*.jpg, if there is only one split: "train", but "test"
     of imagenet_v2.
   * DATA_DIR/NAME.zip or the only zip in DATA_DIR/NAME, with one of the last

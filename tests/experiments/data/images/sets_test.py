@@ -17,6 +17,7 @@ from experiments.data.errors import DataError
 from experiments.data.images import sets
 from experiments.data.images.image import ImageError
 from tests.readers import framed
+from tests.readers import write_meta
 
 
 def png(level):
@@ -139,6 +140,119 @@ def test_a_list_has_the_labels_of_images_that_lie_in_no_classes(
     (root / file).write_text(text)
     with pytest.raises(ValueError, match=match):
       sets.open_images("tiny", "validation", str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "golden retriever\r\ncat\r\ngolden retriever\r\n",
+        "\ufeffv 0.JPEG,golden retriever\nv 1.JPEG,cat\nv 2,golden retriever",
+        'file,class\n"v 2.JPEG","golden retriever"\n"v 1","cat"\nv 0,'
+        "golden retriever\n",
+        "v 0\tgolden retriever\t1\nv 1\tcat\t2\nv 2\tgolden retriever\t1\n",
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_classes_and_files_of_a_list_may_have_spaces(tmp_path, text, zipped):
+  root = tmp_path / "pets"
+  write(root, {"train/cat/a.JPEG": 9, "train/golden retriever/b.JPEG": 9})
+  write(root, {f"val/v {i}.JPEG": i for i in range(3)})
+  (root / "val.txt").write_text(text, "utf-8")
+  if zipped:
+    shutil.make_archive(str(tmp_path / "pets"), "zip", root)
+    shutil.rmtree(root)
+  source = sets.open_images("pets", "validation", str(tmp_path))
+  assert contents(source) == [(0, 1), (1, 0), (2, 1)]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "meta"),
+    [
+        ("ILSVRC2012_devkit_t12/data/{}", "ILSVRC2012_devkit_t12/data/"),
+        ("{}", ""),
+        ("val/{}", "val/"),
+        ("val/{}", ""),
+        ("{}", "ILSVRC2012_devkit_t12/data/"),
+    ],
+)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_numbers_of_imagenets_development_kit_become_classes(
+    tmp_path, numbers, meta, zipped
+):
+  root = tmp_path / "imagenet2012"
+  kinds = ("n02096294", "n02100735", "n02119789")  # In the order of labels.
+  write(root, {f"train/{kind}/{kind}_1.JPEG": 9 for kind in kinds})
+  names = [f"val/ILSVRC2012_val_0000000{i}.JPEG" for i in range(1, 5)]
+  write(root, {name: i for i, name in enumerate(names)})
+  listed = root / numbers.format("ILSVRC2012_validation_ground_truth.txt")
+  listed.parent.mkdir(parents=True, exist_ok=True)
+  listed.write_text("3\n1\n2\n1\n")
+  read = lambda: sets.open_images("imagenet2012", "validation", str(tmp_path))
+  with pytest.raises(DataError, match=r"_truth\.txt has numbers.* meta\.mat"):
+    read()
+  write_meta(root / f"{meta}meta.mat")
+  if zipped:
+    shutil.make_archive(str(root), "zip", root)
+    shutil.rmtree(root)
+  assert contents(read()) == [(0, 0), (1, 2), (2, 1), (3, 2)]
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+@pytest.mark.parametrize("train", ["train", "Train", "training"])
+def test_splits_may_be_in_one_folder_and_called_in_other_ways(
+    tmp_path, zipped, train
+):
+  root = tmp_path / "pets"
+  write(root / "pets-main", {f"{train}/a/1.png": 1, f"{train}/b/2.png": 2})
+  write(root / "pets-main", {"Valid/b/3.png": 3})
+  if zipped:
+    shutil.make_archive(str(root), "zip", root)
+    shutil.rmtree(root)
+  read = lambda split: contents(sets.open_images("pets", split, str(tmp_path)))
+  assert read("train") == [(1, 0), (2, 1)] and read("validation") == [(3, 1)]
+  splits, classes = sets.about("pets", str(tmp_path))
+  assert (list(splits), list(classes)) == (["train", "validation"], ["a", "b"])
+
+
+def test_classes_in_one_folder_are_found_and_one_class_stays_one(tmp_path):
+  write(tmp_path / "pets/all", {"a/1.png": 1, "b/2.png": 2})
+  write(tmp_path / "one/a", {"1.png": 1, "more/2.png": 2, "yet/3.png": 3})
+  assert list(sets.about("pets", str(tmp_path)).classes) == ["a", "b"]
+  assert list(sets.about("one", str(tmp_path)).classes) == ["a"]
+
+
+def test_links_that_lead_back_are_not_followed(tmp_path):
+  write(tmp_path / "pets", {"a/1.png": 1, "b/more/2.png": 2})
+  (tmp_path / "pets/b/back").symlink_to(tmp_path / "pets/b")
+  source = sets.open_images("pets", "train", str(tmp_path))
+  assert contents(source) == [(1, 0), (2, 1)]
+
+
+def test_names_of_classes_can_be_shown(tmp_path):
+  write(tmp_path / "pets", {"a\nb/1.png": 1, os.fsdecode(b"c\xff/2.png"): 2})
+  classes = sets.about("pets", str(tmp_path)).classes
+  assert list(classes) == ["a b", "c\ufffd"]
+
+
+def test_a_slice_of_nothing_is_named(pets):
+  with pytest.raises(DataError, match=r"'train\[90%:\]' is none of the 3 im"):
+    sets.open_images("pets", "train[90%:]", pets)
+
+
+def test_a_damaged_meta_mat_is_named(tmp_path):
+  root = tmp_path / "imagenet2012"
+  write(root, {"train/n02096294/a.JPEG": 9, "val/b.JPEG": 1})
+  (root / "val.txt").write_text("3\n")
+  write_meta(root / "meta.mat")
+  whole = (root / "meta.mat").read_bytes()
+  for content in (b"", whole[:200], b"meta"):
+    (root / "meta.mat").write_bytes(content)
+    with pytest.raises(DataError, match=r"imagenet2012/meta\.mat: "):
+      sets.open_images("imagenet2012", "validation", str(tmp_path))
+  (root / "meta.mat").write_bytes(whole)
+  (root / "val.txt").write_text("4\n")
+  with pytest.raises(DataError, match="'4' is no class of the training set"):
+    sets.open_images("imagenet2012", "validation", str(tmp_path))
 
 
 def test_some_classes_can_be_chosen_and_get_new_labels(pets):
