@@ -91,15 +91,15 @@ setuptools.setup(
         "tpu": ["jax[tpu]"],
         # Compilers of devices that are not there: `scripts.describe --devices`
         # and the tests of accelerators. For the jax of constraints.txt.
-        "tpu_compiler": ["libtpu==0.0.42.1"],
-        "cuda_compiler": [
+        "tpu-compiler": ["libtpu==0.0.42.1"],
+        "cuda-compiler": [
             "jax-cuda12-pjrt==0.10.2",
             "jax-cuda12-plugin[with-cuda]==0.10.2",
         ],
         # Checkpoints in object stores, and servers to try them with.
         "gs": ["gcsfs>=2025.3", "google-cloud-storage>=2.19"],
         "s3": ["s3fs>=2025.3"],
-        "test_storage": [
+        "test-storage": [
             "flask>=3",
             "flask-cors>=5",
             "gcp-storage-emulator>=2024.8",

@@ -24,6 +24,9 @@ from perceiver.kernels import causal as rules
 from perceiver.kernels.softmax import attend
 from perceiver.kernels.softmax import attention_scores
 from perceiver.kernels.softmax import attention_weights
+from perceiver.learned import for_examples
+from perceiver.learned import plus
+from perceiver.learned import product
 from perceiver.position import Rotary
 
 
@@ -47,47 +50,16 @@ class Linear(hk.Module):
   def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B D"]:
     """The map of each element."""
     w, b = self.map_from(x.shape[-1], x.dtype)
-    return layout.place(_product(x, w) + b)
+    return layout.place(plus(product(x, w), b))
 
   def map_from(self, channels: int, dtype: Any) -> tuple[Any, Any]:
-    """The map itself: weights [channels, D] and bias [D]."""
+    """The map itself: weights [channels, D] and bias [D], as they are kept."""
     init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
     shape = [channels, self.channels]
-    w = hk.get_parameter("w", shape, dtype, init=init)
-    b = hk.get_parameter("b", shape[1:], dtype, init=jnp.zeros)
+    with context.parameters_as_kept():
+      w = hk.get_parameter("w", shape, dtype, init=init)
+      b = hk.get_parameter("b", shape[1:], dtype, init=jnp.zeros)
     return w, b
-
-
-def _product(x, w):
-  """x w, over the last axis of x."""
-  # Only so does a CPU use its instructions for products of bfloat16: a forward
-  # pass takes a third of the time.
-  if x.dtype == jnp.bfloat16 and context.current_target().platform == "cpu":
-    return _summed_in_float32(x, w)
-  return jnp.matmul(x, w)
-
-
-_matmul = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-
-
-@jax.custom_vjp
-def _summed_in_float32(x, w):
-  return _matmul(x, w).astype(x.dtype)
-
-
-# What JAX derives multiplies by a gradient in float32.
-def _summed_backward(residuals, dy):
-  x, w = residuals
-  rows = (tuple(range(x.ndim - 1)),) * 2
-  # Not as two matrices: axes that are split over devices shall stay apart.
-  dw = jnp.tensordot(x, dy, rows, preferred_element_type=jnp.float32)
-  dx = _matmul(dy, w.T)
-  return dx.astype(x.dtype), dw.astype(w.dtype)
-
-
-_summed_in_float32.defvjp(
-    lambda x, w: (_summed_in_float32(x, w), (x, w)), _summed_backward
-)
 
 
 def layer_norm(x: Float[Array, "*B C"], name: str) -> Float[Array, "*B C"]:
@@ -95,7 +67,7 @@ def layer_norm(x: Float[Array, "*B C"], name: str) -> Float[Array, "*B C"]:
 
   Computed in float32 whatever the dtype of x, with epsilon 1e-5 under the root.
   """
-  with hk.name_scope(name):
+  with hk.name_scope(name), context.parameters_as_kept():
     scale = hk.get_parameter("scale", x.shape[-1:], x.dtype, init=jnp.ones)
     offset = hk.get_parameter("offset", x.shape[-1:], x.dtype, init=jnp.zeros)
   return _layer_norm(x, scale, offset)
@@ -218,7 +190,7 @@ class Attention(hk.Module):
     )
     order = orders.choose(sizes)
     split = functools.partial(_split_heads, heads=heads)
-    project = lambda array, w, b: layout.place(_product(array, w) + b)
+    project = lambda array, w, b: layout.place(plus(product(array, w), b))
     same = lambda array: jnp.broadcast_to(
         array[:, :, None], (*array.shape[:2], heads, array.shape[-1])
     )
@@ -232,7 +204,8 @@ class Attention(hk.Module):
       order = orders.Order()
     if order.scores == "on_keys":
       k = split(project(x, w_k, b_k))
-      constants = scale * jnp.einsum("bmhf,hf->bmh", k, b_q.reshape(heads, -1))
+      b_q = b_q.astype(k.dtype).reshape(heads, -1)
+      constants = scale * jnp.einsum("bmhf,hf->bmh", k, b_q)
       q, k = same(query), _mapped_back(k, w_q)
     elif order.scores == "on_queries":
       q = _mapped_back(split(project(query, w_q, b_q)), w_k)
@@ -245,7 +218,7 @@ class Attention(hk.Module):
     if remembering:
       v = split(project(x, w_v, b_v))
       k, v, mask, causal = self._remembered(remembering, k, v, mask, causal)
-    q = jnp.broadcast_to(q, (x.shape[0], *q.shape[1:]))
+    q = for_examples(q, x.shape[0])
     if recording:
       seen = attention_scores if recording.of_scores else attention_weights
       whole = rules.with_mask(mask, queries, k.shape[1], causal)
@@ -257,13 +230,14 @@ class Attention(hk.Module):
     )
     sees_any = rules.sees_any(mask, queries, causal)
     if order.result == "on_values":
-      v = _mapped_on(split(_product(x, w_v)), w_o)
+      v = _mapped_on(split(product(x, w_v)), w_o)
       y = read(q, k, v, mask).sum(axis=2)
-      return layout.place(y + _seen(_product(b_v, w_o), sees_any) + b_o)
+      of_bias = product(b_v.astype(y.dtype), w_o)
+      return layout.place(plus(y + _seen(of_bias, sees_any), b_o))
     if order.result == "on_result":
       v = None if order.scores == "on_queries" else same(x)
       y = _mapped_by_head(read(q, k, v, mask), w_v)
-      y = y + _seen(b_v, sees_any)
+      y = y + _seen(b_v.astype(y.dtype), sees_any)
     else:
       v = split(project(x, w_v, b_v)) if v is None else v
       y = rearrange(read(q, k, v, mask), "b n h v -> b n (h v)")
@@ -309,8 +283,8 @@ def _by_head(array, w, heads_of_w):
   heads = array.shape[2]
   w = rearrange(w, heads_of_w, h=heads)
   if heads == 1:
-    return layout.place(_product(array[:, :, 0], w[0]))[:, :, None]
-  by_head = jax.vmap(_product, in_axes=(2, 0), out_axes=2)
+    return layout.place(product(array[:, :, 0], w[0]))[:, :, None]
+  by_head = jax.vmap(product, in_axes=(2, 0), out_axes=2)
   return by_head(array, w)
 
 
@@ -418,7 +392,7 @@ class CrossAttention(hk.Module):
     query_and_x = layer_norm(query, "norm_query"), layer_norm(x, "norm_x")
     y = read(*query_and_x, mask, causal, rotary)
     if self.use_query_residual:
-      y = query + y
+      y = for_examples(query, len(y)) + y
     mlp = MLP(self.widening_factor, activation, name="mlp")
     return y + mlp(layer_norm(y, "norm_mlp"))
 

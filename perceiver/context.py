@@ -149,6 +149,7 @@ _orders: ContextVar[dict[str, Any] | None] = ContextVar("orders", default=None)
 _layout: ContextVar[Layout | None] = ContextVar("layout", default=None)
 _target: ContextVar[Target | None] = ContextVar("target", default=None)
 _dtype: ContextVar[str | None] = ContextVar("dtype", default=None)
+_as_kept: ContextVar[bool] = ContextVar("as_kept", default=False)
 
 
 @contextlib.contextmanager
@@ -392,7 +393,8 @@ def compute_in(dtype: str) -> Iterator[None]:
   def read(next_getter, value, context):
     del context
     value = next_getter(value)
-    if jnp.issubdtype(value.dtype, jnp.floating):
+    is_read_so = not _as_kept.get()
+    if is_read_so and jnp.issubdtype(value.dtype, jnp.floating):
       value = value.astype(dtype)
     return value
 
@@ -402,6 +404,15 @@ def compute_in(dtype: str) -> Iterator[None]:
       hk.custom_getter(read, params=True),
   ):
     yield
+
+
+def parameters_as_kept() -> contextlib.AbstractContextManager[None]:
+  """Lets modules called inside read parameters in float32, as they are kept.
+
+  Whoever uses one rounds it itself (`learned.product` and the like), and its
+  gradient is summed in float32 over examples, and so over devices.
+  """
+  return _set(_as_kept, True)
 
 
 def cast(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:

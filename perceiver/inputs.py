@@ -14,6 +14,7 @@ from jaxtyping import Int
 
 from perceiver import context
 from perceiver import position
+from perceiver.learned import for_examples
 from perceiver.learned import LearnedArray
 
 
@@ -26,8 +27,8 @@ def with_positions(
     x: Float[Array, "B M C"], pos: Float[Array, "#B M P"]
 ) -> Float[Array, "B M C+P"]:
   """Channels of x, then those of its positions."""
-  pos = jnp.broadcast_to(pos, (x.shape[0], *pos.shape[1:]))
-  return jnp.concatenate([x, pos.astype(x.dtype)], axis=-1)
+  pos = for_examples(pos.astype(x.dtype), x.shape[0])
+  return jnp.concatenate([x, pos], axis=-1)
 
 
 def pixels(
@@ -233,4 +234,6 @@ def tokens(
   w_init = hk.initializers.TruncatedNormal(deviation)
   embed = hk.Embed(vocabulary_size, channels, w_init=w_init, name="tokens")
   pos = LearnedArray(max_length, channels, name="positions")(1)
-  return embed(ids) + pos[:, :length], embed.embeddings
+  with context.parameters_as_kept():
+    x, table = embed(ids), embed.embeddings
+  return context.cast(x) + pos[:, :length], table

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from perceiver.learned import LearnedArray
+from perceiver.learned import product
 from perceiver.perceiver_io import AverageDecoder
 from perceiver.perceiver_io import Decoder
 
@@ -54,7 +55,7 @@ def tied_tokens(
 
   Source: official MLM model.
   """
-  logits = y @ table.astype(y.dtype).T
+  logits = product(y, table.T)
   return hk.Bias(bias_dims=[-1], name="logits")(logits)
 
 

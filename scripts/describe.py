@@ -5,7 +5,7 @@
 
 With --devices: what a training step would take of so many accelerators: memory,
 what is sent, attention implementations, time. Their compiler says so, without
-any of them, where it is installed (the extras tpu_compiler and cuda_compiler);
+any of them, where it is installed (the extras tpu-compiler and cuda-compiler);
 otherwise it is estimated from a CPU's program. Nothing is computed and no data
 is read, so that any size can be described anywhere.
 """

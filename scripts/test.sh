@@ -18,7 +18,7 @@ processes=2
 case "$*" in
 *"-m accelerators"*)
   environment=.venv-accelerators
-  extras=dev,tpu_compiler,cuda_compiler
+  extras=dev,tpu-compiler,cuda-compiler
   processes=1 # Each program takes up to 4 GiB to compile.
   ;;
 --newest*)

@@ -5,6 +5,7 @@ head, V value features of a head.
 """
 
 import functools
+from typing import Any
 
 import jax
 from jax import Array
@@ -132,9 +133,8 @@ def attention_scores(
 
   It is -∞ where a query may not see a key.
   """
-  scores = (q.shape[-1] ** -0.5 if scale is None else scale) * jnp.einsum(
-      "bnhf,bmhf->bhnm", q, k, preferred_element_type=jnp.float32
-  )
+  scale = q.shape[-1] ** -0.5 if scale is None else scale
+  scores = scale * _product("bnhf,bmhf->bhnm", q, k)
   if constants is not None:
     scores += constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
   return scores if mask is None else jnp.where(mask[:, None], scores, -jnp.inf)
@@ -149,11 +149,56 @@ def attention_weights(
 ) -> Float[Array, "B H N M"]:
   """Their softmax in float32; a query that may see no key gets zeros."""
   scores = attention_scores(q, k, None, constants, scale)
+  return _softmax(scores, None if mask is None else mask[:, None])
+
+
+def _softmax(scores, mask):
   if mask is None:
     return jax.nn.softmax(scores)
-  mask = mask[:, None]  # The same for every head.
   scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
   return jnp.where(mask, jax.nn.softmax(scores), 0.0)
+
+
+# What JAX derives keeps the weights in float32 as well, and multiplies by them.
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _weights(dtype: Any, scores, mask):
+  """The softmax, rounded."""
+  return _softmax(scores, mask).astype(dtype)
+
+
+def _weights_forward(dtype, scores, mask):
+  weights = _weights(dtype, scores, mask)
+  return weights, weights
+
+
+def _weights_backward(dtype, weights, dweights):
+  del dtype
+  weights, dweights = (x.astype(jnp.float32) for x in (weights, dweights))
+  along = (weights * dweights).sum(-1, keepdims=True)
+  return weights * (dweights - along), None  # 0 where a key is hidden.
+
+
+_weights.defvjp(_weights_forward, _weights_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _product(axes: str, x, y):
+  """Einstein's sum in float32; its gradient multiplies in the dtype of x."""
+  return jnp.einsum(axes, x, y, preferred_element_type=jnp.float32)
+
+
+def _product_backward(axes, residuals, dz):
+  x, y = residuals
+  (of_x, of_y), of_z = axes.split("->")[0].split(","), axes.split("->")[1]
+  dz = dz.astype(x.dtype)
+  dx = _product(f"{of_z},{of_y}->{of_x}", dz, y)
+  dy = _product(f"{of_z},{of_x}->{of_y}", dz, x)
+  return dx.astype(x.dtype), dy.astype(y.dtype)
+
+
+_product.defvjp(
+    lambda axes, x, y: (_product(axes, x, y), (x, y)), _product_backward
+)
 
 
 def plain(
@@ -169,10 +214,9 @@ def plain(
   """`attend` as it is written down: all scores at once."""
   v = k if v is None else v
   mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
-  weights = attention_weights(q, k, mask, constants, scale).astype(v.dtype)
-  return jnp.einsum(
-      "bhnm,bmhv->bnhv", weights, v, preferred_element_type=jnp.float32
-  ).astype(v.dtype)
+  scores = attention_scores(q, k, None, constants, scale)
+  weights = _weights(v.dtype, scores, None if mask is None else mask[:, None])
+  return _product("bhnm,bmhv->bnhv", weights, v).astype(v.dtype)
 
 
 def _choose(q, k, v, mask, constants=None, causal=None) -> str:

@@ -1,7 +1,7 @@
 """Training steps compiled for accelerators that are not there.
 
 Their own compilers need no TPU and no GPU: libtpu (`pip install -e
-'.[tpu_compiler]'`) and JAX's CUDA plugin (`pip install -e '.[cuda_compiler]'`).
+'.[tpu-compiler]'`) and JAX's CUDA plugin (`pip install -e '.[cuda-compiler]'`).
 Where they are not installed, JAX's CPU pretends to be the devices.
 """
 
@@ -120,9 +120,9 @@ def why_not(kind: str) -> str:
   Args:
     kind: one of `KINDS`.
   """
-  package, extra = ("libtpu", "tpu_compiler")
+  package, extra = ("libtpu", "tpu-compiler")
   if kind in _GPUS:
-    package, extra = ("jax_cuda12_plugin", "cuda_compiler")
+    package, extra = ("jax_cuda12_plugin", "cuda-compiler")
   if importlib.util.find_spec(package) is None:
     return f"{package} is not installed (pip install -e '.[{extra}]')"
   return ""

@@ -93,7 +93,7 @@ def test_without_a_compiler_a_step_is_estimated_and_that_is_said(tmp_path):
   code, out, err = Command("scripts.describe", *args, f"--json={path}").wait()
   assert code == 0, err
   assert "a training step on a100s" in out
-  assert "Estimated from a CPU's program" in out and "cuda_compiler" in out
+  assert "Estimated from a CPU's program" in out and "cuda-compiler" in out
   assert "encoder" in out and "× 196" in out  # What computes its attention.
   one, four = json.loads(path.read_text())
   assert (one["devices"], four["devices"]) == (1, 4)

@@ -6,6 +6,8 @@ of values.
 
 import contextlib
 import functools
+import itertools
+import re
 import subprocess
 import sys
 from unittest import mock
@@ -236,6 +238,20 @@ def test_sums_are_exact_in_bfloat16(attend):
   (to_v,) = jax.vjp(lambda v: attend(k, q, v), ones[:, :3])[1](ones)
   # Each of 3 values is a third, in bfloat16, of what 4096 queries read.
   np.testing.assert_allclose(to_v.astype(jnp.float32), 4096 / 3, rtol=0.004)
+
+
+def test_the_plain_form_multiplies_in_bfloat16_forward_and_backward():
+  q, k, v = (
+      jnp.ones([2, n, 3, f], jnp.bfloat16)
+      for n, f in ((5, 7), (11, 7), (11, 13))
+  )
+  mask = jnp.ones([2, 1, 11], bool)
+  loss = lambda q, k, v: softmax.plain(q, k, v, mask).astype("float32").sum()
+  text = str(jax.make_jaxpr(jax.grad(loss, (0, 1, 2)))(q, k, v))
+  operands = re.findall(r"dot_general\[.*?\] (\w+) (\w+)", text, re.DOTALL)
+  assert len(operands) == 6
+  for name in itertools.chain.from_iterable(operands):
+    assert f"{name}:bf16[" in text
 
 
 def temporary_bytes(function, keys):
