@@ -236,4 +236,5 @@ def tokens(
   pos = LearnedArray(max_length, channels, name="positions")(1)
   with context.parameters_as_kept():
     x, table = embed(ids), embed.embeddings
-  return context.cast(x) + pos[:, :length], table
+  pos = for_examples(pos[:, :length], len(x))
+  return context.cast(x) + pos, table

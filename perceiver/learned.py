@@ -52,11 +52,11 @@ class LearnedArray(hk.Module):
         [self.num_elements, self.channels],
         init=hk.initializers.TruncatedNormal(0.02),
     )
-    return for_examples(array[None], batch_size)
+    return for_examples(jnp.asarray(array)[None], batch_size)
 
 
 def product(
-    x: Float[Array, "*B C"], w: Float[Array, "C D"]
+    x: Float[Array, "*B C"], w: Float[Any, "C D"]
 ) -> Float[Array, "*B D"]:
   """x w, in the dtype of x; the gradient of w has the dtype of w."""
   if x.dtype == w.dtype == jnp.float32:
@@ -88,7 +88,7 @@ _product.defvjp(
 
 
 @jax.custom_vjp
-def plus(x: Float[Array, "*B C"], b: Float[Array, "C"]) -> Float[Array, "*B C"]:
+def plus(x: Float[Array, "*B C"], b: Float[Any, "C"]) -> Float[Array, "*B C"]:
   """x + b, in the dtype of x; the gradient of b has the dtype of b."""
   return x + b.astype(x.dtype)
 

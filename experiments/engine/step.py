@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from experiments.engine import compiler_options
 from experiments.engine import sharding
 from experiments.engine.state import Model
 from experiments.engine.state import split
@@ -145,6 +146,7 @@ def compile_train_step(
       laid_out(train_step, layout),
       donate_argnums=0,
       out_shardings=(shardings, sharding.copied(layout.mesh)),
+      compiler_options=compiler_options.options(layout.target) or None,
   )
 
 
@@ -161,7 +163,9 @@ def compile_eval_step(
     return measure(outputs, batch)
 
   return jax.jit(
-      laid_out(eval_step, layout), out_shardings=sharding.copied(layout.mesh)
+      laid_out(eval_step, layout),
+      out_shardings=sharding.copied(layout.mesh),
+      compiler_options=compiler_options.options(layout.target) or None,
   )
 
 

@@ -134,7 +134,8 @@ def attention_scores(
   It is -∞ where a query may not see a key.
   """
   scale = q.shape[-1] ** -0.5 if scale is None else scale
-  scores = scale * _product("bnhf,bmhf->bhnm", q, k)
+  products: Any = _product("bnhf,bmhf->bhnm", q, k)
+  scores = scale * products
   if constants is not None:
     scores += constants.swapaxes(1, 2)[:, :, None].astype(jnp.float32)
   return scores if mask is None else jnp.where(mask[:, None], scores, -jnp.inf)
@@ -191,8 +192,8 @@ def _product_backward(axes, residuals, dz):
   x, y = residuals
   (of_x, of_y), of_z = axes.split("->")[0].split(","), axes.split("->")[1]
   dz = dz.astype(x.dtype)
-  dx = _product(f"{of_z},{of_y}->{of_x}", dz, y)
-  dy = _product(f"{of_z},{of_x}->{of_y}", dz, x)
+  dx: Any = _product(f"{of_z},{of_y}->{of_x}", dz, y)
+  dy: Any = _product(f"{of_z},{of_x}->{of_y}", dz, x)
   return dx.astype(x.dtype), dy.astype(y.dtype)
 
 
@@ -216,7 +217,8 @@ def plain(
   mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
   scores = attention_scores(q, k, None, constants, scale)
   weights = _weights(v.dtype, scores, None if mask is None else mask[:, None])
-  return _product("bhnm,bmhv->bnhv", weights, v).astype(v.dtype)
+  y: Any = _product("bhnm,bmhv->bnhv", weights, v)
+  return y.astype(v.dtype)
 
 
 def _choose(q, k, v, mask, constants=None, causal=None) -> str:
