@@ -38,6 +38,7 @@ def _text(corpus: str, number: int):
       },
       "best": f"{corpus}/bits_per_byte",
       "eval_examples": 100_000,
+      "samples": 4,
   }
 
 
@@ -66,6 +67,7 @@ IMAGENET64 = {
     },
     "best": "validation/bits_per_value",
     "eval_examples": 50_000 * 12,
+    "samples": 8,
     "batch_size": 2048,
     "train_examples": 750_000 * 2048,
 }
@@ -75,6 +77,7 @@ MAESTRO = {
     "data": {"name": "music"},
     "best": "validation/nats",
     "eval_examples": 100_000,
+    "samples": 4,
     "batch_size": 128,
     "train_examples": 100_000 * 128,
 }
@@ -104,6 +107,7 @@ MINI = {
     },
     "best": "austen/bits_per_byte",
     "eval_examples": 512,
+    "samples": 4,
     "batch_size": 8,
     "train_examples": 2000 * 8,
     "run.eval_every": 500,
@@ -124,18 +128,18 @@ MINI_BYTES = {
 # CIFAR-10, gray, 16 × 16.
 MINI_IMAGES = {
     "model.vocabulary_size": BYTES,
-    "model.channels": 128,
+    "model.channels": 64,
     "model.max_length": 256,
     "model.deviation": 0.1,
     "model.positions": {"name": "on_grid", "dims": (16, 16, 1)},
     "model.encoder": {
         "num_latents": 64,
-        "latent_channels": 128,
+        "latent_channels": 64,
         "num_heads": 4,
         "widening_factor": 4,
     },
     "model.processor": {
-        "num_layers": 3,
+        "num_layers": 2,
         "num_heads": 4,
         "widening_factor": 4,
     },
@@ -146,8 +150,37 @@ MINI_IMAGES = {
         "channels": 1,
     },
     "best": "test/bits_per_value",
+    "samples": 16,
     "batch_size": 32,
-    "train_examples": 3000 * 32,
+    "train_examples": 600 * 32,
+    "run.eval_every": 300,
+    "schedule": {"name": "warmup_cosine", "peak": 3e-3, "warmup": 50},
+}
+# One's own MIDI files.
+MINI_MUSIC = {
+    "model.vocabulary_size": 394,
+    "model.channels": 128,
+    "model.max_length": 512,
+    "model.deviation": 0.1,
+    "model.positions": {"name": "rotary", "longest": 512.0},
+    "model.encoder": {
+        "num_latents": 128,
+        "latent_channels": 128,
+        "num_heads": 4,
+        "widening_factor": 4,
+        "input_dropout": 0.1,
+    },
+    "model.processor": {
+        "num_layers": 3,
+        "num_heads": 4,
+        "widening_factor": 4,
+    },
+    "data": {"name": "music", "folder": "chorales"},
+    "best": "validation/bits_per_event",
+    "eval_examples": 1000,
+    "samples": 4,
+    "batch_size": 16,
+    "train_examples": 2000 * 16,
 }
 # As `mini`, but positions are added: what lies in a mirror is at no distance.
 MINI_COPY = {
@@ -175,6 +208,27 @@ MINI_COPY = {
     "run.eval_every": 250,
     "schedule": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 100},
     "z_loss": 0.0,
+}
+# All waves are short, and one head has all of them, to tell neighbours apart.
+MINI_COPY_1024 = {
+    "model.channels": 64,
+    "model.max_length": 1023,
+    "model.positions.longest": 32.0,
+    "model.encoder": {
+        "num_latents": 64,
+        "latent_channels": 64,
+        "num_heads": 1,
+        "widening_factor": 2,
+    },
+    "data": {
+        "name": "copies",
+        "size": 1024,
+        "ramp_examples": 1000 * 8,
+    },
+    "batch_size": 8,
+    "train_examples": 3000 * 8,
+    "run.eval_every": 1000,
+    "schedule": {"name": "warmup_cosine", "peak": 3e-3, "warmup": 100},
 }
 TINY = {
     "model.vocabulary_size": BYTES,
@@ -205,7 +259,9 @@ VARIANTS = {
     "mini": ("copy", MINI),
     "mini_bytes": ("mini", MINI_BYTES),
     "mini_images": ("mini", MINI_IMAGES),
+    "mini_music": ("mini", MINI_MUSIC),
     "mini_copy": ("copy", MINI_COPY),
+    "mini_copy_1024": ("mini_copy", MINI_COPY_1024),
     "tiny": ("copy", TINY),  # For tests.
 }
 DEFAULT = "copy"
@@ -247,6 +303,7 @@ def numbers() -> ConfigDict:
   config.data = ConfigDict({"name": "copies", "size": 131_072})
   config.z_loss = 1e-4
   config.eval_examples = 1024  # windows
+  config.samples = 0  # generated at each evaluation, for people to look at
   config.best = "validation/bits_per_element"
   config.best_is_largest = False
   config.batch_size = 4096

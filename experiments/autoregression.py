@@ -12,16 +12,18 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
 import functools
-from typing import Annotated, Any
+import json
+from typing import Annotated, Any, NamedTuple
 
 import grain
 import haiku as hk
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.data import pipeline
-from experiments.data.images import image as image_lib
+from experiments.data.clips import video
 from experiments.data.images import sets
 from experiments.data.sequences import copies as copies_lib
 from experiments.data.sequences import images as images_lib
@@ -41,10 +43,13 @@ from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
 from experiments.engine.weights import Weights
 from experiments.inference import commands
+from experiments.task import Batch
+from experiments.task import Drawn
 from experiments.task import Eval
 from experiments.task import Network
 from experiments.task import Positions
 from experiments.task import Prediction
+from experiments.task import Sound
 from experiments.task import Task
 from perceiver import bounds
 from perceiver import CausalEncoder
@@ -56,8 +61,30 @@ from perceiver import remember
 from perceiver import sampling
 from perceiver.attention import layer_norm
 
+# Of `continued`, as the command line has them.
+OPTIONS = ("number", "keep", "seed", "temperature", "top_k", "top_p")
 COUNTED = 16_000_000  # Bytes, or ids, that baselines are counted in, at most.
 CHOICE = sampling.Choice()  # From all, as likely as the model says.
+RATE = 22_050  # Samples per second of music that is played.
+
+
+class Start(NamedTuple):
+  """What a sample goes on from."""
+
+  ids: np.ndarray
+  original: np.ndarray  # How the sequence goes on in the data.
+
+
+class Continued(NamedTuple):
+  """A sequence that a model went on with."""
+
+  ids: np.ndarray  # int32, what was given and what came after it.
+  given: int  # How many of them were given.
+  shown: Drawn  # All of it, as a text, an image or sound.
+
+
+# Starts, and what they have become.
+Samples = Sequence[tuple[Start, np.ndarray]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,6 +92,8 @@ class Split:
   """A part of the data that is evaluated."""
 
   windows: Any  # By index.
+  # So many things, or fewer, that samples go on from.
+  starts: Callable[[int], Sequence[Start]]
   # Further numbers to compare with, of the whole split: name -> number.
   compared: Callable[[], Mapping[str, float]] = dict
 
@@ -82,12 +111,14 @@ class Sequences:
   steps: Callable[[], Sequence[pipeline.Step]]
   counted: Callable[[], np.ndarray]  # Ids to count baselines in.
   splits: Mapping[str, Callable[[], Split]]
-  # What a person gives to begin with -> ids, and how many there are in all, if
-  # that is known; then what comes out, by its ids, and how it is written.
-  begun: Callable[[str, int | None], tuple[np.ndarray, int | None]]
-  shown: Callable[[np.ndarray], str | np.ndarray]
+  read: Callable[[Any], np.ndarray]  # What a person gives -> its ids.
+  shown: Callable[[np.ndarray], Drawn]  # Ids -> what they stand for.
+  together: Callable[[Samples], Mapping[str, Drawn]]  # For people to compare.
   endings: Sequence[str]  # Of files that it can be written to.
+  kept: int | None = None  # Ids of a start to go on from; None: all.
+  size: int | None = None  # Ids of each sequence; None: any number.
   stop: int | None = EOS  # What a sequence ends with.
+  choice: sampling.Choice = CHOICE  # How samples are drawn.
 
 
 def text(
@@ -148,10 +179,22 @@ def text(
           ),
       }
 
+    def starts(number):
+      # From nothing, and from the beginnings of documents.
+      begin, most = np.flatnonzero(ids == BOS), max(length // 8, 1)
+      ends = [1, *(most for _ in begin)]
+      return [
+          Start(ids[i : i + n], ids[i : i + length])
+          for i, n in zip([0, *begin], ends, strict=True)
+      ][:number]
+
     return Split(
-        windows.Consecutive(ids, length, latents), functools.cache(compared)
+        windows.Consecutive(ids, length, latents),
+        starts,
+        functools.cache(compared),
     )
 
+  shown = lambda ids: tokenizer().decode(ids)
   return Sequences(
       vocabulary_size=lambda: tokenizer().vocabulary_size,
       unit="byte",
@@ -168,17 +211,22 @@ def text(
       ],
       counted=counted,
       splits={name: functools.partial(split, name) for name in shares},
-      begun=lambda start, keep: (
-          np.concatenate([[BOS], tokenizer().encode(start.encode())])[:keep],
-          None,
-      ),
-      shown=lambda ids: tokenizer().decode(ids),
+      read=lambda raw: np.concatenate(
+          [[BOS], tokenizer().encode(str(raw).encode())]
+      ).astype(np.int32),
+      shown=shown,
+      together=functools.partial(texts_of, shown=shown),
       endings=(".txt",),
   )
 
 
 def copies(
-    config, /, size: int, values: int = 256, mirrored: bool = True
+    config,
+    /,
+    size: int,
+    values: int = 256,
+    mirrored: bool = True,
+    ramp_examples: int = 0,
 ) -> Sequences:
   """The copy task: random values, and these once more; no files.
 
@@ -190,30 +238,41 @@ def copies(
     size: of a sequence, with its beginning and end; even.
     values: different ones.
     mirrored: whether the second half is the first in reverse.
+    ramp_examples: of training, in which the halves grow from as many values
+      as there are latents to all; 0: all have all.
   """
   length, latents = lengths(config)
   made = functools.partial(copies_lib.Copies, size, values, mirrored)
-  train = made(seed=config.seed + 1)
+  train = made(seed=config.seed + 1, growing=ramp_examples, least=latents)
 
   def split():
     every = made(seed=0, number=config.eval_examples)
-    return Split(windows.OfAll(every, size, length, latents, size // 2))
+
+    def starts(number):
+      each = [every[i]["ids"] for i in range(min(number, len(every)))]
+      return [Start(ids[: size // 2], ids) for ids in each]
+
+    return Split(windows.OfAll(every, size, length, latents, size // 2), starts)
 
   return Sequences(
       vocabulary_size=lambda: tokenizers.BYTES_VOCABULARY,
       unit="element",
       sizes=lambda: np.ones(tokenizers.BYTES_VOCABULARY, np.int32),
       order=2,
-      source=lambda: train,
+      # In the order of their numbers, which a curriculum needs.
+      source=lambda: grain.MapDataset.source(train).seed(config.seed),
       steps=lambda: [random_windows(length, latents, size // 2)],
-      counted=lambda: np.concatenate([train[i]["ids"] for i in range(16)]),
-      splits={"validation": split},
-      begun=lambda start, keep: (
-          made(seed=0)[_number(start)]["ids"][: keep or size // 2],
-          size,
+      counted=lambda: np.concatenate(
+          [made(seed=config.seed + 1)[i]["ids"] for i in range(16)]
       ),
+      splits={"validation": split},
+      read=lambda raw: made(seed=0)[_number(raw)]["ids"],
       shown=lambda ids: " ".join(map(str, ids)),
+      together=copied,
       endings=(".txt",),
+      kept=size // 2,
+      size=size,
+      choice=sampling.Choice(temperature=0.0),
   )
 
 
@@ -238,6 +297,7 @@ def images(
   """
   length, latents = lengths(config)
   shape = {"size": size, "channels": channels}
+  half = 1 + size * (size // 2) * channels
   as_ids = functools.partial(images_lib.as_ids, **shape)
   opened = functools.cache(
       lambda split: sets.open_images(dataset, split, config.data_dir)
@@ -255,8 +315,17 @@ def images(
         images_lib.image_of(x["ids"], **shape)[..., :channels]
         for x in sequences
     ]
+
+    def starts(number):
+      # Half of an image, for half of them, and nothing for the others.
+      at = np.linspace(0, len(sequences) - 1, min(number, len(sequences)))
+      each = [sequences[int(i)]["ids"] for i in at]
+      ends = [half if 2 * i < number else 1 for i in range(len(each))]
+      return [Start(x[:n], x) for x, n in zip(each, ends, strict=True)]
+
     return Split(
         windows.OfAll(sequences, values + 1, length, latents),
+        starts,
         lambda: {"png_bits_per_value": images_lib.png_bits_per_value(whole)},
     )
 
@@ -266,14 +335,14 @@ def images(
     which = np.linspace(0, len(every) - 1, number).round().astype(int)
     return np.concatenate([as_ids(every[int(i)])["ids"] for i in which])
 
-  def begun(start, keep):
-    if not start:
-      return np.array([BOS]), 1 + size * size * channels
-    with user_errors(start):
-      image = image_lib.read(start)
-    ids = as_ids({"image": image, "file": start})["ids"]
-    return ids[: keep or 1 + size * (size // 2) * channels], len(ids)
+  def read(raw):
+    if isinstance(raw, str) and not raw:
+      return np.array([BOS], np.int32)
+    with user_errors(commands.name_of(raw)):
+      image = commands.rgb(raw)
+    return as_ids({"image": image, "file": commands.name_of(raw)})["ids"]
 
+  shown = functools.partial(images_lib.image_of, **shape)
   return Sequences(
       vocabulary_size=lambda: tokenizers.BYTES_VOCABULARY,
       unit="value",
@@ -283,9 +352,12 @@ def images(
       steps=lambda: [as_ids, random_windows(length, latents)],
       counted=counted,
       splits={evaluation.partition("[")[0]: split},
-      begun=begun,
-      shown=functools.partial(images_lib.image_of, **shape),
+      read=read,
+      shown=shown,
+      together=functools.partial(images_of, shown=shown),
       endings=(".png",),
+      kept=half,
+      size=1 + size * size * channels,
       stop=None,
   )
 
@@ -298,17 +370,18 @@ def music(
     evaluation: str = "validation",
     order: int = 5,
 ) -> Sequences:
-  """MAESTRO's pieces as events, from its MIDI files.
+  """MAESTRO's pieces as events, from its MIDI files; or one's own.
 
   Args:
     config: of the run.
-    folder: in the folder with all data sets.
+    folder: in the folder with all data sets; without a table, as MAESTRO's, it
+      has a folder of MIDI files for each split.
     train: the split that is learned from.
     evaluation: the split that is evaluated.
     order: of the n-grams to compare with.
   """
   length, latents = lengths(config)
-  opened = functools.partial(midi.Maestro.opened, folder)
+  opened = functools.partial(midi.Pieces.opened, folder)
 
   def joined(split):
     pieces, ids = opened(split, config.data_dir), []
@@ -318,6 +391,16 @@ def music(
         break
     return np.concatenate(ids)
 
+  def split():
+    ids = joined(evaluation)
+
+    def starts(number):
+      begin = np.flatnonzero(ids == BOS)[:number]
+      most = max(length // 4, 1)
+      return [Start(ids[i : i + most], ids[i : i + length]) for i in begin]
+
+    return Split(windows.Consecutive(ids, length, latents), starts)
+
   return Sequences(
       vocabulary_size=lambda: midi.VOCABULARY,
       unit="event",
@@ -326,18 +409,69 @@ def music(
       source=lambda: opened(train, config.data_dir),
       steps=lambda: [random_windows(length, latents)],
       counted=lambda: joined(train),
-      splits={
-          evaluation: lambda: Split(
-              windows.Consecutive(joined(evaluation), length, latents)
-          )
-      },
-      begun=lambda start, keep: (
-          midi.read(start)[: keep or length // 4] if start else np.array([BOS]),
-          None,
-      ),
-      shown=lambda ids: f"{len(midi.decode(ids))} notes",
+      splits={evaluation: split},
+      read=lambda raw: midi.read(raw) if raw else np.array([BOS], np.int32),
+      shown=played,
+      together=music_of,
       endings=(".mid", ".wav"),
+      kept=max(length // 4, 1),
   )
+
+
+def texts_of(samples: Samples, shown: Callable[[np.ndarray], str]):
+  """Texts, with "▸" where what was given ends."""
+  texts = []
+  for start, ids in samples:
+    given, whole = shown(start.ids), shown(ids)
+    texts.append(f"{given} ▸ {whole[len(given) :]}")
+  return {"samples": "\n\n---\n\n".join(texts)}
+
+
+def copied(samples: Samples):
+  """How much of each copy is right."""
+  lines = []
+  for i, (start, ids) in enumerate(samples):
+    begin = len(start.ids)
+    whole = start.original[begin:]
+    right = np.zeros(len(whole), bool)
+    drawn = ids[begin : len(start.original)]
+    right[: len(drawn)] = drawn == whole[: len(drawn)]
+    lines.append(f"* sequence {i}: {right.sum()} of {len(right)} are right")
+  return {"samples": "\n".join(lines)}
+
+
+def images_of(samples: Samples, shown: Callable[[np.ndarray], np.ndarray]):
+  """Images of the data above those that went on from a part of them."""
+  columns = [
+      np.concatenate([shown(start.original), shown(ids)])
+      for start, ids in samples
+  ]
+  whole = np.concatenate(columns, axis=1)
+  times = max(64 * len(columns) // whole.shape[1], 1)  # 64 pixels, at least.
+  return {"samples": whole.repeat(times, axis=0).repeat(times, axis=1)}
+
+
+def music_of(samples: Samples):
+  """Piano rolls, that of the data above each that went on; and their sound."""
+  rolls = [
+      (ids, len(start.ids))
+      for start, drawn in samples
+      for ids in (start.original, drawn)
+  ]
+  seconds = [midi.duration(midi.decode(ids)) for ids, _ in rolls]
+  columns = max(int(max(seconds) * midi.COLUMNS), 1)
+  rows = [midi.roll(ids, given, columns) for ids, given in rolls]
+  line = np.full([4, columns, 3], 90, np.uint8)
+  found: dict[str, Drawn] = {
+      f"sample_{i + 1}": played(ids) for i, (_, ids) in enumerate(samples)
+  }
+  lined = [part for row in rows for part in (row, line)]
+  return {**found, "samples": np.concatenate(lined[:-1])}
+
+
+def played(ids: np.ndarray) -> Sound:
+  """Events of music as sound, with their MIDI file."""
+  return Sound(midi.played(ids, RATE), RATE, midi.content(ids))
 
 
 def _number(text: str) -> int:
@@ -388,9 +522,10 @@ def network(config) -> Network:
 
 
 def places(ids):
-  """Which ids are no padding, and where in their sequences they are."""
+  """Which ids are no padding, and how far each is from the first of them."""
   seen = ids != PAD
-  return seen, jnp.maximum(jnp.cumsum(seen, axis=1) - 1, 0)
+  first = jnp.argmax(seen, axis=1)[:, None]
+  return seen, jnp.maximum(jnp.arange(ids.shape[1]) - first, 0)
 
 
 def rotary(pos, channels: int, /, fraction: float = 0.5, longest: float = 8192):
@@ -494,6 +629,7 @@ SETTINGS = {
     "data": DATA,
     "z_loss": float,
     "eval_examples": int,
+    "samples": int,
 }
 
 
@@ -501,6 +637,7 @@ def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
   data = choose(DATA, config.data)(config)
+  bounds.check("samples", config.samples, 0)
 
   def train_data(shard):
     check_vocabulary(config, data)
@@ -531,6 +668,15 @@ def task(config) -> Task:
         shard=shard,
     )
 
+  def sample(model, name):
+    starts = opened[name]().starts(config.samples)
+    given = [start.ids for start in starts]
+    number = left_of(data, given, config.model.max_length // 2)
+    drawn = drawn_by(config, model, given, number, data.choice, seed=0)
+    pairs = zip(given, drawn, strict=True)
+    whole = [np.concatenate(pair)[: data.size] for pair in pairs]
+    return data.together([*zip(starts, whole, strict=True)])
+
   evals = {
       name: Eval(
           functools.partial(eval_data, name=name),
@@ -540,6 +686,9 @@ def task(config) -> Task:
               unit=data.unit,
               compared=lambda name=name: opened[name]().compared(),
           ),
+          sample=functools.partial(sample, name=name)
+          if config.samples
+          else None,
       )
       for name in data.splits
   }
@@ -648,6 +797,9 @@ class Sampler:
   stop: int | None  # What a sequence ends with.
   never: tuple[int, ...] = ()  # Ids that are not drawn.
   keeps: bool = True  # False: all is computed again for each element.
+  # Whether the model reads whole sequences: positions count from their first
+  # element, and there are no more of them than it can read.
+  reads_all: bool = False
 
   @property
   def latents(self) -> int:
@@ -666,8 +818,8 @@ class Sampler:
   def window(self) -> int:
     """Elements of a reading."""
     length = lengths(self.config)[0]
-    if self.config.model.positions.name == "on_grid":
-      return length  # A grid has a first element, and no more than there are.
+    if self.reads_all:
+      return length
     # With what is added until the next one, no more than in training.
     return length - self.steps_per_fill + 1
 
@@ -777,44 +929,139 @@ def generate(
     bounds.check("temperature", choice.temperature, 0)
     bounds.check("top_k", choice.top_k, 0)
     bounds.check("top_p", choice.top_p, 0, 1)
-  stop = choose(DATA, weights.config.data)(weights.config).stop
-  never = tuple(i for i in range(NUM_SPECIAL) if i not in (stop, PAD))
-  sampler = Sampler(weights.config, number, stop, never)
-  drawn = sampler(weights.model, prompts, choice, seed)
+  return drawn_by(weights.config, weights.model, prompts, number, choice, seed)
+
+
+def drawn_by(config, model, prompts, number, choice, seed) -> list[np.ndarray]:
+  """`generate` by a config and the numbers of its model."""
+  # JSON can be a key of what is kept, and a config cannot.
+  sampler = _sampler(config.to_json(), number)
+  drawn = sampler(model, prompts, choice, seed)
   return [ids[: int((ids != PAD).sum())] for ids in drawn]
+
+
+@functools.lru_cache(maxsize=8)
+def _sampler(config: str, number: int) -> Sampler:
+  """Draws as the data of a config, in JSON, wants it; it is compiled once."""
+  made: Any = ConfigDict(json.loads(config))
+  data = choose(DATA, made.data)(made)
+  never = tuple(i for i in range(NUM_SPECIAL) if i not in (data.stop, PAD))
+  # The last element of a sequence is never read.
+  reads_all = data.size is not None and data.size <= lengths(made)[0] + 1
+  return Sampler(made, number, data.stop, never, reads_all=reads_all)
+
+
+def left_of(
+    data: Sequences, given: Sequence[np.ndarray], otherwise: int
+) -> int:
+  """Elements that the shortest start lacks of a whole sequence.
+
+  Args:
+    data: what the sequences are of.
+    given: the starts.
+    otherwise: the number, where sequences may have any.
+  """
+  if data.size is None:
+    return otherwise
+  return max(data.size - len(ids) for ids in given)
+
+
+def prepare(config, raw, keep: int | None = None) -> Batch:
+  """A sequence as the model reads it: a window of its newest elements.
+
+  Args:
+    config: of a model of this task.
+    raw: a text; an image's file, or RGB uint8 [Y, X, 3]; a MIDI file; of the
+      copy task, the number of a sequence. "": nothing.
+    keep: its first so many ids alone; None: all.
+
+  Returns:
+    "tokens", [1, M + 1], and "counted", [1]: as in evaluation the model is
+    given all but the last, and predicts the newest N.
+
+  Raises:
+    UserError, DataError, FileNotFoundError: if it is no such thing.
+  """
+  length, latents = lengths(config)
+  ids = choose(DATA, config.data)(config).read(raw)[:keep]
+  return {
+      "tokens": windows.ending(ids, len(ids), length)[None],
+      "counted": np.full([1], latents, np.int32),
+  }
+
+
+def predict(
+    weights: Weights, raw, samples: int = 1, **options
+) -> list[Continued]:
+  """How a model goes on where something stops, so many times.
+
+  Args:
+    weights: of a model of this task.
+    raw: as of `prepare`; of an image its upper half is kept.
+    samples: how many.
+    **options: of `continued`.
+  """
+  return continued(weights, [raw] * samples, **options)
+
+
+def continued(
+    weights: Weights,
+    raws: Sequence[Any],
+    number: int = 256,
+    keep: int | None = None,
+    seed: int = 0,
+    temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
+) -> list[Continued]:
+  """How a model goes on with each of several things.
+
+  Args:
+    weights: of a model of this task.
+    raws: as of `prepare`.
+    number: of ids to draw, at most; of an image, all that it lacks.
+    keep: ids of each that are kept; None: all of a text, the upper half of an
+      image, of music a quarter of what the model reads, half of a copy.
+    seed: of what is drawn.
+    temperature: 0: the likeliest.
+    top_k: the likeliest so many; 0: all.
+    top_p: the fewest of the likeliest with so much probability together.
+
+  Raises:
+    UserError: if a setting is out of its bounds.
+    UserError, DataError, FileNotFoundError: if a raw input is no such thing.
+  """
+  data = choose(DATA, weights.config.data)(weights.config)
+  given = [data.read(raw)[: keep or data.kept] for raw in raws]
+  number = left_of(data, given, number)
+  choice = sampling.Choice(temperature, top_k, top_p)
+  drawn = generate(weights, given, number, choice, seed)
+  found = []
+  for ids, more in zip(given, drawn, strict=True):
+    whole = np.concatenate([ids, more])[: data.size].astype(np.int32)
+    found.append(Continued(whole, len(ids), data.shown(whole)))
+  return found
 
 
 def generated(args, load):
   """Continues where a text, an image's upper half or a piece of music stops."""
   weights = load()
-  data = choose(DATA, weights.config.data)(weights.config)
+  endings = choose(DATA, weights.config.data)(weights.config).endings
+  if args.output or ".txt" not in endings:
+    commands.check_outputs(args.output, endings, args.inputs)
+  options = {name: getattr(args, name) for name in OPTIONS}
   starts = [start for start in args.inputs or [""] for _ in range(args.samples)]
-  if args.output:
-    commands.check_outputs(args.output, data.endings, args.inputs)
-  elif ".png" in data.endings or ".mid" in data.endings:
-    commands.check_outputs(args.output, data.endings, args.inputs)
-  begun = [data.begun(start, args.keep) for start in starts]
-  sizes = [size - len(ids) for ids, size in begun if size is not None]
-  number = max(sizes) if sizes else args.number
-  choice = sampling.Choice(args.temperature, args.top_k, args.top_p)
-  drawn = generate(
-      weights, [ids for ids, _ in begun], number, choice, args.seed
-  )
-  whole = [
-      np.concatenate([ids, more])
-      for (ids, _), more in zip(begun, drawn, strict=True)
-  ]
-  shown = [data.shown(ids) for ids in whole]
+  shown: list[Any] = [x.shown for x in continued(weights, starts, **options)]
   for file in args.output:
     if file.suffix == ".png":
       commands.write_png(file, np.concatenate(shown, axis=1))
-    elif file.suffix in (".mid", ".wav"):
-      for i, ids in enumerate(whole):
-        one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
-        write = midi.write if file.suffix == ".mid" else midi.write_sound
-        write(one, ids)
+    elif file.suffix == ".txt":
+      file.write_text("\n\n---\n\n".join(shown), encoding="utf-8")
     else:
-      file.write_text("\n\n---\n\n".join(map(str, shown)), encoding="utf-8")
+      for i, sound in enumerate(shown):
+        one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
+        wav = video.wav(sound.audio, sound.rate)
+        one.write_bytes(sound.midi if file.suffix == ".mid" else wav)
   for each in shown:
     if isinstance(each, str):
       print(each)
@@ -857,4 +1104,6 @@ PREDICTION = Prediction(
     "configs/autoregression.py:wikitext103",
     add_arguments,
     generated,
+    prepare,
+    predict,
 )

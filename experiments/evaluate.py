@@ -5,6 +5,7 @@ python -m experiments.evaluate --config=configs/X.py --workdir=DIR
 """
 
 from collections.abc import Mapping
+import dataclasses
 import functools
 import json
 import pathlib
@@ -33,7 +34,7 @@ from experiments.engine.screen import Screen
 from experiments.engine.screen import table
 from experiments.engine.state import Model
 
-Figures = dict[str, np.ndarray | str]
+Figures = dict[str, task_lib.Drawn]
 
 
 class Evaluate:
@@ -93,6 +94,13 @@ class Evaluate:
       if e.draw_all is not None:
         for key, figure in e.draw_all(values).items():
           figures[f"{name}{ending}-{key}"] = figure
+    if any(e.sample is not None for e in self._evals.values()):
+      model = sharding.on_one_device(model, self._mesh)
+    for name, e in self._evals.items():
+      if e.sample is not None and jax.process_index() == 0:
+        self._screen.line(f"generating samples of {name!r}")
+        for key, sample in e.sample(model).items():
+          figures[f"{name}{ending}-{key}"] = sample
     return metrics, figures
 
   def trace(self, like: Model) -> dict[str, list[str] | None]:
@@ -208,7 +216,11 @@ def evaluate(
   screen = screen or Screen(is_active=False)
   for note in (*notes, *more):
     screen.line(note)
-  run = Evaluate(built.task.evals, built.net, built.layout, screen)
+  evals = {  # Nobody would see their samples.
+      name: dataclasses.replace(e, sample=None)
+      for name, e in built.task.evals.items()
+  }
+  run = Evaluate(evals, built.net, built.layout, screen)
   metrics, _ = run(model)
   return {"step": step, **metrics}
 

@@ -52,8 +52,17 @@ class Movie:
   rate: int = 48_000  # Its samples per second.
 
 
+@dataclasses.dataclass(frozen=True)
+class Sound:
+  """Sound, perhaps with the notes that it is played from."""
+
+  audio: np.ndarray  # float32 [S, 1] in [-1, 1].
+  rate: int  # Samples per second.
+  midi: bytes = b""  # The notes, as a MIDI file.
+
+
 # What people look at: a figure, RGB, uint8 [Y, X, 3]; a text in Markdown.
-Drawn = np.ndarray | str | Movie
+Drawn = np.ndarray | str | Movie | Sound
 
 
 # Under which `measure` of a classifier has class numbers, which have no mean.
@@ -89,6 +98,9 @@ class Eval:
   draw_all: Callable[[Mapping[str, np.ndarray]], Mapping[str, Drawn]] | None = (
       None
   )
+  # Of the model, whole on one device: what it generates, after each evaluation
+  # of training. Only the first process asks for it.
+  sample: Callable[[Any], Mapping[str, Drawn]] | None = None
 
 
 @dataclasses.dataclass(frozen=True)

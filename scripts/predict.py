@@ -11,6 +11,8 @@
     python -m scripts.predict classify-shape --weights=MODEL chair.off
     python -m scripts.predict starcraft --weights=MODEL game.SC2Replay
         --output=moments.png --attention=latents.png
+    python -m scripts.predict generate --weights=MODEL "It was"
+    python -m scripts.predict generate --weights=MODEL a.png --output=b.png
     python -m scripts.predict features --weights=MODEL a.jpg b.jpg
         --output=features.npz
 

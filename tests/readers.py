@@ -547,7 +547,7 @@ def weights_tree():
 
 def some_music(folder):
   notes = [(60, 66, 0.0, 0.5), (64, 66, 0.25, 3.0), (60, 102, 0.5, 0.75)]
-  midi.write(folder / "a.mid", midi.encode(notes))
+  (folder / "a.mid").write_bytes(midi.content(midi.encode(notes)))
   return folder / "a.mid"
 
 

@@ -19,7 +19,6 @@ import sys
 import time
 from typing import Any
 import uuid
-import wave
 
 import jax
 import numpy as np
@@ -35,6 +34,7 @@ from experiments.engine import screen as screen_lib
 from experiments.engine.errors import UserError
 from experiments.task import Drawn
 from experiments.task import Movie
+from experiments.task import Sound
 
 # FLOP/s of one device in dense matrix products of each compute dtype, from the
 # makers' data sheets. A device that is not here has no utilisation reported.
@@ -163,8 +163,9 @@ class Recorder:
   """Writes a run's results into its folder and tells a person about it.
 
   WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
-  in WORKDIR/tensorboard have the same numbers; WORKDIR/figures has PNGs,
-  MP4s and texts; WORKDIR/starts.jsonl has a line for each start of the command.
+  in WORKDIR/tensorboard have the same numbers; WORKDIR/figures has PNGs, MP4s,
+  texts, WAV and MIDI files; WORKDIR/starts.jsonl has a line for each start of
+  the command.
 
   Only the first process writes and speaks.
   """
@@ -265,7 +266,7 @@ class Recorder:
       self._wandb.log({"step": step, **values})
 
   def figures(self, step: int, figures: Mapping[str, Drawn]) -> None:
-    """Records figures, texts and movies of a step."""
+    """Records figures, texts, movies and sound of a step."""
     if not self._active or self._events is None:
       return
     folder = self._workdir / "figures"
@@ -282,6 +283,12 @@ class Recorder:
           )
         for summary in _shown(name, figure):
           self._events.add(step, summary)
+      elif isinstance(figure, Sound):
+        wav = video.wav(figure.audio, figure.rate)
+        atomic.write(folder / f"{name}-{step}.wav", wav)
+        if figure.midi:
+          atomic.write(folder / f"{name}-{step}.mid", figure.midi)
+        self._events.add(step, _heard(name, figure.audio, figure.rate))
       else:
         with atomic.complete(folder / f"{name}-{step}.png") as file:
           Image.fromarray(figure).save(file)
@@ -468,20 +475,18 @@ def _shown(name: str, movie: Movie) -> Iterable[Any]:
   )
   value = summary_pb2.Summary.Value
   yield summary_pb2.Summary(value=[value(tag=name, image=image)])
-  if movie.audio is None:
-    return
-  samples = np.round(np.clip(movie.audio, -1.0, 1.0) * 32767.0)
-  file = io.BytesIO()
-  with wave.open(file, "wb") as wav:
-    wav.setnchannels(1)
-    wav.setsampwidth(2)
-    wav.setframerate(movie.rate)
-    wav.writeframes(samples.astype("<i2").tobytes())
-  audio = summary_pb2.Summary.Audio(
-      sample_rate=movie.rate,
+  if movie.audio is not None:
+    yield _heard(f"{name}-sound", movie.audio, movie.rate)
+
+
+def _heard(name: str, audio: np.ndarray, rate: int) -> Any:
+  """Sound, [S, 1], as TensorBoard plays it."""
+  heard = summary_pb2.Summary.Audio(
+      sample_rate=rate,
       num_channels=1,
-      length_frames=len(samples),
-      encoded_audio_string=file.getvalue(),
+      length_frames=len(audio),
+      encoded_audio_string=video.wav(audio, rate),
       content_type="audio/wav",
   )
-  yield summary_pb2.Summary(value=[value(tag=f"{name}-sound", audio=audio)])
+  value = summary_pb2.Summary.Value(tag=name, audio=heard)
+  return summary_pb2.Summary(value=[value])

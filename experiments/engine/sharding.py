@@ -64,6 +64,17 @@ def copied(mesh: Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
+def on_one_device(arrays: Any, mesh: Mesh) -> Any:
+  """A tree of arrays, each whole, on the first device of this process.
+
+  All processes of the mesh must call it.
+  """
+  if mesh.size == 1:
+    return arrays
+  whole = jax.jit(lambda x: x, out_shardings=copied(mesh))(arrays)
+  return jax.tree.map(lambda x: x.addressable_data(0), whole)
+
+
 def of_state(state: Any, mesh: Mesh, fsdp_min_size: int = 0) -> Any:
   """A tree of shardings for a tree of arrays, by their shapes alone.
 

@@ -37,6 +37,7 @@ from experiments.task import Config
 from experiments.task import Prediction
 from experiments.task import Subject
 from perceiver import AverageDecoder
+from perceiver import CausalProcessor
 from perceiver import Decoder
 from perceiver import Processor
 from perceiver import RepeatedEncoder
@@ -45,6 +46,8 @@ from perceiver.weights import download
 from perceiver.weights.tensors import WeightsError
 
 CACHE = "~/.cache/perceiver"  # Where published files are kept.
+# What returns the latent array after all layers.
+_LATENTS = (Processor, CausalProcessor, RepeatedEncoder, Transformer)
 
 
 class LoadedModel(Weights):
@@ -271,7 +274,7 @@ def _tapped(
     returned = call(*args, **kwargs)
     if context.method_name == "__call__":
       # The last one is the whole: repeated reads contain processors.
-      if isinstance(context.module, Processor | RepeatedEncoder | Transformer):
+      if isinstance(context.module, _LATENTS):
         found["latents"] = returned
       if isinstance(context.module, Decoder):
         found["outputs"] = returned

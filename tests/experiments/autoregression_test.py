@@ -2,6 +2,7 @@
 
 import argparse
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -82,11 +83,12 @@ def whole(positions, latents):
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_with_what_is_kept_logits_are_those_of_the_whole_window(positions):
   config, model = random_model(positions)
-  sampler = autoregression.Sampler(config, 1, None)
+  # Of a grid there are no more elements than it has.
+  reads_all = positions == "on_grid"
+  sampler = autoregression.Sampler(config, 1, None, reads_all=reads_all)
   fill, step = map(jax.jit, sampler.nets)
   length, window = 29, sampler.window
-  # Of a grid there are no more elements than it has.
-  last = length if positions == "on_grid" else length + 9
+  last = length if reads_all else length + 9
   ids = some_ids(last)
   compared = 0
   starts = [1, window - 2, window, min(window + 1, last), last - 4]
@@ -189,6 +191,13 @@ def test_another_number_of_ids_than_the_datas_is_refused():
   config = settings.load(VARIANT, {"model.vocabulary_size": 300})
   with pytest.raises(ValueError, match="has 262 ids.*is 300"):
     autoregression.task(config).train_data(pipeline.Shard())
+
+
+def test_padding_within_a_sequence_takes_places():
+  ids = jnp.asarray([[PAD, PAD, BOS, PAD, 9], [BOS, 9, PAD, PAD, 8]])
+  seen, pos = autoregression.places(ids)
+  np.testing.assert_array_equal(seen, ids != PAD)
+  np.testing.assert_array_equal(pos, [[0, 0, 0, 1, 2], [0, 1, 2, 3, 4]])
 
 
 def test_the_network_is_built_for_each_kind_of_positions():
@@ -325,6 +334,77 @@ def test_a_picture_is_completed_from_its_upper_half(data_dir, capsys, tmp_path):
   np.testing.assert_array_equal(picture[:1], 200)
   assert (picture[1:] != 200).any()
   assert (picture[:, :3] != picture[:, 3:]).any()
+
+
+def sampled(data_dir, changes) -> tuple[Any, Any]:
+  """What training shows of a model as it is before training."""
+  config = settings.load(
+      VARIANT,
+      {**changes, "data_dir": data_dir, "samples": 4, "eval_examples": 1000},
+  )
+  ((_, eval_),) = build.load(config).evals.items()
+  assert eval_.sample is not None
+  return config, eval_.sample(weights_lib.random(config).model)
+
+
+def test_texts_go_on_from_nothing_and_from_what_was_held_out(data_dir):
+  _, found = sampled(data_dir, TEXT)
+  texts = found["samples"].split("\n\n---\n\n")
+  given = [text.partition("▸")[0].strip() for text in texts]
+  assert given[0] == "" and set(given[1:]) <= {"al", "so"}
+  assert all(text.partition("▸")[2].strip() for text in texts)
+
+
+def test_images_are_completed_below_those_of_the_data(data_dir):
+  _, found = sampled(data_dir, IMAGES)
+  picture = found["samples"]
+  times = 64 // 3
+  assert picture.shape == (6 * times, 12 * times, 3)
+  small = picture[::times, ::times].astype(int)
+  data, drawn = small[:3], small[3:]
+  for column in range(4):
+    part = slice(3 * column, 3 * column + 3)
+    assert len(np.unique(data[:, part])) == 1  # Of one colour.
+    half = column < 2
+    assert (drawn[0, part] == data[0, part]).all() == half
+    assert (drawn[1:, part] != data[1:, part]).any()
+
+
+def test_copies_are_counted():
+  config, found = sampled("", {})
+  right = [
+      0 <= int(line.split()[3]) < 15 for line in found["samples"].splitlines()
+  ]
+  assert right == [True] * 4
+  (eval_,) = build.load(config).evals.values()
+  assert eval_.sample is not None
+  none = settings.changed(config, {"samples": 0})
+  (eval_,) = build.load(none).evals.values()
+  assert eval_.sample is None
+
+
+def test_what_is_predicted_in_python_is_what_the_command_writes(
+    data_dir, capsys, tmp_path
+):
+  weights = some_weights(data_dir, IMAGES)
+  file, given = tmp_path / "a.png", f"{data_dir}/images/test/light/0.png"
+  run_predict(capsys, weights, given, "--seed=5", f"--output={file}")
+  (found,) = autoregression.predict(weights, given, seed=5)
+  assert len(found.ids) == 28 and found.given == 10
+  np.testing.assert_array_equal(found.shown, image.read(file))
+  (same,) = autoregression.predict(weights, image.read(given), seed=5)
+  np.testing.assert_array_equal(same.ids, found.ids)
+
+
+def test_a_sequence_is_prepared_as_its_last_window_is_evaluated(data_dir):
+  config = settings.load(VARIANT, {**IMAGES, "data_dir": data_dir})
+  config.eval_examples = 4  # All windows of the first picture.
+  (eval_,) = build.load(config).evals.values()
+  (batch,) = eval_.data(pipeline.Shard())
+  given = f"{data_dir}/images/test/dark/0.png"
+  found = autoregression.prepare(config, given)
+  np.testing.assert_array_equal(found["tokens"][0], batch["tokens"][3])
+  assert found["counted"] == 7 and batch["counted"][3] == 6
 
 
 @pytest.mark.parametrize(

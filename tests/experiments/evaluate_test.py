@@ -3,6 +3,7 @@
 As a module of its own, it prints what `Rows` finds on the devices there are.
 """
 
+import dataclasses
 import functools
 import json
 import shutil
@@ -179,6 +180,16 @@ def test_the_same_rows_are_drawn_on_several_devices():
   assert found["drawn"] == Rows(slice(1, 9, 3), 64).run() == [1, 4, 7]
   # Far less than the batch's outputs.
   assert 0 < found["exchanged"] < 8 * Rows.WIDTH * 4
+
+
+def test_samples_are_of_the_model_that_is_evaluated():
+  rows = Rows(slice(3))
+  model = rows.model._replace(params={"layer": {"w": jnp.arange(3.0)}})
+  sample = lambda model: {"made": f"{model.params['layer']['w']}"}
+  with_samples = dataclasses.replace(rows.eval, sample=sample)
+  run = Evaluate({"n": with_samples}, rows.net, rows.layout)
+  _, figures = run(model, "_ema")
+  assert figures == {"n_ema-rows": "drawn", "n_ema-made": "[0. 1. 2.]"}
 
 
 def test_padding_does_not_count_and_summaries_see_every_example_in_order():

@@ -8,6 +8,7 @@ from experiments.data.pipeline import Example
 from experiments.data.text.tokenizers import BOS
 from experiments.data.text.tokenizers import EOS
 from experiments.data.text.tokenizers import NUM_SPECIAL
+from experiments.data.text.tokenizers import PAD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,6 +16,10 @@ class Copies:
   """Sequences by index: BOS, random values, these in reverse, EOS.
 
   Each is a function of the seed and its index, so there is no end of them.
+  With `growing`, they are a curriculum: the first one has the `least` values
+  that are copied first, and each further one as many or more. Padding stands
+  where the others were, and the second half ends early, so every value has the
+  place that it has in a whole sequence.
 
   Source: Perceiver AR, §5.1.1; its released code.
   """
@@ -24,11 +29,17 @@ class Copies:
   mirrored: bool = True  # False: in the same order.
   seed: int = 0
   number: int = 2**31 - 1
+  growing: int = 0  # Examples until sequences are whole; 0: all are.
+  least: int = 8  # Values of each half that these begin with.
 
   def __post_init__(self):
     if self.size < 4 or self.size % 2:
       raise ValueError(
           f"data.size = {self.size}: an even number of at least 4 was expected"
+      )
+    if self.growing < 0:
+      raise ValueError(
+          f"data.ramp_examples = {self.growing}: 0 or more was expected"
       )
 
   def __len__(self) -> int:
@@ -40,4 +51,17 @@ class Copies:
     half = NUM_SPECIAL + rng.integers(self.values, size=self.size // 2 - 1)
     again = half[::-1] if self.mirrored else half
     ids = np.concatenate([[BOS], half, again, [EOS]])
+    middle, near = self.size // 2, self._near(int(index))
+    if near < middle - 1:
+      hidden = (1, middle - near) if self.mirrored else (1 + near, middle)
+      ids[slice(*hidden)] = PAD
+      ids = ids[: middle + near]
     return {"ids": ids.astype(np.int32)}
+
+  def _near(self, index: int) -> int:
+    """Values of each half that a sequence has; they grow geometrically."""
+    whole = self.size // 2 - 1
+    if index >= self.growing:
+      return whole
+    least = min(self.least, whole)
+    return round(least * (whole / least) ** (index / self.growing))

@@ -9,10 +9,10 @@ notes; MAESTRO (Hawthorne et al., 2019).
 
 import csv
 import dataclasses
+import io
 import os
 import pathlib
 from typing import Any
-import wave
 
 import numpy as np
 
@@ -31,6 +31,8 @@ _WAIT = _END + NOTES
 _LOUD = _WAIT + STEPS
 VOCABULARY = _LOUD + VELOCITIES
 _PEDAL = 64  # The number of its control; from this value on it is down.
+_LOWEST, _KEYS = 21, 88  # Those of a piano.
+COLUMNS = 50  # Of a piano roll, in a second.
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
@@ -55,8 +57,8 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
   return encode(notes)
 
 
-def write(path: str | os.PathLike[str], ids: np.ndarray) -> None:
-  """Writes events as a MIDI file, for a piano."""
+def content(ids: np.ndarray) -> bytes:
+  """Events as a MIDI file, for a piano."""
   library = _library()
   piano = library.Instrument(program=0)
   piano.notes = [
@@ -65,15 +67,20 @@ def write(path: str | os.PathLike[str], ids: np.ndarray) -> None:
   ]
   music = library.PrettyMIDI()
   music.instruments.append(piano)
-  music.write(os.fspath(path))
+  file = io.BytesIO()
+  music.write(file)
+  return file.getvalue()
 
 
-def write_sound(
-    path: str | os.PathLike[str], ids: np.ndarray, rate: int = 22_050
-) -> None:
-  """Writes events as a WAV file: a sine for each note, 16 bits, one channel."""
+def played(ids: np.ndarray, rate: int) -> np.ndarray:
+  """Events as they sound, float32 [S, 1] in [-1, 1]: a sine for each note.
+
+  Args:
+    ids: the events.
+    rate: samples per second.
+  """
   notes = decode(ids)
-  length = int(rate * (max((note[3] for note in notes), default=0) + 0.5))
+  length = int(rate * (duration(notes) + 0.5))
   sound = np.zeros(length)
   for pitch, velocity, start, end in notes:
     first, last = int(rate * start), int(rate * end)
@@ -82,11 +89,35 @@ def write_sound(
     fade = np.exp(-2 * time) * np.minimum((last - first) / rate - time, 0.01)
     sound[first:last] += velocity * 100 * fade * tone
   sound *= 0.9 / max(np.abs(sound).max(initial=0), 1e-9)
-  with wave.open(os.fspath(path), "wb") as file:
-    file.setnchannels(1)
-    file.setsampwidth(2)
-    file.setframerate(rate)
-    file.writeframes((32767 * sound).astype("<i2").tobytes())
+  return sound[:, None].astype(np.float32)
+
+
+def roll(ids: np.ndarray, given: int, columns: int) -> np.ndarray:
+  """A piano roll of events, RGB, uint8 [4 · 88, columns, 3].
+
+  The lowest key is at the bottom. What was given is white, what comes after it
+  orange; the louder the brighter.
+
+  Args:
+    ids: the events.
+    given: how many of them were given.
+    columns: its width, `COLUMNS` a second; what is later is left out.
+  """
+  picture = np.zeros([_KEYS, columns, 3], np.float64)
+  before = len(decode(ids[:given]))
+  for i, (pitch, velocity, start, end) in enumerate(decode(ids)):
+    key = _LOWEST + _KEYS - 1 - pitch
+    if 0 <= key < _KEYS:
+      color = (1.0, 1.0, 1.0) if i < before else (1.0, 0.6, 0.1)
+      first, last = round(start * COLUMNS), round(end * COLUMNS)
+      shade = 80 + 175 * velocity / 127
+      picture[key, first : max(last, first + 1)] = shade * np.array(color)
+  return picture.astype(np.uint8).repeat(4, axis=0)
+
+
+def duration(notes: "list[Note]") -> float:
+  """Seconds until the last note ends."""
+  return max((note[3] for note in notes), default=0.0)
 
 
 Note = tuple[int, int, float, float]  # Pitch, velocity, first and last second.
@@ -173,15 +204,18 @@ def _held(instrument: Any):
 
 
 @dataclasses.dataclass(frozen=True)
-class Maestro:
-  """The pieces of a split of MAESTRO, by index: {"ids": int32 [events]}."""
+class Pieces:
+  """The pieces of a split, by index: {"ids": int32 [events]}."""
 
   folder: pathlib.Path
   files: list[str]
 
   @classmethod
-  def opened(cls, name: str, split: str, data_dir: str) -> "Maestro":
-    """The pieces that the table in the folder DATA_DIR/NAME has for a split.
+  def opened(cls, name: str, split: str, data_dir: str) -> "Pieces":
+    """The pieces that the folder DATA_DIR/NAME has for a split.
+
+    As the table in it says, if there is one, as in MAESTRO; else the MIDI files
+    in its folder of the split's name.
 
     Args:
       name: of the folder, such as "maestro-v3.0.0".
@@ -195,9 +229,13 @@ class Maestro:
     folder = pathlib.Path(data_dir).expanduser() / name
     tables = sorted(folder.glob("*.csv"))
     if not tables:
+      found = sorted((folder / split).glob("*.mid*"))
+      if found:
+        return cls(folder, [f"{split}/{file.name}" for file in found])
       raise FileNotFoundError(
-          f"no table .csv in {folder}: unpack {name}-midi.zip of"
-          " magenta.tensorflow.org/datasets/maestro there"
+          f"no table .csv in {folder}, and no MIDI files in {folder / split}:"
+          f" put your own there, or unpack {name}-midi.zip of"
+          " magenta.tensorflow.org/datasets/maestro"
       )
     rows = list(csv.DictReader(errors.text(tables[0]).splitlines()))
     for key in ("split", "midi_filename"):

@@ -18,6 +18,7 @@ from experiments.data.clips import video
 from experiments.engine import record
 from experiments.engine.errors import UserError
 from experiments.task import Movie
+from experiments.task import Sound
 
 
 def records(workdir):
@@ -248,3 +249,22 @@ def test_a_project_without_the_package_says_what_to_install(
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
   with pytest.raises(UserError, match=r"run.wandb = 'x' needs .*\[wandb\]"):
     record.Recorder(tmp_path, 9, project="x")
+
+
+def test_sound_is_a_file_with_its_notes_beside_it_and_in_tensorboard(tmp_path):
+  audio = np.linspace(-0.5, 0.5, 960, dtype=np.float32)[:, None]
+  recorder = record.Recorder(tmp_path, steps=9)
+  recorder.start(0)
+  sounds = {"a": Sound(audio, 8000, b"MThd"), "b": Sound(audio, 8000)}
+  recorder.figures(7, sounds)
+  recorder.close()
+  folder = tmp_path / "figures"
+  names = {file.name for file in folder.iterdir()}
+  assert names == {"a-7.wav", "a-7.mid", "b-7.wav"}
+  assert (folder / "a-7.mid").read_bytes() == b"MThd"
+  heard = video.read_audio(folder / "a-7.wav", rate=8000)
+  np.testing.assert_allclose(heard, audio, atol=1e-4)
+  events = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard"))
+  events.Reload()
+  (found,) = events.Audio("a")
+  assert (found.step, found.sample_rate, found.length_frames) == (7, 8000, 960)

@@ -38,7 +38,7 @@ def test_a_file_is_read_as_it_was_written(tmp_path):
   pytest.importorskip("pretty_midi")
   path = tmp_path / "some.mid"
   ids = midi.encode(NOTES)
-  midi.write(path, ids)
+  path.write_bytes(midi.content(ids))
   np.testing.assert_array_equal(midi.read(path), ids)
 
 
@@ -65,18 +65,49 @@ def test_a_file_without_music_is_named(tmp_path):
     midi.read(path)
 
 
+def test_a_note_sounds_at_its_pitch_while_it_lasts():
+  heard = midi.played(midi.encode([(69, 66, 0.5, 1.0)]), 8000)
+  assert heard.dtype == np.float32 and heard.shape == (12_000, 1)
+  assert not heard[:4000].any() and not heard[8000:].any()
+  heights = np.abs(np.fft.rfft(heard[4000:8000, 0]))
+  assert np.argmax(heights) * 2 == 440  # Half a second has steps of 2 Hz.
+  assert 0.85 < np.abs(heard).max() <= 0.9
+
+
+def test_a_piano_roll_shows_what_was_given_in_white_and_the_rest_in_orange():
+  ids = midi.encode(NOTES)
+  given = 1 + int(np.argmax(ids == midi.encode([(60, 66, 0, 1)])[2]))
+  picture = midi.roll(ids, given, columns=150)
+  assert picture.shape == (352, 150, 3)
+  low, high = (4 * (108 - pitch) for pitch in (60, 64))
+  white, orange = picture[low, 10], picture[high, 100]
+  assert white[0] == white[1] == white[2] > 150
+  assert orange[0] > orange[1] > orange[2]
+  assert not picture[low, 40:].any() and not picture[high, :12].any()
+
+
+def test_files_without_a_table_are_of_the_split_of_their_folder(tmp_path):
+  (tmp_path / "own" / "train").mkdir(parents=True)
+  for name in ("b.mid", "a.midi"):
+    (tmp_path / "own" / "train" / name).touch()
+  pieces = midi.Pieces.opened("own", "train", str(tmp_path))
+  assert pieces.files == ["train/a.midi", "train/b.mid"]
+  with pytest.raises(FileNotFoundError, match="no MIDI files in .*own/test"):
+    midi.Pieces.opened("own", "test", str(tmp_path))
+
+
 def test_a_table_names_the_pieces_of_a_split(tmp_path):
   folder = tmp_path / "maestro"
   with pytest.raises(FileNotFoundError, match="no table .csv in"):
-    midi.Maestro.opened("maestro", "train", str(tmp_path))
+    midi.Pieces.opened("maestro", "train", str(tmp_path))
   folder.mkdir()
   table = folder / "maestro.csv"
   table.write_text("split,midi_filename\ntrain,a.mid\ntest,b.mid\n")
-  assert midi.Maestro.opened("maestro", "train", str(tmp_path)).files == [
+  assert midi.Pieces.opened("maestro", "train", str(tmp_path)).files == [
       "a.mid"
   ]
   with pytest.raises(DataError, match="pieces of 'validation', found none"):
-    midi.Maestro.opened("maestro", "validation", str(tmp_path))
+    midi.Pieces.opened("maestro", "validation", str(tmp_path))
   table.write_text("name\na.mid\n")
   with pytest.raises(DataError, match="expected a column 'split'"):
-    midi.Maestro.opened("maestro", "train", str(tmp_path))
+    midi.Pieces.opened("maestro", "train", str(tmp_path))
