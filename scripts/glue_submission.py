@@ -36,9 +36,6 @@ CHECKPOINT = flags.DEFINE_string(
     "latest",
     'of training runs: "latest", "best" or a step; with ":ema", averaged',
 )
-DATA_DIR = flags.DEFINE_string(
-    "data_dir", None, "with glue/; otherwise that of the weights' config"
-)
 OUTPUT = flags.DEFINE_string("output", None, "FILE.zip")
 
 
@@ -54,7 +51,7 @@ def main() -> None:
   _check_tasks(models)
   found = {}
   for read in models:
-    data_dir = DATA_DIR.value or read.config.data_dir
+    data_dir = command.DATA_DIR.value or read.config.data_dir
     for file, answers in task.test_answers(read, data_dir, _note):
       found[file] = answers
       print(f"{file}: {len(answers):,} answers")

@@ -1,6 +1,9 @@
 """Writes data in the form that the tasks read.
 
     python -m scripts.prepare_data digits [--manual_dir=DIR]
+    python -m scripts.prepare_data cifar10 [--manual_dir=DIR]
+    python -m scripts.prepare_data glue [--tasks=cola,sst2] [--manual_dir=DIR]
+    python -m scripts.prepare_data imagenet [--manual_dir=DIR]
     python -m scripts.prepare_data mlm --c4=DIR_OR_GLOB --wikipedia=FILE
         --text=NAME=GLOB [--processes=N]
     python -m scripts.prepare_data sentencepiece --corpus=c4,wikipedia
@@ -14,20 +17,26 @@
     python -m scripts.prepare_data spoken_images --recordings=ZIP
         --images=ZIP --output=DIR
 
-All take --data_dir=DIR. The first name is that of a module in
-experiments/data/builders. `mlm` makes corpora of files that you have: of the
-allenai/c4 release, of dumps of Wikipedia, and of plain text; if it is stopped,
-the same command resumes. `sentencepiece` learns a tokenizer from such corpora.
-`scenes` draws pairs of frames with their flow, as AutoFlow's files. `kinetics`
-and `audioset` look at the clips that you have, and index them; `film` cuts a
-film into clips, laid out as Kinetics is, and `spoken_images` puts spoken
-digits over CIFAR-10 images, laid out as AudioSet is.
+All take --data_dir=DIR, where data lives; by default it is PERCEIVER_DATA, a
+variable of the environment, or else ~/tensorflow_datasets. Other names as
+`digits` are those of modules in experiments/data/builders. `cifar10`, `glue`
+and `imagenet` look at what is there, and make what is missing of the
+publishers' files: those that lie in --manual_dir or beside the data set, or
+else downloaded ones; ImageNet's are fetched by hand. `mlm` makes corpora of
+files that you have: of the allenai/c4 release, of dumps of Wikipedia, and of
+plain text; if it is stopped, the same command resumes. `sentencepiece` learns
+a tokenizer from such corpora. `scenes` draws pairs of frames with their flow,
+as AutoFlow's files. `kinetics` and `audioset` look at the clips that you have,
+and index them; `film` cuts a film into clips, laid out as Kinetics is, and
+`spoken_images` puts spoken digits over CIFAR-10 images, laid out as AudioSet
+is.
 """
 
 import argparse
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 import contextlib
 import functools
@@ -44,9 +53,11 @@ import rich.console
 import rich.progress
 import rich.table
 
+from configs import base
 from experiments.data import atomic
 from experiments.data import builders
 from experiments.data import processes
+from experiments.data import published
 from experiments.data.text import corpus
 from experiments.data.text import sources
 from experiments.engine.errors import UserError
@@ -81,6 +92,125 @@ def build(args: argparse.Namespace) -> None:
   )
   sizes = {name: s.num_examples for name, s in builder.info.splits.items()}
   print(f"{args.name}: {sizes} in {builder.data_path}")
+
+
+def prepare_cifar10(args: argparse.Namespace) -> None:
+  """Prepares CIFAR-10, and prints what is there."""
+  from experiments.data.images import cifar10
+
+  folder = pathlib.Path(args.data_dir).expanduser() / "cifar10"
+  if not _splits("cifar10", args.data_dir):
+    (archive,) = _published([cifar10.ARCHIVE], folder, args)
+    with _count("cifar10") as progress:
+      cifar10.write(archive, folder / "cifar10.zip", progress)
+  _print_images("cifar10", cifar10.SPLITS, args.data_dir)
+
+
+def prepare_imagenet(args: argparse.Namespace) -> None:
+  """Unpacks ImageNet's archives, and prints what is there."""
+  from experiments.data.images import imagenet
+
+  folder = pathlib.Path(args.data_dir).expanduser() / imagenet.NAME
+  there = _splits(imagenet.NAME, args.data_dir)
+  files = [] if "train" in there else [imagenet.TRAIN]
+  if "validation" not in there:
+    files += [imagenet.VALIDATION, imagenet.KIT]
+  paths = dict(zip(files, _published(files, folder, args), strict=True))
+  with _count("imagenet") as progress:
+    if imagenet.TRAIN in paths:
+      imagenet.unpack_train(paths[imagenet.TRAIN], folder, progress)
+    if imagenet.VALIDATION in paths:
+      imagenet.unpack_validation(
+          paths[imagenet.VALIDATION], paths[imagenet.KIT], folder, progress
+      )
+  _print_images(imagenet.NAME, imagenet.SPLITS, args.data_dir)
+
+
+def prepare_glue(args: argparse.Namespace) -> None:
+  """Unpacks GLUE's archives, and prints what is there."""
+  from experiments.data.text import glue
+  from experiments.data.text import glue_archives
+
+  tasks = args.tasks.split(",") if args.tasks else list(glue.TASKS)
+  for task in tasks:
+    if task not in glue.TASKS:
+      raise UserError(
+          f"--tasks={args.tasks}: {task!r} is none of {[*glue.TASKS]}"
+      )
+  folder = pathlib.Path(args.data_dir).expanduser() / "glue"
+  missing = [task for task in tasks if not _has_glue(task, args.data_dir)]
+  files = [file for task in missing for file in glue_archives.FILES[task]]
+  paths = dict(zip(files, _published(files, folder, args), strict=True))
+  for task in missing:
+    its = [paths[file] for file in glue_archives.FILES[task]]
+    glue_archives.unpack(task, its, folder)
+  table = rich.table.Table("task", "split", title=str(folder))
+  table.add_column("examples", justify="right")
+  notes: dict[str, None] = {}
+  for task in tasks:
+    settings = glue.TASKS[task]
+    for split in ("train", *settings.evaluated, *settings.tests):
+      count = "-"  # Not all have the sets that GLUE's server asks for.
+      with contextlib.suppress(FileNotFoundError):
+        examples = glue.read(task, split, args.data_dir, notes.setdefault)
+        count = f"{len(examples):,}"
+      table.add_row(task, split, count)
+  rich.console.Console().print(table)
+  for note in notes:
+    print(f"note: {note}", file=sys.stderr)
+
+
+def _has_glue(task: str, data_dir: str) -> bool:
+  """Whether the splits are there that are trained on and evaluated."""
+  from experiments.data.text import glue
+
+  try:
+    for split in ("train", *glue.TASKS[task].evaluated):
+      glue.read(task, split, data_dir, note=lambda line: None)
+  except FileNotFoundError:
+    return False
+  return True
+
+
+def _published(
+    files: list[published.File], folder: pathlib.Path, args: argparse.Namespace
+) -> list[pathlib.Path]:
+  """Where files are that others publish; with a bar for each download."""
+  from perceiver.weights import download
+
+  def fetch(file: published.File, path: pathlib.Path) -> None:
+    with _count(file.name) as progress:
+      download.fetch(file.url, path, progress, sha256=file.sha256)
+
+  by_hand = args.manual_dir and pathlib.Path(args.manual_dir).expanduser()
+  return published.found(
+      files, [folder, *([by_hand] if by_hand else [])], fetch
+  )
+
+
+def _splits(name: str, data_dir: str) -> Sequence[str]:
+  """The splits of a data set of images; none if it is not there."""
+  from experiments.data.images import sets
+
+  try:
+    about = sets.about(name, data_dir)
+  except FileNotFoundError:
+    return ()
+  return about.splits if about.classes else ()  # A folder of archives has none.
+
+
+def _print_images(name: str, splits: Mapping[str, int], data_dir: str) -> None:
+  """How many images each split has, of those that are published."""
+  from experiments.data.images import sets
+
+  table = rich.table.Table("split", title=f"{name} in {data_dir}")
+  for column in ("images", "published"):
+    table.add_column(column, justify="right")
+  there = _splits(name, data_dir)
+  for split, count in splits.items():
+    has = len(sets.open_images(name, split, data_dir)) if split in there else 0
+    table.add_row(split, f"{has:,}", f"{count:,}")
+  rich.console.Console().print(table)
 
 
 def build_corpora(args: argparse.Namespace) -> None:
@@ -360,12 +490,25 @@ def parser() -> Parser:
   def add(name: str, run: Callable, what: str) -> Any:
     command = commands.add_parser(name, help=what, description=what)
     command.set_defaults(run=run)
-    command.add_argument("--data_dir", default="~/tensorflow_datasets")
+    command.add_argument(
+        "--data_dir",
+        default=base.DATA_DIR,
+        help="where data lives; default: PERCEIVER_DATA, ~/tensorflow_datasets",
+    )
     return command
 
   for module in pkgutil.iter_modules(builders.__path__):
     one = add(module.name, build, "a data set")
     one.add_argument("--manual_dir", help="what you downloaded by hand")
+  for name, run in (
+      ("cifar10", prepare_cifar10),
+      ("glue", prepare_glue),
+      ("imagenet", prepare_imagenet),
+  ):
+    one = add(name, run, "its publisher's files, checked and unpacked")
+    one.add_argument("--manual_dir", help="where the files lie")
+    if name == "glue":
+      one.add_argument("--tasks", default="", help="of GLUE; default: all")
   mlm = add("mlm", build_corpora, "corpora of text")
   files = dict(nargs="+", action="extend", default=[])
   mlm.add_argument("--c4", help="files, folders or globs", **files)

@@ -311,8 +311,7 @@ def steps_of(row: Row, config: str, is_measured: bool = True) -> list[str]:
   if name == "glue":  # What is fine-tuned is swept over; the best counts.
     script, folder = "scripts.sweep", folder.parent
     if row.runs:
-      options.append("--config.sweep.schedule.peak=(1e-4,3e-4,1e-3,3e-3)")
-      options.append('--config.sweep.init.reinitialize=("",)')
+      options.append("--sweep=schedule.peak=1e-4,3e-4,1e-3,3e-3")
   options = [named, f"--workdir={folder}", *options, *changes]
   lines.append(shlex.join(["python", "-m", script, *options]))
   if is_measured and name != "glue":

@@ -37,6 +37,7 @@ MODULES = [
 COMMAND = r"(?:\w+=\S*\s+)*python -m\s"  # Variables may stand before it.
 ANY = {"mini_TASK": "mini_cola", "mini_VARIANT": "mini_fourier", "VARIANT": ""}
 OF_TUTORIAL = "configs/halves.py"  # docs/adding_a_task.md has it.
+OUTSIDE = "/path/lab_halves.py"  # Likewise; of another project.
 ELLIPSES = ("...", "…")
 
 
@@ -135,7 +136,7 @@ def config_of(name: str) -> Config | None:
   A variant with capitals stands for any: one is taken.
   """
   file, _, variant = name.partition(":")
-  if file in ("configs/X.py", OF_TUTORIAL, *ELLIPSES):
+  if file in ("configs/X.py", OF_TUTORIAL, OUTSIDE, *ELLIPSES):
     return None
   assert re.fullmatch(r"configs/\w+\.py", file), name
   assert (ROOT / file).exists(), file

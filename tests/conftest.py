@@ -70,6 +70,7 @@ NOT_FAST = (
     "experiments/engine/command_test.py",
     "experiments/engine/damage_test.py",
     "experiments/engine/devices_test.py",
+    "experiments/engine/extras_test.py",
     "experiments/engine/job_test.py",
     "experiments/engine/mesh_test.py",
     "experiments/engine/portable_test.py",

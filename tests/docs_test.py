@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.conftest import ENVIRONMENT
@@ -79,23 +80,49 @@ def test_the_commands_of_the_readme_run(copy, block):
     run(in_order(args, extra), copy)
 
 
+ADDING = ROOT / "docs" / "adding_a_task.md"
+
+
+def files_of(page: pathlib.Path) -> dict[str, str]:
+  """The Python files that a page has in whole, by their paths."""
+  named = r"`([\w/]+\.py)`:\n\n```python\n(.*?)```"
+  return dict(re.findall(named, page.read_text(), re.DOTALL))
+
+
 @pytest.fixture(scope="module")
 def with_the_tutorials_task(copy) -> pathlib.Path:
-  code, config = blocks(ROOT / "docs" / "adding_a_task.md", "python")
-  (copy / "experiments" / "halves.py").write_text(code)
-  (copy / "configs" / "halves.py").write_text(config)
+  files = files_of(ADDING)
+  assert len(files) == 3
+  shutil.copytree(ROOT / "tests" / "configs", copy / "tests" / "configs")
+  for name in ("__init__.py", "conftest.py"):
+    shutil.copy(ROOT / "tests" / name, copy / "tests")
+  for path, code in files.items():
+    (copy / path).parent.mkdir(exist_ok=True)
+    (copy / path).write_text(code)
   return copy
 
 
-def test_the_task_of_the_tutorial_passes_the_tests_of_configs(
+def test_the_task_of_the_tutorial_passes_its_tests_and_those_of_configs(
     with_the_tutorials_task,
 ):
-  tests = with_the_tutorials_task / "tests"
-  shutil.copytree(ROOT / "tests" / "configs", tests / "configs")
-  for name in ("__init__.py", "conftest.py"):
-    shutil.copy(ROOT / "tests" / name, tests)
-  args = ["-m", "pytest", "tests/configs/configs_test.py", "-k", "halves"]
-  run(args, with_the_tutorials_task)
+  tests = ["tests/configs/configs_test.py", "tests/experiments/halves_test.py"]
+  run(["-m", "pytest", *tests, "-k", "halves"], with_the_tutorials_task)
+
+
+def test_the_source_of_the_tutorial_gives_batches(tmp_path):
+  from experiments.data import pipeline
+
+  (code,) = set(blocks(ADDING, "python")) - set(files_of(ADDING).values())
+  names = {}
+  exec(code, names)  # pylint: disable=exec-used
+  for i in range(3):
+    np.save(tmp_path / f"{i}.npy", np.full([5, 7], i))
+  source = names["Arrays"](tmp_path)
+  shard = pipeline.Shard()
+  (batch,) = pipeline.evaluation(source, [], batch_size=3, shard=shard)
+  assert batch["image"][:, 0, 0].tolist() == [0, 1, 2]
+  data = iter(pipeline.train(source, [], batch_size=2, seed=0, shard=shard))
+  assert next(data)["image"].shape == (2, 5, 7)
 
 
 def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
@@ -112,6 +139,8 @@ def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
   first, last = records[0]["train/loss"], records[-2]["train/loss"]
   assert last < first
   assert records[-1]["test/squared_error"] < first
+  assert records[-1]["test/of_last_row"] > 0
+  assert list((copy / "runs" / "halves" / "figures").glob("*completed*"))
 
 
 def test_the_library_alone_is_used_as_its_page_says():

@@ -15,6 +15,22 @@ class DataError(ValueError):
   """
 
 
+def not_there(
+    what: str, where: str | os.PathLike[str], how: str
+) -> FileNotFoundError:
+  """The error for data that is missing.
+
+  Args:
+    what: is missing, as "data set 'digits'".
+    where: the folder in which it was looked for.
+    how: to come by it.
+  """
+  return FileNotFoundError(
+      f"no {what} in {os.fspath(where)}: {how.rstrip('.')}. If it is elsewhere:"
+      " --data_dir=FOLDER, or the environment variable PERCEIVER_DATA=FOLDER"
+  )
+
+
 @contextlib.contextmanager
 def naming(
     where: str | os.PathLike[str], kind: type[DataError] = DataError

@@ -85,9 +85,11 @@ def prepared(name: str, data_dir: str) -> Any:
   root = pathlib.Path(data_dir).expanduser()
   versions = list((root / name).glob("[0-9]*/dataset_info.json"))
   if not versions:
-    raise FileNotFoundError(
-        f"no data set {name!r} in {root}: prepare it with `python -m"
-        f" scripts.prepare_data {name} --data_dir={data_dir}`."
+    raise errors.not_there(
+        f"data set {name!r}",
+        root,
+        f"prepare it with `python -m scripts.prepare_data {name}"
+        f" --data_dir={data_dir}`",
     )
   newest = max(versions, key=lambda path: tfds.core.Version(path.parent.name))
   # A decorator hides the function's arguments from type checkers.

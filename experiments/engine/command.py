@@ -18,6 +18,7 @@ from absl import logging
 import jax
 
 from experiments.data.errors import DataError
+from experiments.engine import extras
 from experiments.engine import job
 from experiments.engine import settings
 from experiments.engine.errors import said
@@ -25,6 +26,12 @@ from experiments.engine.errors import UserError
 
 CONFIG = flags.DEFINE_string(
     "config", None, "file.py[:variant]; --config.key=value changes a setting"
+)
+DATA_DIR = flags.DEFINE_string(
+    "data_dir",
+    None,
+    "where data lives, config.data_dir; default: the environment variable"
+    " PERCEIVER_DATA, or else ~/tensorflow_datasets",
 )
 _changes: dict[str, str] = {}  # Dotted path -> value, as written.
 _COORDINATOR = flags.DEFINE_string(
@@ -107,6 +114,11 @@ def one_line_errors():
       NotADirectoryError,
   ) as error:
     fail(said(error))
+  except ModuleNotFoundError as error:
+    told = extras.missing(error)
+    if told is None:
+      raise
+    fail(told)
   except Exception as error:
     reason = _no_space(error)
     if reason is None:
@@ -229,7 +241,12 @@ def config() -> Any:
     UserError: if there is no such file or variant, or a change is to what
       cannot be set.
   """
-  if CONFIG.value is None:
-    return None
-  found = settings.named(CONFIG.value)
-  return settings.changed(found, _changes, are_texts=True).lock()
+  return None if CONFIG.value is None else changed(settings.named(CONFIG.value))
+
+
+def changed(found: Any) -> Any:
+  """A config, complete and with the command's changes; raises as `config`."""
+  changes = dict(_changes)
+  if DATA_DIR.value is not None:
+    changes["data_dir"] = DATA_DIR.value
+  return settings.changed(found, changes, are_texts=True).lock()

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Iterator
+from collections.abc import Mapping
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -19,9 +20,18 @@ from experiments.engine.state import split
 from experiments.engine.state import TrainState
 from perceiver.weights import tensors
 
+_SHOWN = 5  # Misfits whose shapes a message has; it names all of them.
 
-def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
-  """The initial state of a run, with the weights that `config.init` names.
+
+class Given(NamedTuple):
+  """Pretrained arrays that fit the model."""
+
+  arrays: Mapping[str, np.ndarray]  # By our names, those that are taken.
+  notes: tuple[str, ...]  # What is taken and what is not, for people.
+
+
+def given(built: Built) -> Given:
+  """The weights that `config.init` names; nothing is written anywhere.
 
   Every pretrained array that has a place here is taken. What has none there,
   such as a new task's head, is initialised as usual. Learned positions are
@@ -29,55 +39,89 @@ def initial_state(built: Built, note: Callable[[str], None]) -> TrainState:
 
   Args:
     built: a task.
-    note: called with a line for people.
+
+  Returns:
+    the arrays; none if the config names no weights.
 
   Raises:
-    UserError: if there are no such weights, none has a place here, or one has
-      another shape and does not match `config.init.reinitialize`.
+    UserError: if there are no such weights, none has a place here, or some have
+      another shape and do not match `config.init.reinitialize`; it names all of
+      these in a regular expression.
   """
-  state, wanted = built.initial_state(), built.config.init
-  if wanted.frozen:
-    _, fixed = split(state.model.params, wanted.frozen)
-    names = _in_short(tensors.flatten(fixed, {}))
-    note(f"frozen are {', '.join(names)}")
-  if not wanted.pretrained:
-    return state
-  path = wanted.pretrained
-  given = weights.load(path)
-  _check_tokenizer(built, given)
-  ours, theirs = tensors.flatten(*state.model), tensors.flatten(*given.model)
+  path, fresh = built.config.init.pretrained, built.config.init.reinitialize
+  if not path:
+    return Given({}, ())
+  read = weights.load(path)
+  _check_tokenizer(built, read)
+  ours = tensors.flatten(*built.like.model)
+  theirs = tensors.flatten(*read.model)
   shared = [
       key
       for key in ours
-      if key in theirs
-      and not (wanted.reinitialize and re.search(wanted.reinitialize, key))
+      if key in theirs and not (fresh and re.search(fresh, key))
   ]
-  resized, notes = positions.adapted(
-      {key: theirs[key] for key in shared}, given.config, built.config
+  resized, more = positions.adapted(
+      {key: theirs[key] for key in shared}, read.config, built.config
   )
   of_sequences = positions.of(built.config).sequences
-  for key in shared:
-    here, there = ours[key].shape, resized[key].shape
-    if here != there and not (key in of_sequences and here[1:] == there[1:]):
-      raise UserError(
-          f"{path}: {key} is {list(theirs[key].shape)} there and"
-          f" {list(ours[key].shape)} here; --config.init.reinitialize={key}"
-          " re-initialises it"
+  misfits = [
+      key
+      for key in shared
+      if ours[key].shape != resized[key].shape
+      and not (
+          key in of_sequences and ours[key].shape[1:] == resized[key].shape[1:]
       )
+  ]
+  if misfits:
+    shapes = "; ".join(
+        f"{key} {list(theirs[key].shape)} there, {list(ours[key].shape)} here"
+        for key in misfits[:_SHOWN]
+    )
+    rest = len(misfits) - _SHOWN
+    shapes += f"; and {rest} more" if rest > 0 else ""
+    pattern = f"^({'|'.join(map(re.escape, misfits))})$"
+    pattern = f"{fresh}|{pattern}" if fresh else pattern
+    raise UserError(
+        f"{path}: {len(misfits)} of {len(shared)} tensors have another shape:"
+        f" {shapes}. To re-initialise these:"
+        f" --config.init.reinitialize='{pattern}'"
+    )
   if not shared:
     raise UserError(
         f"{path} has no parameter of this model: {list(theirs)[:5]}"
     )
-  for text, keys in (
-      (f"pretrained: {path}; initialised here:", ours.keys() - set(shared)),
-      ("not used of it:", theirs.keys() - set(shared)),
-  ):
-    note(f"{text} {', '.join(_in_short(keys)) or 'none'}")
-  for line in notes:
+  notes = [
+      f"{text} {', '.join(_in_short(keys)) or 'none'}"
+      for text, keys in (
+          (f"pretrained: {path}; initialised here:", ours.keys() - set(shared)),
+          ("not used of it:", theirs.keys() - set(shared)),
+      )
+  ]
+  return Given(resized, (*notes, *more))
+
+
+def initial_state(
+    built: Built, found: Given, note: Callable[[str], None]
+) -> TrainState:
+  """A state to start from, with some given arrays in it.
+
+  Args:
+    built: a task.
+    found: what `given` returns of it.
+    note: called with a line for people.
+  """
+  state, frozen = built.initial_state(), built.config.init.frozen
+  if frozen:
+    _, fixed = split(state.model.params, frozen)
+    names = _in_short(tensors.flatten(fixed, {}))
+    note(f"frozen are {', '.join(names)}")
+  for line in found.notes:
     note(line)
+  if not found.arrays:
+    return state
   taken = {
-      key: _placed(resized[key], x) if key in shared else x
-      for key, x in ours.items()
+      key: _placed(found.arrays[key], x) if key in found.arrays else x
+      for key, x in tensors.flatten(*state.model).items()
   }
   return state._replace(model=Model(*tensors.unflatten(taken)))
 
@@ -101,9 +145,9 @@ def _in_short(keys: Iterable[str]) -> Iterator[str]:
     yield from [f"{len(names)} of {part}"] if len(names) > 4 else names
 
 
-def _check_tokenizer(built: Built, given: weights.Weights) -> None:
+def _check_tokenizer(built: Built, read: weights.Weights) -> None:
   """Refuses weights whose ids stand for another text than here."""
-  here, there = (c.get("tokenizer") for c in (built.config, given.config))
+  here, there = (c.get("tokenizer") for c in (built.config, read.config))
   if here and there and here.to_dict() != there.to_dict():
     raise UserError(
         f"{built.config.init.pretrained} was trained with the tokenizer"

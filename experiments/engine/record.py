@@ -29,7 +29,6 @@ from tensorboardX.proto import event_pb2 as untyped_events
 from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import atomic
-from experiments.data.clips import video
 from experiments.engine import screen as screen_lib
 from experiments.engine.errors import UserError
 from experiments.task import Drawn
@@ -277,6 +276,8 @@ class Recorder:
         atomic.write(folder / f"{name}-{step}.md", content)
         self._events.add(step, summaries.text(name, figure))
       elif isinstance(figure, Movie):
+        from experiments.data.clips import video  # Of the extra `video`.
+
         with atomic.complete(folder / f"{name}-{step}.mp4") as file:
           video.write(
               file, figure.frames, figure.fps, figure.audio, figure.rate

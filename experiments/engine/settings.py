@@ -124,6 +124,8 @@ def named(name: str) -> Config:
     config = get(*[variant] * bool(variant))
   if not isinstance(config, ConfigDict):
     raise UserError(f"{file} returns {config!r}, which is no config")
+  folder = pathlib.Path(module.__file__ or file).parent
+  declared.import_outside(config.get("task"), folder)
   return config
 
 

@@ -186,7 +186,7 @@ def _load_file(
   if path.suffix == ".npz":
     return _load_ours(path, config)
   if config is None:
-    raise UserError(f"{path} does not say what model it is of: --config=...")
+    raise UserError(_says_no_config(path))
   network = build.build_network(config)
   if path.suffix in (".safetensors", ".bin"):
     release = SWAPPED if swap_kernel else TRANSFORMERS
@@ -274,3 +274,11 @@ def _config_in(path: pathlib.Path, text: str) -> Config:
         f"{path}: the config in it is none of this project:"
         f" {tensors.gist(error)}"
     ) from error
+
+
+def _says_no_config(path: pathlib.Path) -> str:
+  return (
+      f"{path} does not say what model it is of: --config=... says it, or"
+      f" `python -m scripts.convert_weights --weights={path} --config=..."
+      " --output=FILE.npz` writes a file that does"
+  )

@@ -23,6 +23,7 @@ from experiments.task import Config
 MAY_DIFFER = (
     "run",
     "data_dir",
+    "folder",  # Its name is in train.name.
     "mesh",
     "num_workers",
     "sweep",

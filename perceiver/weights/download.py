@@ -53,17 +53,20 @@ def fetch(
     file: pathlib.Path,
     progress: Callable[[int, int], None] = lambda done, size: None,
     read: Callable[[pathlib.Path], Any] = lambda file: None,
+    sha256: str = "",
 ) -> None:
   """Downloads a file whole, or resumes a partial download.
 
   What has come so far is in `FILE.partial`. Size and hash are those that the
-  server names; what it names no hash of must be a file that can be read.
+  server names, unless the hash is known; what has none must be a file that can
+  be read.
 
   Args:
     url: where it is.
     file: where it will be; if it is there already, nothing happens.
     progress: called with bytes so far and bytes in all; 0: not known.
     read: reads such a file; raises a WeightsError if it is another.
+    sha256: of the file; empty: it is not known.
 
   Raises:
     WeightsError: if it cannot be fetched; it says how to get it by hand. Or if
@@ -77,6 +80,8 @@ def fetch(
     if partial.is_symlink() or partial.exists() and not partial.is_file():
       raise WeightsError(f"{partial} is no plain file: remove it")
     size, hashes = _describe(url)
+    if sha256:
+      hashes = {"sha256": sha256}
     _append(url, partial, size, progress)
     _check(url, partial, hashes, read)
     os.replace(partial, file)

@@ -21,7 +21,7 @@ case "${1:-}" in
       cd perceiver
       git pull -q --ff-only
       [ -x .venv/bin/python ] || python3 -m venv .venv
-      .venv/bin/python -m pip install -q -c constraints.txt -e '.[train,tpu]'"
+      .venv/bin/python -m pip install -q -c constraints.txt -e '.[all,tpu]'"
     ;;
   train)
     shift

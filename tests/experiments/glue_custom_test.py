@@ -117,7 +117,9 @@ def test_a_run_starts_from_pretrained_weights(classes, tmp_path):
   weights.save(tmp_path / "mlm.npz", pretrained.config, pretrained.model)
   config, _ = tiny(classes, **{"init.pretrained": str(tmp_path / "mlm.npz")})
   built, notes = build(config), []
-  params = initialisation.initial_state(built, notes.append).model.params
+  params = initialisation.initial_state(
+      built, initialisation.given(built), notes.append
+  ).model.params
   for module in ("encoder/latents", "tokens"):
     for name, array in pretrained.model.params[module].items():
       np.testing.assert_array_equal(params[module][name], array)

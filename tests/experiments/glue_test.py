@@ -238,11 +238,15 @@ def pretrained(tmp_path_factory):
   return file, read.model
 
 
+def started(built, note):
+  return initialisation.initial_state(built, initialisation.given(built), note)
+
+
 def test_a_run_starts_from_weights_and_tells_what_is_new(data_dir, pretrained):
   file, model = pretrained
   built = build.build(tiny(data_dir, **{"init.pretrained": str(file)}))
   notes = []
-  params = initialisation.initial_state(built, notes.append).model.params
+  params = started(built, notes.append).model.params
   latents = "encoder/latents"
   np.testing.assert_array_equal(
       params[latents]["array"], model.params[latents]["array"]
@@ -255,14 +259,18 @@ def test_a_run_starts_from_weights_and_tells_what_is_new(data_dir, pretrained):
 def test_weights_of_other_sizes_are_refused_or_left_out(data_dir, pretrained):
   config = tiny(data_dir, **{"init.pretrained": str(pretrained[0])})
   config.model.processor.widening_factor = 3
-  with pytest.raises(UserError, match=r"mlp/hidden/b is \[2, 16\] there and"):
-    initialisation.initial_state(build.build(config), print)
-  config.init.reinitialize = "processor/.*/mlp"
+  with pytest.raises(UserError) as raised:
+    initialisation.given(build.build(config))
+  message = str(raised.value)
+  assert "mlp/hidden/b [2, 16] there, [2, 48] here" in message
+  # What it says to do is enough.
+  _, _, quoted = message.partition("--config.init.reinitialize=")
+  config.init.reinitialize = quoted.strip("'")
   notes = []
-  initialisation.initial_state(build.build(config), notes.append)
-  assert "mlp/hidden/w" in notes[0]
+  started(build.build(config), notes.append)
+  assert "mlp/hidden/w" in notes[0] and "attention/q" not in notes[0]
   config.init.reinitialize = "processor"
-  initialisation.initial_state(build.build(config), notes.append)
+  started(build.build(config), notes.append)
   assert notes[2].count("processor") == 1 and "of processor" in notes[2]
 
 
@@ -275,7 +283,7 @@ def test_what_is_frozen_is_told_and_stays_through_training(
   }
   built = build.build(tiny(data_dir, **changes))
   notes = []
-  state = initialisation.initial_state(built, notes.append)
+  state = started(built, notes.append)
   assert notes[0].startswith("frozen are ") and "of encoder" in notes[0]
   assert "query/array" not in notes[0]
   step, data = built.train_step(), iter(built.task.train_data(Shard()))
@@ -313,7 +321,7 @@ def test_weights_of_another_tokenizer_are_refused(data_dir, pretrained):
   config = tiny(data_dir, **{"init.pretrained": str(pretrained[0])})
   config.tokenizer = {"name": "sentencepiece", "model": "x"}
   with pytest.raises(UserError, match="trained with the tokenizer"):
-    initialisation.initial_state(build.build(config), print)
+    initialisation.given(build.build(config))
 
 
 def test_a_folder_of_a_sweep_says_what_was_changed():
@@ -331,8 +339,7 @@ def test_a_sweep_runs_each_combination_once(data_dir, in_fork, tmp_path):
       f"--config.data_dir={data_dir}",
       "--config.train_examples=64",
       "--config.schedule.warmup=1",
-      "--config.sweep.batch_size=(4, 8)",
-      "--config.sweep.schedule.peak=(1e-3,)",
+      "--sweep=batch_size=4,8;schedule.peak=1e-3",
       f"--workdir={tmp_path}",
   )
   for _ in range(2):

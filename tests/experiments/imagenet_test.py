@@ -12,6 +12,8 @@ import pytest
 from configs import imagenet as configs
 from experiments import imagenet
 from experiments.data.pipeline import Shard
+from experiments.engine import initialisation
+from experiments.engine import weights
 from experiments.engine.build import build
 from experiments.engine.build import build_network
 from experiments.engine.build import fitted
@@ -285,3 +287,72 @@ def test_pictures_show_the_label_and_the_answer(pictures):
   task = build(tiny(pictures)).task
   drawn = task.draw(next(iter(task.train_data(Shard()))))
   assert drawn["input"].shape == (1000, 1000, 3)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+  """A file with the weights of a tiny classifier of 11 classes."""
+  config = configs.get_config("tiny")
+  config.model.input = {"name": "conv", "channels": 16, "num_bands": 3}
+  read = weights.random(config)
+  file = tmp_path_factory.mktemp("trained") / "tiny.npz"
+  weights.save(file, read.config, read.model)
+  return file
+
+
+def finetuned(pictures, file, **changes):
+  """The config that fine-tunes a file on the three classes of `own`."""
+  own(pictures)
+  config = configs.get_config("finetune")
+  config.folder, config.init.pretrained = str(pictures / "mine"), str(file)
+  config.update_from_flattened_dict(changes)
+  return config
+
+
+def test_a_folder_and_weights_are_all_that_fine_tuning_needs(tmp_path, trained):
+  config, notes = fitted(finetuned(tmp_path, trained, batch_size=4))
+  assert config.model.input.name == "conv"  # Not the variant's own.
+  assert config.image_size == (14, 14) and config.num_classes == 3
+  assert config.data_dir == str(tmp_path) and config.train.name == "mine"
+  assert config.train.split == "train[:90%]"
+  assert f"the model is that of {trained}: input 'conv', images of 14 x 14" in (
+      notes[0]
+  )
+  built = build(config)
+  found = initialisation.given(built)
+  assert "initialised here: logits/b, logits/w" in found.notes[0]
+  assert initialisation.initial_state(built, found, notes.append)
+  # What a run has written needs the weights no more.
+  config.init.pretrained = "/nowhere.npz"
+  assert fitted(config)[0].to_dict() == config.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"folder": ""}, "no pictures are named: --config.folder=FOLDER"),
+        ({"folder": "/nowhere/mine"}, "no data set 'mine' in /nowhere"),
+        ({"init.pretrained": ""}, "--config.init.pretrained=FILE"),
+        ({"init.pretrained": "/nowhere.npz"}, "/nowhere.npz: there is no such"),
+    ],
+)
+def test_what_fine_tuning_lacks_is_said(tmp_path, trained, changes, error):
+  with pytest.raises((UserError, FileNotFoundError), match=error):
+    fitted(finetuned(tmp_path, trained, **changes))
+
+
+def test_weights_that_do_not_say_their_model_are_refused(tmp_path):
+  file = tmp_path / "model.safetensors"
+  file.write_bytes(b"")
+  with pytest.raises(UserError, match="convert_weights --weights=.*writes"):
+    fitted(finetuned(tmp_path, file))
+
+
+def test_any_variant_takes_a_folder(tmp_path):
+  config = own(tmp_path)
+  folder = tmp_path / "mine"
+  config = configs.get_config("tiny")
+  config.folder = str(folder)
+  config, _ = fitted(config)
+  assert config.num_classes == 3 and config.sets["test"].name == "mine"
+  assert config.sets["test"].split == "train[90%:]"

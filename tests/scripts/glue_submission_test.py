@@ -136,7 +136,7 @@ def test_answers_are_those_of_evaluation(data_dir, tmp_path):
         (["--weights=ONE", "--weights=ONE", "--output=OUT"], "are of cola"),
         (
             ["--weights=ONE", "--output=OUT", "--data_dir=/nowhere"],
-            "no test split of GLUE's cola",
+            "no test split of GLUE's cola in",
         ),
     ],
 )

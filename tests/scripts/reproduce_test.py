@@ -139,8 +139,8 @@ def test_what_training_would_tell_comes_with_the_commands_for_it(monkeypatch):
   (note,) = printed.notes
   assert note.splitlines() == [
       reproduce.FILLED,
-      "# ~/tensorflow_datasets/imagenet2012: ImageNet:"
-      " {train,val}/CLASS/*.JPEG",
+      "# raw/imagenet: what `scripts.prepare_data imagenet` asks for",
+      "python -m scripts.prepare_data imagenet --manual_dir=raw/imagenet",
       f"python -m experiments.train {run}",
       f"python -m experiments.evaluate {run} --checkpoint=best",
   ]
@@ -216,7 +216,7 @@ def test_the_script_of_a_table_names_what_is_missing_and_runs_what_is_there(
     in_fork, tmp_path
 ):
   file = tmp_path / "small.sh"
-  code, out, err = in_fork("scripts.reproduce", "--table=7", f"--shell={file}")
+  code, out, err = in_fork("scripts.reproduce", "--table=10", f"--shell={file}")
   assert (code, out) == (0, f"sh {file}\n"), err
   home, log = tmp_path / "home", tmp_path / "log"
   (home / "bin").mkdir(parents=True)
@@ -232,18 +232,18 @@ def test_the_script_of_a_table_names_what_is_missing_and_runs_what_is_there(
   )
   done = run()
   assert done.returncode == 2 and not log.exists()
-  assert done.stderr.startswith(
-      f"missing: {home}/tensorflow_datasets/cifar10, CIFAR-10"
-  )
-  (home / "tensorflow_datasets" / "cifar10").mkdir(parents=True)
+  assert done.stderr.startswith("missing: raw/recordings.zip, spoken digits")
+  (tmp_path / "raw").mkdir()
+  for name in ("recordings.zip", "cifar10.zip"):
+    (tmp_path / "raw" / name).touch()
   assert run().returncode == 0
   ran = log.read_text().splitlines()
   assert (
-      "-m experiments.train --config=configs/imagenet.py:mini_conv"
-      in ran[next(i for i, x in enumerate(ran) if ":mini_conv" in x)]
+      "-m experiments.train --config=configs/audioset.py:mini_mel"
+      in ran[next(i for i, x in enumerate(ran) if ":mini_mel" in x)]
   )
-  assert ran[-1] == "-m scripts.reproduce --table=7"
-  assert not any("configs/imagenet.py:fourier" in line for line in ran)
+  assert ran[-1] == "-m scripts.reproduce --table=10"
+  assert not any("configs/audioset.py:mel" in line for line in ran)
 
 
 def test_a_table_without_small_rows_has_no_script(in_fork, tmp_path):
@@ -282,7 +282,10 @@ def test_a_chain_runs_from_data_to_its_row(in_fork, tmp_path):
       continue
     _, _, module, *args = shlex.split(line)
     args = [arg.replace("=runs/", f"={tmp_path}/runs/") for arg in args]
-    code, _, err = in_fork(module, *args, *size)
+    # It finds the pictures there.
+    prepares = module == "scripts.prepare_data"
+    args += [f"--data_dir={tmp_path}"] if prepares else size
+    code, _, err = in_fork(module, *args)
     assert code == 0, err
   found = reproduce.measured(row, "top1", [str(tmp_path / "runs")])
   assert found is not None and 0 <= found <= 100

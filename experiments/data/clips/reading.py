@@ -118,9 +118,11 @@ def open_clips(
   if not file.exists():
     having = sorted(path.stem for path in folder.glob("*.json"))
     there = f"; there are {', '.join(having)}" if having else ""
-    raise FileNotFoundError(
-        f"no index {file}{there}: `python -m scripts.prepare_data {name}"
-        f" --csv={split}.csv --videos=FOLDER --data_dir={data_dir}` makes it"
+    raise errors.not_there(
+        f"index {file.name}",
+        folder,
+        f"`python -m scripts.prepare_data {name} --csv={split}.csv"
+        f" --videos=FOLDER --data_dir={data_dir}` makes it{there}",
     )
   index = atomic.read_json(file)
   with errors.naming(file):

@@ -133,9 +133,10 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
   root = pathlib.Path(data_dir).expanduser() / folder
   files = list(find(root))
   if not files:
-    raise FileNotFoundError(
-        f"no pairs of {name!r} in {root}: unpack the data set there, so that"
-        f" it has {expected}"
+    raise errors.not_there(
+        f"pairs of {name!r}",
+        root,
+        f"unpack the data set there, so that it has {expected}",
     )
   return Pairs(files)
 

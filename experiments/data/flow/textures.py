@@ -37,7 +37,7 @@ def skimage_folder() -> pathlib.Path:
   spec = importlib.util.find_spec("skimage")
   if spec is None or not spec.submodule_search_locations:
     raise FileNotFoundError(
-        "the photographs are those of scikit-image: `pip install scikit-image`,"
+        "the photographs are those of scikit-image: pip install -e '.[image]',"
         " or name other textures"
     )
   return pathlib.Path(spec.submodule_search_locations[0]) / "data"

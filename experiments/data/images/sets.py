@@ -28,15 +28,16 @@ _BUILD = (
     " --file_format=array_record"
 )
 _FOLDERS = "{root}/{name}/{{train,validation,test}}/<class>/*.jpg"
+_PREPARE = "`python -m scripts.prepare_data {} --data_dir={{root}}`"
 # How a data set comes to be there.
 _HINTS = {
+    "cifar10": f"{_PREPARE.format('cifar10')} downloads it",
     "imagenet2012": (
-        "download ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar from"
-        f" image-net.org, then {_BUILD} --manual_dir=FOLDER_OF_THE_ARCHIVES`;"
-        " or unpack them as {root}/{name}/{{train,validation}}/n01440764/*.JPEG"
-        " and so on, the validation images in folders of their classes, or"
-        " {root}/{name}/validation/*.JPEG with the unpacked"
-        " ILSVRC2012_devkit_t12 beside that folder"
+        f"{_PREPARE.format('imagenet')} says what to fetch from image-net.org,"
+        " and unpacks it; or put its images at"
+        " {root}/{name}/{{train,validation}}/n01440764/*.JPEG and so on,"
+        " or the validation images without folders, with the unpacked"
+        " ILSVRC2012_devkit_t12 beside theirs"
     ),
     "imagenet2012_real": (
         "download ILSVRC2012_img_val.tar from image-net.org, then"
@@ -203,7 +204,7 @@ def _only_split(name: str) -> str:
 def _missing(name: str, root: pathlib.Path) -> FileNotFoundError:
   hint = _HINTS.get(name.partition("/")[0], _HINT)
   hint = hint.format(root=root, name=_DEFAULT.get(name, name))
-  return FileNotFoundError(f"no data set {name!r} in {root}: {hint}")
+  return errors.not_there(f"data set {name!r}", root, hint)
 
 
 class _Prepared:

@@ -42,10 +42,11 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
     FileNotFoundError: if there is no such file.
     DataError: if it is no MIDI file, or has no notes.
   """
-  library = _library()
+  import pretty_midi  # pyright: ignore[reportMissingImports]
+
   content = errors.opened(path)
   with content, errors.naming(path):
-    music = library.PrettyMIDI(content)
+    music = pretty_midi.PrettyMIDI(content)
   notes = [
       (note.pitch, note.velocity, note.start, end)
       for instrument in music.instruments
@@ -59,13 +60,14 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 def content(ids: np.ndarray) -> bytes:
   """Events as a MIDI file, for a piano."""
-  library = _library()
-  piano = library.Instrument(program=0)
+  import pretty_midi  # pyright: ignore[reportMissingImports]
+
+  piano = pretty_midi.Instrument(program=0)
   piano.notes = [
-      library.Note(velocity=velocity, pitch=pitch, start=start, end=end)
+      pretty_midi.Note(velocity=velocity, pitch=pitch, start=start, end=end)
       for pitch, velocity, start, end in decode(ids)
   ]
-  music = library.PrettyMIDI()
+  music = pretty_midi.PrettyMIDI()
   music.instruments.append(piano)
   file = io.BytesIO()
   music.write(file)
@@ -232,10 +234,12 @@ class Pieces:
       found = sorted((folder / split).glob("*.mid*"))
       if found:
         return cls(folder, [f"{split}/{file.name}" for file in found])
-      raise FileNotFoundError(
-          f"no table .csv in {folder}, and no MIDI files in {folder / split}:"
-          f" put your own there, or unpack {name}-midi.zip of"
-          " magenta.tensorflow.org/datasets/maestro"
+      raise errors.not_there(
+          "table .csv",
+          folder,
+          f"and there are no MIDI files in {folder / split}: put your own there,"
+          f" or in {folder} {name}-midi.zip of"
+          " magenta.tensorflow.org/datasets/maestro, unpacked",
       )
     rows = list(csv.DictReader(errors.text(tables[0]).splitlines()))
     for key in ("split", "midi_filename"):
@@ -256,13 +260,3 @@ class Pieces:
       FileNotFoundError, DataError: as `read`.
     """
     return {"ids": read(self.folder / self.files[int(index)])}
-
-
-def _library() -> Any:
-  try:
-    import pretty_midi  # pyright: ignore[reportMissingImports]
-  except ImportError as error:
-    raise DataError(
-        "MIDI files are read by pretty_midi: `pip install -e '.[music]'`"
-    ) from error
-  return pretty_midi

@@ -120,7 +120,7 @@ def open_documents(
       from experiments.data import pipeline  # Takes seconds to import.
 
       return _Texts(pipeline.source(name, split, data_dir))
-    raise FileNotFoundError(_how_to_prepare(name, data_dir, folder))
+    raise _missing(name, data_dir, folder)
   index = _read_index(folder)
   with errors.naming(folder.index):
     splits = index["splits"]
@@ -163,7 +163,7 @@ def _of_shards(
   return errors.Named(found, f"{folder.path / split}")
 
 
-def _how_to_prepare(name: str, data_dir: str, folder: Folder) -> str:
+def _missing(name: str, data_dir: str, folder: Folder) -> FileNotFoundError:
   own = "python -m scripts.prepare_data mlm"
   command = f"{own} --text={name}=FILES"
   if "/" in name:
@@ -171,9 +171,10 @@ def _how_to_prepare(name: str, data_dir: str, folder: Folder) -> str:
   elif name in ("c4", "wikipedia"):
     command = f"{own} --{name}=FILES"
   complete = " that is complete" if folder.sources.exists() else ""
-  return (
-      f"no corpus {name!r}{complete} in {pathlib.Path(data_dir).expanduser()}:"
-      f" prepare it with `{command} --data_dir={data_dir}`."
+  return errors.not_there(
+      f"corpus {name!r}{complete}",
+      pathlib.Path(data_dir).expanduser(),
+      f"prepare it with `{command} --data_dir={data_dir}`",
   )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.errors import DataError
 from experiments.data.text import glue_files
@@ -300,11 +301,9 @@ def _files(
       if layout is not own:
         note(f"{_RAW_NOTES[task]}; there are no files of GLUE in {root}")
       return wanted
-  raise FileNotFoundError(
-      f"no {split} split of GLUE's {task}: looked for {', '.join(places)}. The"
-      ' first is made by `python -c "import tensorflow_datasets as tfds,'
-      f" tensorflow_datasets.text; tfds.builder('glue/{of_tfds}',"
-      f" data_dir='{root.parent}', file_format='array_record')"
-      ".download_and_prepare()\"`, the second by unpacking the task's archive"
-      f" from gluebenchmark.com/tasks in {root}"
+  raise errors.not_there(
+      f"{split} split of GLUE's {task}",
+      root,
+      f"looked for {', '.join(places)}; `python -m scripts.prepare_data glue"
+      f" --tasks={task} --data_dir={root.parent}` downloads the task",
   )

@@ -15,7 +15,6 @@ import pathlib
 
 from experiments.data.errors import DataError
 from experiments.data.text import documents
-from experiments.data.text import wikipedia
 from experiments.data.text.shards import Folder
 from experiments.data.text.shards import Job
 
@@ -154,6 +153,8 @@ def _blocks(
     files: Sequence[pathlib.Path], held_out: int, job_bytes: int, folder: Folder
 ) -> Iterator[Job]:
   """A job for each block; a dump that is done is not read again."""
+  from experiments.data.text import wikipedia  # Of the extra `text`.
+
   for file in files:
     stem = file.name.removesuffix(".bz2").removesuffix(".xml")
     done = _done_blocks(stem, folder)

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import dataclasses
 import functools
 import pathlib
+from typing import Any
 
 import numpy as np
-import sentencepiece as spm
 
 from experiments.data import errors
 from experiments.data.errors import DataError
@@ -109,6 +109,8 @@ def sentencepiece(model: str) -> Tokenizer:
   Raises:
     DataError: if there is none, or its first ids are not the special ones.
   """
+  import sentencepiece as spm  # Of the extra `text`; bytes need nothing.
+
   file = pathlib.Path(model).expanduser()
   if not file.is_file():
     raise DataError(
@@ -142,16 +144,12 @@ def sentencepiece(model: str) -> Tokenizer:
   )
 
 
-def _encode_tokens(
-    processor: spm.SentencePieceProcessor, text: bytes
-) -> np.ndarray:
+def _encode_tokens(processor: Any, text: bytes) -> np.ndarray:
   # A part of a text may begin and end within a character.
   return np.asarray(processor.encode(text.decode(errors="ignore")), np.int32)
 
 
-def _decode_tokens(
-    processor: spm.SentencePieceProcessor, ids: np.ndarray
-) -> str:
+def _decode_tokens(processor: Any, ids: np.ndarray) -> str:
   ids = np.asarray(ids)
   return processor.decode(ids[ids >= NUM_SPECIAL].tolist())
 

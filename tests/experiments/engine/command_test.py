@@ -1,10 +1,12 @@
 """What a person gets wrong ends in one clear line, before anything happens."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 
+from tests.conftest import Command
 from tests.conftest import ENVIRONMENT
 from tests.conftest import ROOT
 
@@ -127,6 +129,10 @@ MISTAKES = {
         ["--config.best=dev/top1"],
         "config.best = 'dev/top1' is not one of test/...",
     ),
+    "weights that are not there": (
+        ["--config.init.pretrained=/nowhere.npz"],
+        "/nowhere.npz: there is no such file",
+    ),
     "an empty folder's name": (["--workdir="], "--workdir=DIR is missing"),
     "half of the processes' flags": (
         ["--coordinator=localhost:1"],
@@ -235,7 +241,7 @@ COMMANDS = {
     ),
     "scripts.sweep": (
         ["--config=configs/quickstart.py:mini", "--workdir=DIR"],
-        "configs/quickstart.py:mini has no section `sweep`",
+        "--sweep='SETTING=VALUE,VALUE;...' is missing",
     ),
     "scripts.describe": (
         ["--config=configs/flow.py:mimi"],
@@ -263,3 +269,62 @@ def test_a_mistake_names_what_was_meant(in_fork, tmp_path, command):
   assert message.format(tmp_path) in err
   errors = [line for line in err.splitlines() if not line.startswith("note: ")]
   assert len(errors) == 1
+
+
+def test_a_task_of_another_project_is_named_with_a_dot(
+    in_fork, data_dir, tmp_path
+):
+  (tmp_path / "lab").mkdir()
+  (tmp_path / "lab" / "own_digits.py").write_text(
+      "from experiments.digits import SETTINGS, task\n"
+  )
+  config = tmp_path / "mine.py"
+  config.write_text(
+      "from configs import quickstart\n\ndef get_config():\n"
+      "  config = quickstart.get_config('mini')\n"
+      "  config.task = 'lab.own_digits'\n  config.train_examples = 32\n"
+      "  return config\n"
+  )
+  workdir = tmp_path / "run"
+  args = [f"--config={config}", f"--data_dir={data_dir}"]
+  code, out, err = in_fork("experiments.train", *args, f"--workdir={workdir}")
+  assert code == 0, err
+  assert "task lab.own_digits: 9,111 parameters" in out + err
+  code, _, err = in_fork("experiments.evaluate", *args, f"--workdir={workdir}")
+  assert code == 0, err
+  # The name in a run's folder imports nothing by itself.
+  code, _, err = in_fork("experiments.evaluate", f"--workdir={workdir}")
+  assert code == 2
+  assert "'lab.own_digits' is a module outside of experiments" in err
+  config.write_text(config.read_text().replace("lab.own", "lab.none"))
+  code, _, err = in_fork("experiments.train", *args, f"--workdir={workdir}")
+  assert code == 2
+  assert f"there is no such module in {tmp_path}" in err
+
+
+def test_evaluation_takes_the_runs_own_config(in_fork, training, tmp_path):
+  changes = [
+      "--config.train_examples=32",
+      "--config.model.encoder.num_latents=3",
+  ]
+  code, _, err = in_fork(*training(tmp_path, *changes))
+  assert code == 0, err
+  args = [f"--workdir={tmp_path}", "--json=-"]
+  code, out, err = in_fork("experiments.evaluate", *args)
+  assert code == 0, err
+  last = (tmp_path / "metrics.jsonl").read_text().splitlines()[-1]
+  assert json.loads(out)["test/loss"] == pytest.approx(
+      json.loads(last)["test/loss"]
+  )
+  code, _, err = in_fork("experiments.evaluate", f"--workdir={tmp_path}/none")
+  assert code == 2 and "config.json: --config=configs/FILE.py" in err
+
+
+def test_a_variable_of_the_environment_says_where_data_lives(tmp_path):
+  args = ["--config=configs/quickstart.py:mini", f"--workdir={tmp_path}/run"]
+  environment = {"PERCEIVER_DATA": str(tmp_path)}
+  command = Command("experiments.train", *args, environment=environment)
+  code, _, err = command.wait()
+  assert code == 2
+  assert f"no data set 'digits' in {tmp_path}: prepare it with" in err
+  assert "--data_dir=FOLDER, or the environment variable PERCEIVER_DATA" in err

@@ -40,7 +40,10 @@ def started(tmp_path, name, old, new):
   notes = []
   changes = {"init.pretrained": str(tmp_path / "w.npz"), **new}
   config = settings.load(name, changes)
-  begun = initialisation.initial_state(build.build(config), notes.append)
+  built = build.build(config)
+  begun = initialisation.initial_state(
+      built, initialisation.given(built), notes.append
+  )
   arrays = tensors.flatten(*begun.model)
   return before, {k: np.asarray(x) for k, x in arrays.items()}, notes
 

@@ -316,9 +316,9 @@ def test_photographs_of_scikit_image_are_the_default():
 
 def test_without_scikit_image_it_is_named(monkeypatch, textures):
   monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-  with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
+  with pytest.raises(FileNotFoundError, match="scikit-image: pip install"):
     Scenes()
-  with pytest.raises(FileNotFoundError, match="pip install scikit-image"):
+  with pytest.raises(FileNotFoundError, match="scikit-image: pip install"):
     flow_scenes.motorcycle()
   assert len(scenes(textures)) == 7
 

@@ -335,7 +335,7 @@ def test_a_file_that_has_gone_is_named(tmp_path):
 @pytest.mark.parametrize(
     "name, hints",
     [
-        ("imagenet2012", ["tfds build imagenet2012 --data_dir=", "ILSVRC2012"]),
+        ("imagenet2012", ["scripts.prepare_data imagenet", "n01440764"]),
         ("imagenet2012_real", ["tfds build imagenet2012_real ", "val.tar"]),
         ("imagenet_v2", ["tfds build imagenet_v2/matched-frequency", "0/"]),
         ("imagenet_v2/topimages", ["tfds build imagenet_v2/topimages"]),

@@ -1,0 +1,96 @@
+"""Files of data that others publish: found, compared, or else asked for."""
+
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Sequence
+import hashlib
+import pathlib
+from typing import NamedTuple
+
+from experiments.data.errors import DataError
+
+
+class File(NamedTuple):
+  """A file as it is published."""
+
+  name: str
+  size: int  # Bytes; 0: it is not compared.
+  url: str  # Of the file; of one without a hash, of the page that leads to it.
+  sha256: str = ""  # Empty: it may not be downloaded by a program.
+
+  def __str__(self) -> str:
+    size = f"{size_of(self.size)}, " if self.size else ""
+    return f"{self.name} ({size}{self.url})"
+
+
+# Downloads a file to a path; an error of any kind says why it could not.
+Fetch = Callable[[File, pathlib.Path], None]
+
+
+def size_of(count: int) -> str:
+  """A number of bytes for people, as "170.1 MB"."""
+  size, unit = float(count), "bytes"
+  for unit in ("bytes", "kB", "MB", "GB"):
+    if size < 1000 or unit == "GB":
+      break
+    size /= 1000
+  return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+
+
+def found(
+    files: Iterable[File], folders: Sequence[pathlib.Path], fetch: Fetch
+) -> list[pathlib.Path]:
+  """Where files are; those that may be downloaded, and are missing, are.
+
+  Args:
+    files: what is needed.
+    folders: where they may be; into the first they are downloaded.
+    fetch: downloads one of them.
+
+  Returns:
+    the path of each.
+
+  Raises:
+    DataError: if some are missing and do not come: it names all of them, with
+      their sizes and where to get them. Or if one is another file.
+  """
+  paths, missing, reason = [], [], ""
+  for file in files:
+    here = [folder / file.name for folder in folders]
+    path = next(filter(pathlib.Path.is_file, here), None)
+    if path is None and file.sha256 and not reason:
+      path = here[0]
+      try:
+        fetch(file, path)
+      except Exception as error:  # Whatever stands between us and a server.
+        path, reason = None, f" ({error})"
+    if path is None:
+      missing.append(str(file))
+      continue
+    _check(path, file)
+    paths.append(path)
+  if missing:
+    raise DataError(
+        f"missing: {'; '.join(missing)}. Put them in {folders[0]}, or name"
+        f" their folder with --manual_dir{reason}"
+    )
+  return paths
+
+
+def _check(path: pathlib.Path, file: File) -> None:
+  """Compares a file with what is published.
+
+  Raises:
+    DataError: if it is another one.
+  """
+  size = path.stat().st_size
+  if file.size and size != file.size:
+    raise DataError(
+        f"{path} has {size:,} bytes, and {file.name} as published has"
+        f" {file.size:,}: it is cut off, or another file"
+    )
+  if file.sha256:
+    with path.open("rb") as stream:
+      digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    if digest != file.sha256:
+      raise DataError(f"{path} has sha256 {digest}, not {file.sha256}")
