@@ -237,8 +237,8 @@ class Pieces:
       raise errors.not_there(
           "table .csv",
           folder,
-          f"and there are no MIDI files in {folder / split}: put your own there,"
-          f" or in {folder} {name}-midi.zip of"
+          f"and there are no MIDI files in {folder / split}: put your own"
+          f" there, or in {folder} {name}-midi.zip of"
           " magenta.tensorflow.org/datasets/maestro, unpacked",
       )
     rows = list(csv.DictReader(errors.text(tables[0]).splitlines()))
