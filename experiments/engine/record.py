@@ -482,6 +482,8 @@ def _shown(name: str, movie: Movie) -> Iterable[Any]:
 
 def _heard(name: str, audio: np.ndarray, rate: int) -> Any:
   """Sound, [S, 1], as TensorBoard plays it."""
+  from experiments.data.clips import video  # Of the extra `video`.
+
   heard = summary_pb2.Summary.Audio(
       sample_rate=rate,
       num_channels=1,
