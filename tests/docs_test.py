@@ -125,6 +125,7 @@ def test_the_source_of_the_tutorial_gives_batches(tmp_path):
   assert next(data)["image"].shape == (2, 5, 7)
 
 
+@pytest.mark.slow
 def test_the_task_of_the_tutorial_trains(with_the_tutorials_task, data_dir):
   copy = with_the_tutorials_task
   args = ["-m", "experiments.train", "--config=configs/halves.py"]

@@ -222,6 +222,7 @@ def test_a_checkpoint_evaluates_to_what_its_run_recorded(config, run):
   assert metrics == last
 
 
+@pytest.mark.slow
 def test_averaged_parameters_are_evaluated_and_saved_beside(
     config, run, with_ema, averaged
 ):
@@ -246,6 +247,7 @@ def test_averaged_parameters_are_evaluated_and_saved_beside(
     evaluate(config, run, "latest:mean")
 
 
+@pytest.mark.slow
 def test_a_run_with_an_average_goes_on_as_if_it_had_not_been_stopped(
     with_ema, averaged, tmp_path
 ):

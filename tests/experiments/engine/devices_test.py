@@ -39,9 +39,9 @@ def one_device(in_fork, training, tmp_path_factory):
 @pytest.mark.parametrize(
     "devices",
     [
-        pytest.param(2, marks=pytest.mark.slow),
+        2,
         pytest.param(4, marks=pytest.mark.slow),
-        8,
+        pytest.param(8, marks=pytest.mark.slow),
     ],
 )
 def test_several_devices_learn_what_one_does(
