@@ -392,7 +392,7 @@ class CrossAttention(hk.Module):
     query_and_x = layer_norm(query, "norm_query"), layer_norm(x, "norm_x")
     y = read(*query_and_x, mask, causal, rotary)
     if self.use_query_residual:
-      y = for_examples(query, len(y)) + y
+      y = for_examples(query, y.shape[0]) + y
     mlp = MLP(self.widening_factor, activation, name="mlp")
     return y + mlp(layer_norm(y, "norm_mlp"))
 

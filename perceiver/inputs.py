@@ -236,5 +236,5 @@ def tokens(
   pos = LearnedArray(max_length, channels, name="positions")(1)
   with context.parameters_as_kept():
     x, table = embed(ids), embed.embeddings
-  pos = for_examples(pos[:, :length], len(x))
+  pos = for_examples(pos[:, :length], x.shape[0])
   return context.cast(x) + pos, table

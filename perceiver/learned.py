@@ -56,7 +56,7 @@ class LearnedArray(hk.Module):
 
 
 def product(
-    x: Float[Array, "*B C"], w: Float[Any, "C D"]
+    x: Float[Any, "*B C"], w: Float[Any, "C D"]
 ) -> Float[Array, "*B D"]:
   """x w, in the dtype of x; the gradient of w has the dtype of w."""
   if x.dtype == w.dtype == jnp.float32:
@@ -78,6 +78,10 @@ def _product_backward(sums, residuals, dy):
   rows = (tuple(range(x.ndim - 1)),) * 2
   # Not as two matrices: axes that are split over devices shall stay apart.
   dw = jnp.tensordot(x, dy, rows, preferred_element_type=jnp.float32)
+  if sums is not None:
+    # Where dw is transposed, as of embeddings that are decoded with, XLA turns
+    # the product around, into one that a CPU does not have in bfloat16.
+    dw = jax.lax.optimization_barrier(dw)
   dx = jnp.matmul(dy, w.astype(x.dtype).T, preferred_element_type=sums)
   return dx.astype(x.dtype), dw.astype(w.dtype)
 
@@ -102,14 +106,17 @@ plus.defvjp(lambda x, b: (plus(x, b), b), _plus_backward)
 
 
 def for_examples(
-    x: Float[Array, "#B *C"], batch_size: int
-) -> Float[Array, "{batch_size} *C"]:
-  """x for each of so many examples, where it is one for all."""
-  return x if len(x) == batch_size else _for_examples(batch_size, x)
+    x: Float[Array, "#B *C"], batch_size: Any
+) -> Float[Array, "B *C"]:
+  """x for each of so many examples, where it is one for all.
+
+  The number may be symbolic, as in an exported program.
+  """
+  return x if x.shape[0] == batch_size else _for_examples(batch_size, x)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _for_examples(batch_size: int, x):
+def _for_examples(batch_size: Any, x):
   return jnp.broadcast_to(x, (batch_size, *x.shape[1:]))
 
 

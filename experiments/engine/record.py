@@ -285,6 +285,8 @@ class Recorder:
         for summary in _shown(name, figure):
           self._events.add(step, summary)
       elif isinstance(figure, Sound):
+        from experiments.data.clips import video  # Of the extra `video`.
+
         wav = video.wav(figure.audio, figure.rate)
         atomic.write(folder / f"{name}-{step}.wav", wav)
         if figure.midi:

@@ -149,7 +149,10 @@ def config_of(path: str | pathlib.Path) -> Config | None:
     return workdir_lib.read_config(path / "config.json")
   if path.suffix != ".npz" or not path.is_file():
     return None
-  _, text = npz.load(path, CONFIG)
+  try:
+    _, text = npz.load(path, CONFIG)
+  except tensors.WeightsError as error:
+    raise UserError(str(error)) from error
   return _config_in(path, text)
 
 
