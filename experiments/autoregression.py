@@ -37,6 +37,7 @@ from experiments.data.text.tokenizers import EOS
 from experiments.data.text.tokenizers import NUM_SPECIAL
 from experiments.data.text.tokenizers import PAD
 from experiments.engine import state as state_lib
+from experiments.engine import wav
 from experiments.engine.choose import choose
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
@@ -1059,10 +1060,10 @@ def generated(args, load):
     else:
       for i, sound in enumerate(shown):
         one = file if not i else file.with_stem(f"{file.stem}-{i + 1}")
-        from experiments.data.clips import video  # Of the extra `video`.
-
-        wav = video.wav(sound.audio, sound.rate)
-        one.write_bytes(sound.midi if file.suffix == ".mid" else wav)
+        if file.suffix == ".mid":
+          one.write_bytes(sound.midi)
+        else:
+          one.write_bytes(wav.encoded(sound.audio, sound.rate))
   for each in shown:
     if isinstance(each, str):
       print(each)

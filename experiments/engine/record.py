@@ -30,6 +30,7 @@ from tensorboardX.proto import summary_pb2 as untyped
 
 from experiments.data import atomic
 from experiments.engine import screen as screen_lib
+from experiments.engine import wav
 from experiments.engine.errors import UserError
 from experiments.task import Drawn
 from experiments.task import Movie
@@ -285,10 +286,8 @@ class Recorder:
         for summary in _shown(name, figure):
           self._events.add(step, summary)
       elif isinstance(figure, Sound):
-        from experiments.data.clips import video  # Of the extra `video`.
-
-        wav = video.wav(figure.audio, figure.rate)
-        atomic.write(folder / f"{name}-{step}.wav", wav)
+        content = wav.encoded(figure.audio, figure.rate)
+        atomic.write(folder / f"{name}-{step}.wav", content)
         if figure.midi:
           atomic.write(folder / f"{name}-{step}.mid", figure.midi)
         self._events.add(step, _heard(name, figure.audio, figure.rate))
@@ -484,13 +483,11 @@ def _shown(name: str, movie: Movie) -> Iterable[Any]:
 
 def _heard(name: str, audio: np.ndarray, rate: int) -> Any:
   """Sound, [S, 1], as TensorBoard plays it."""
-  from experiments.data.clips import video  # Of the extra `video`.
-
   heard = summary_pb2.Summary.Audio(
       sample_rate=rate,
       num_channels=1,
       length_frames=len(audio),
-      encoded_audio_string=video.wav(audio, rate),
+      encoded_audio_string=wav.encoded(audio, rate),
       content_type="audio/wav",
   )
   value = summary_pb2.Summary.Value(tag=name, audio=heard)

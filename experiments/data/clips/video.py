@@ -7,10 +7,8 @@ with the sound.
 from collections.abc import Iterator
 import contextlib
 import fractions
-import io
 import os
 from typing import Any
-import wave
 
 import av
 import av.error
@@ -188,23 +186,6 @@ def write(
       for piece in [*resampler.resample(heard), *resampler.resample(None)]:
         container.mux(sound.encode(piece))
       container.mux(sound.encode())
-
-
-def wav(audio: np.ndarray, rate: int) -> bytes:
-  """A WAV file of 16 bits a sample, one channel.
-
-  Args:
-    audio: [S, 1] or [S]; what is not in [-1, 1] is clipped.
-    rate: samples per second.
-  """
-  samples = np.round(np.clip(audio, -1.0, 1.0) * 32767.0)
-  content = io.BytesIO()
-  with wave.open(content, "wb") as file:
-    file.setnchannels(1)
-    file.setsampwidth(2)
-    file.setframerate(rate)
-    file.writeframes(samples.astype("<i2").tobytes())
-  return content.getvalue()
 
 
 @contextlib.contextmanager

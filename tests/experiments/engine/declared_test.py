@@ -45,7 +45,9 @@ def test_only_files_in_which_a_name_stands_are_imported(new_task):
 
 
 def test_what_is_not_defined_is_said():
-  with pytest.raises(UserError, match="no pictures for 'digits': .*digits"):
+  with pytest.raises(
+      UserError, match="no pictures for 'digits': experiments.digits defines"
+  ):
     declared.declared("digits", "attention_subjects", "no pictures")
   with pytest.raises(UserError, match="there is no experiments/nothing.py"):
     declared.module("nothing")
