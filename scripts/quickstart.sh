@@ -14,4 +14,4 @@ cd "$(dirname "$0")/.."
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 .venv/bin/python -m experiments.train --config=configs/quickstart.py \
   --config.data_dir=runs/data --workdir=runs/quickstart "$@"
-echo "predictions: $(ls -t runs/quickstart/figures/*.png | head -1)"
+echo "predictions: $(ls -t runs/quickstart/figures/*-predictions-*.png | head -1)"
