@@ -58,8 +58,8 @@ Attend = Callable[..., Array]
 class Recording:
   """What `record_attention` collects."""
 
-  weights: dict[str, Array]
-  of_scores: bool  # Not of weights.
+  maps: dict[str, Array]
+  of_scores: bool  # Instead of weights.
 
 
 class Memory(NamedTuple):
@@ -208,10 +208,10 @@ def record(path: str, weights: Array) -> None:
   if inner is None:
     return
   name, calls = path, 1
-  while name in inner.weights:
+  while name in inner.maps:
     calls += 1
     name = f"{path}#{calls}"
-  inner.weights[name] = weights
+  inner.maps[name] = weights
 
 
 @contextlib.contextmanager

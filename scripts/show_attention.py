@@ -77,7 +77,7 @@ def draw(
     reads = "output" if maps.kind == "decoder" else "latent that reads"
     figure = attention_grids.matrix_figure(
         f"{about} ({source})\nwhich latents are read{before}",
-        maps.weights,
+        maps.values,
         maps.heads,
         look,
         reads,
@@ -85,7 +85,7 @@ def draw(
         maps.queries,
     )
     writer.figure("latents", figure)
-  over_input = maps.weights if maps.kind in ("encoder", "transformer") else None
+  over_input = maps.values if maps.kind in ("encoder", "transformer") else None
   what = f"what is read of the input{before}"
   if maps.composed is not None:
     over_input = maps.composed
@@ -189,7 +189,7 @@ def show(
   subjects = list(subjects_of(read.config, inputs))
   for i, subject in enumerate(subjects):
     maps = maps_of(read, subject, options)
-    size, shown = math.prod(maps.size), maps.weights.size
+    size, shown = math.prod(maps.size), maps.values.size
     heads, queries, keys = maps.size
     print(
         f"{maps.where}: {heads} heads × {queries} queries × {keys} keys,"
@@ -202,7 +202,7 @@ def show(
     stem += "_scores" * options.scores
     writer = Writer(pathlib.Path(folder), stem, options.tiff)
     if options.npz:
-      arrays: dict[str, Any] = {maps.path: maps.weights}
+      arrays: dict[str, Any] = {maps.path: maps.values}
       if maps.composed is not None:
         arrays["composed"] = maps.composed
       np.savez(

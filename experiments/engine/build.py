@@ -108,7 +108,7 @@ class BuiltNetwork:
   config: task_lib.Config  # Complete.
   example: Mapping[str, jax.ShapeDtypeStruct]
   net: hk.TransformedWithState
-  start: Callable[[], Model]  # Draws its parameters; for jit.
+  init: Callable[[], Model]  # Draws its parameters; for jit.
   like: Model  # Their shapes, and those of its state.
 
   def parameters(self) -> int:
@@ -188,12 +188,12 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       config.init.locality_bias,
       _grids(config),
   )
-  start = functools.partial(
+  init = functools.partial(
       state_lib.initial_model, net, network.example, config.seed
   )
   with user_errors("the model"):
-    like = jax.eval_shape(start)
-  return BuiltNetwork(config, network.example, net, start, like)
+    like = jax.eval_shape(init)
+  return BuiltNetwork(config, network.example, net, init, like)
 
 
 def _grids(config: task_lib.Config) -> dict[str, Grid]:
@@ -214,7 +214,7 @@ class Built:
   network: BuiltNetwork
   schedule: optax.Schedule
   optimizer: optax.GradientTransformation
-  start: Callable[[], TrainState]
+  init: Callable[[], TrainState]
   like: TrainState  # Shapes and shardings of the state.
 
   @property
@@ -229,7 +229,7 @@ class Built:
 
   def initial_state(self) -> TrainState:
     """A state to start from, already where it will live."""
-    return jax.jit(self.start, out_shardings=self.shardings())()
+    return jax.jit(self.init, out_shardings=self.shardings())()
 
   def train_step(self):
     """The compiled step (state, global batch) -> (state, scalars).
@@ -282,7 +282,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
         config.optimizer, schedule, config.max_grad_norm
     )
   network = _built(task, config)
-  start = functools.partial(
+  init = functools.partial(
       state_lib.initial_state,
       network.net,
       optimizer,
@@ -292,7 +292,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       config.ema > 0,
   )
   _check_frozen(network.like.params, config.init.frozen)
-  shapes = jax.eval_shape(start)
+  shapes = jax.eval_shape(init)
   return Built(
       config=config,
       task=task,
@@ -301,7 +301,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       network=network,
       schedule=schedule,
       optimizer=optimizer,
-      start=start,
+      init=init,
       like=sharding.with_shardings(shapes, mesh, fsdp_min_size),
   )
 

@@ -86,7 +86,7 @@ def _outputs(net: hk.TransformedWithState, model: Model, batch: Batch):
 def random(config: Config) -> Weights:
   """A model as it is before training."""
   network = build.build_network(config)
-  return Weights(network.config, network, jax.jit(network.start)(), [])
+  return Weights(network.config, network, jax.jit(network.init)(), [])
 
 
 def load(

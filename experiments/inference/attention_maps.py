@@ -35,7 +35,7 @@ class Maps:
   heads: list[str]
   queries: list[str]
   rows: list[int] | None  # The queries as indices of outputs.
-  weights: np.ndarray  # [H, Q, M]
+  values: np.ndarray  # [H, Q, M], softmax weights or scores.
   composed: np.ndarray | None  # Of outputs, over the input array.
 
 
@@ -113,7 +113,7 @@ def maps_of(read: weights.Weights, subject: Subject, options: Options) -> Maps:
       heads=_labels("head", heads, num_heads),
       queries=labels,
       rows=rows,
-      weights=shown,
+      values=shown,
       composed=composed,
   )
 

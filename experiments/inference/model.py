@@ -144,7 +144,7 @@ class LoadedModel(Weights):
       **options: of `Options`: module="encoder", heads="all", latents="0,1", ...
 
     Returns:
-      `weights` [heads, queries, keys] with the names of heads and queries.
+      `values` [heads, queries, keys] with the names of heads and queries.
 
     Raises:
       UserError: if the model has no such module, or its task draws none.

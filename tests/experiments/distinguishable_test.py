@@ -138,7 +138,7 @@ def arrays_of(name):
     return result
 
   def run():
-    model = network.start()
+    model = network.init()
     arrays.clear()
     batch = batch_of(network)
     for key, x in batch.items():
@@ -187,7 +187,7 @@ def test_inputs_latents_and_queries_of_the_same_data_differ(name):
 def changed_outputs(name, batch_size=2):
   """A function (place, value) -> outputs, with a value at a decoder's place."""
   network = build_network(config_of(name))
-  model = jax.jit(network.start)()
+  model = jax.jit(network.init)()
   # What starts at zero would hide everything.
   params = jax.tree.map(
       lambda x: x + 0.1 * np.random.default_rng(x.size).normal(size=x.shape),

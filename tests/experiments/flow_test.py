@@ -101,7 +101,7 @@ def test_frames_larger_than_the_models_are_blended_from_tiles():
   built = build.build_network(tiny())
   model = jax.tree.map(
       lambda x: 0.3 * jax.random.normal(jax.random.key(x.size), x.shape),
-      jax.jit(built.start)(),
+      jax.jit(built.init)(),
   )
   frames = np.random.default_rng(0).integers(
       0, 256, [2, 2, 19, 31, 3], np.uint8
@@ -133,7 +133,7 @@ def test_frames_smaller_than_the_models_have_their_edges_repeated(size):
   built = build.build_network(tiny())
   model = jax.tree.map(
       lambda x: 0.3 * jax.random.normal(jax.random.key(x.size), x.shape),
-      jax.jit(built.start)(),
+      jax.jit(built.init)(),
   )
   frames = np.random.default_rng(0).integers(0, 256, [1, 2, *size, 3], np.uint8)
   predict = lambda frames: built.net.apply(

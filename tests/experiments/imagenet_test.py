@@ -261,7 +261,7 @@ def test_permuted_elements_matter_to_a_convolution_alone(variant):
   config = configs.get_config(variant)
   image = jax.random.normal(jax.random.key(1), (2, *config.image_size, 3))
   plain = build_network(config)
-  params, state = jax.jit(plain.start)()
+  params, state = jax.jit(plain.init)()
   outputs = []
   for permuted in (False, True):
     config.permuted = permuted

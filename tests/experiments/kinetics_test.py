@@ -119,7 +119,7 @@ def test_what_is_decoded_has_room_for_every_sample_of_a_patch(modalities):
   config.modalities = modalities
   network = build.build_network(config)
   assert list(kinetics.too_narrow(network.config)) == []
-  model = jax.jit(network.start)()
+  model = jax.jit(network.init)()
   # Of what starts small, little would be seen above rounding.
   params = jax.tree.map(
       lambda x: x + 0.3 * np.random.default_rng(x.size).normal(size=x.shape),

@@ -61,7 +61,7 @@ def test_all_positions_decoded_give_the_loss_and_gradients_of_the_masked(
       }
     task = load(config)
     network = build._built(task, config)
-    model_of = jax.jit(network.start)()
+    model_of = jax.jit(network.init)()
     batch = next(iter(task.train_data(Shard())))
 
     def loss(params, state, batch, task=task, net=network.net):

@@ -12,7 +12,7 @@ def outputs_of(name, **changes):
   case = cases.make(name, 1, changes)
   net = case.network.net
   # Drawn numbers are no variances of a batch norm.
-  state = jax.jit(case.network.start)().net_state
+  state = jax.jit(case.network.init)().net_state
   model = case.model._replace(net_state=state)
 
   def forward(model, batch):

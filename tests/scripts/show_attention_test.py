@@ -103,26 +103,26 @@ def test_weights_sum_to_one_and_equal_what_is_recorded(picture):
   subject = subject_of("imagenet", picture)
   recorded = all_weights("imagenet", subject)
   shown = maps_of("imagenet", subject, latents="all")
-  np.testing.assert_allclose(shown.weights.sum(-1), 1.0, atol=1e-5)
+  np.testing.assert_allclose(shown.values.sum(-1), 1.0, atol=1e-5)
   of_encoder = recorded["encoder/cross_attention/attention"][0]
-  np.testing.assert_allclose(shown.weights, of_encoder, rtol=1e-5)
+  np.testing.assert_allclose(shown.values, of_encoder, rtol=1e-5)
 
   processor = recorded["processor/layers/self_attention/attention"]
   shown = maps_of(
       "imagenet", subject, module="processor", block=2, layer=1, heads="3,1"
   )
   expected = processor[2, 1, 0, [3, 1]]
-  np.testing.assert_allclose(shown.weights, expected, rtol=1e-5)
+  np.testing.assert_allclose(shown.values, expected, rtol=1e-5)
   assert shown.heads == ["head 3", "head 1"]
   shown = maps_of(
       "imagenet", subject, module="processor", heads="mean", latents="mean"
   )
   expected = processor[0, 0, 0].mean((0, 1))
-  np.testing.assert_allclose(shown.weights[0, 0], expected, rtol=1e-5)
+  np.testing.assert_allclose(shown.values[0, 0], expected, rtol=1e-5)
 
   shown = maps_of("imagenet", subject, module="decoder")
   of_decoder = recorded["decoder/cross_attention/attention"][0]
-  np.testing.assert_allclose(shown.weights, of_decoder, rtol=1e-5)
+  np.testing.assert_allclose(shown.values, of_decoder, rtol=1e-5)
   np.testing.assert_allclose(
       shown.composed[0], of_decoder[0] @ of_encoder[0], rtol=1e-4
   )

@@ -124,7 +124,7 @@ def reads_at_the_start(file, variant):
   """What each cross-attend of a config reads at first, by module."""
   config = importlib.import_module(f"configs.{file}").get_config(variant)
   network = build_network(config)
-  model = jax.jit(network.start)()
+  model = jax.jit(network.init)()
   rng = np.random.default_rng(0)
   batch = {
       name: np.arange(x.size, dtype=x.dtype).reshape(1, *x.shape)

@@ -65,8 +65,8 @@ def test_an_array_that_a_model_does_not_have_is_named():
 
 def test_attention_is_that_of_the_module_that_is_asked_for(model):
   maps = model.attention(pixels(), latents="mean")
-  np.testing.assert_allclose(maps.weights.sum(-1), 1, rtol=1e-4)
-  assert maps.kind == "encoder" and maps.weights.shape[1] == 1
+  np.testing.assert_allclose(maps.values.sum(-1), 1, rtol=1e-4)
+  assert maps.kind == "encoder" and maps.values.shape[1] == 1
   assert model.attention(pixels(), module="processor").kind == "processor"
 
 
