@@ -55,6 +55,9 @@ FORMAT = flags.DEFINE_enum(
     "ours; model.safetensors and config.json for transformers; or the forward"
     " pass as StableHLO, forward.jax and weights.npz, that JAX alone runs",
 )
+HALF = flags.DEFINE_bool(
+    "half", False, "of --format=npz: numbers as float16, in half the bytes"
+)
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
@@ -97,7 +100,7 @@ def main() -> None:
     for line in portable.save(OUTPUT.value, read, BATCH_SIZE.value):
       print(line)
   else:
-    weights.save(OUTPUT.value, read.config, read.model)
+    weights.save(OUTPUT.value, read.config, read.model, HALF.value)
   for note in notes:
     print(f"note: {note}", file=sys.stderr)
   print(f"{OUTPUT.value}: {read.network.parameters():,} parameters")

@@ -57,6 +57,7 @@ TRANSFORMERS = Release(
     huggingface.is_derived,
     huggingface.derived,
 )
+TRAINED = pathlib.Path(__file__).parents[2] / "docs" / "results" / "weights"
 # The published convolutional checkpoint.
 SWAPPED = TRANSFORMERS._replace(
     places=lambda config: huggingface.kernel_swapped(
@@ -83,6 +84,14 @@ def _outputs(net: hk.TransformedWithState, model: Model, batch: Batch):
   return net.apply(*model, jax.random.key(0), batch, False)[0]
 
 
+def trained() -> dict[str, pathlib.Path]:
+  """The small trained models in this repository: name -> file.
+
+  docs/results/weights/README.md has the card of each.
+  """
+  return {path.stem: path for path in sorted(TRAINED.glob("*.npz"))}
+
+
 def random(config: Config) -> Weights:
   """A model as it is before training."""
   network = build.build_network(config)
@@ -101,7 +110,7 @@ def load(
   Args:
     path: our `.npz`; an official checkpoint, `.pickle`, `.pystate` or `.npy`;
       transformers' `model.safetensors`, `pytorch_model.bin`, or a folder with
-      one of them; the folder of a training run.
+      one of them; the folder of a training run; a name in `trained()`.
     config: the model; our own files know theirs.
     swap_kernel: whether the kernel of a convolutional transformers checkpoint
       has height and width swapped, as the published one has.
@@ -114,6 +123,8 @@ def load(
       and the file has none.
   """
   path = pathlib.Path(path).expanduser()
+  if not path.exists():
+    path = trained().get(str(path), path)
   place = workdir_lib.find_checkpoints(path)
   if place is not None:
     read, doubts = _load_run(path, place, config, checkpoint)
@@ -199,16 +210,42 @@ def _load_file(
   return _filled(network, deepmind.load(path), OFFICIAL)
 
 
-def save(file: str | pathlib.Path, config: Config, model: Model) -> None:
-  """Writes one of our files, whole or not at all."""
+def save(
+    file: str | pathlib.Path,
+    config: Config,
+    model: Model,
+    half: bool = False,
+) -> None:
+  """Writes one of our files, whole or not at all.
+
+  Args:
+    file: its path.
+    config: of the model.
+    model: its numbers.
+    half: whether to write float32 as float16: half the size, and each number
+      to 11 bits.
+
+  Raises:
+    UserError: if a number is too large for float16.
+  """
   file = pathlib.Path(file)
   arrays = jax.device_get(tensors.flatten(*model))
+  if half:
+    arrays = {name: _half(name, x) for name, x in arrays.items()}
   arrays[CONFIG] = np.asarray(json.dumps(config.to_dict()))
   file.parent.mkdir(parents=True, exist_ok=True)
   partial = file.with_name(file.name + ".partial")
   with partial.open("wb") as stream:
     np.savez(stream, **arrays)
   partial.rename(file)
+
+
+def _half(name: str, array: np.ndarray) -> np.ndarray:
+  if array.dtype != np.float32:
+    return array
+  if np.abs(array).max(initial=0) > np.finfo(np.float16).max:
+    raise UserError(f"{name} has numbers that are too large for float16")
+  return array.astype(np.float16)
 
 
 def _load_run(

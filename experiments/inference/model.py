@@ -190,7 +190,9 @@ def load(
   Args:
     source: the folder of a training run; a file of weights, as of
       `scripts.convert_weights`; the name of a published model, as "language",
-      which is downloaded once; or "random", a model before training.
+      which is downloaded once; the name of a small model that comes with this
+      repository, as "digits" (`weights.trained`); or "random", a model before
+      training.
     config: "configs/FILE.py:variant" or a config; runs, this project's files
       and published names have their own.
     changes: to that config: dotted path -> value.
@@ -224,6 +226,13 @@ def load(
       path = fetch(known[name], pathlib.Path(CACHE).expanduser())
       config = settings.load(known[name].config) if config is None else config
       swap_kernel = swap_kernel or known[name].swap_kernel
+    elif not path.exists() and len(path.parts) == 1:
+      names = {**known, **weights_lib.trained()}
+      if name not in names:
+        raise UserError(
+            f"{name}{settings.hint(name, names)}: there is no such file or"
+            f" folder, and the models with names are {', '.join(names)}"
+        )
     read = weights_lib.load(
         path, config, swap_kernel, checkpoint, allow_nonfinite
     )

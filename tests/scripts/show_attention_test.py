@@ -132,8 +132,8 @@ def test_weights_sum_to_one_and_equal_what_is_recorded(picture):
 def test_the_softmax_of_scores_is_the_weights(module):
   subject = subject_of("mlm", "a [MASK] text")
   options = {"module": module, "latents": "all"}
-  scores = maps_of("mlm", subject, scores=True, **options).weights
-  shown = maps_of("mlm", subject, **options).weights
+  scores = maps_of("mlm", subject, scores=True, **options).values
+  shown = maps_of("mlm", subject, **options).values
   np.testing.assert_allclose(jax.nn.softmax(scores), shown, atol=1e-6)
   if module == "encoder":
     is_real = subject.batch["mask"]
@@ -153,7 +153,7 @@ def test_outputs_of_a_video_are_named_by_their_places(clip):
   ]
   # Alone it is no other.
   alone = maps_of("kinetics", subject, module="decoder", outputs="video:1x2x3")
-  np.testing.assert_allclose(alone.weights[:, 0], maps.weights[:, 1], rtol=1e-5)
+  np.testing.assert_allclose(alone.values[:, 0], maps.values[:, 1], rtol=1e-5)
   np.testing.assert_allclose(maps.composed.sum(-1), 1.0, atol=1e-5)
   parts = attention_grids.split(maps.composed[0], subject.inputs)
   shapes = {name: values.shape for name, values in parts.items()}
@@ -274,7 +274,7 @@ def test_padding_is_not_shown(tmp_path):
 def test_outputs_at_padding_are_not_among_those_of_a_text():
   subject = subject_of("mlm", "a text")
   maps = maps_of("mlm", subject, module="decoder", outputs="mean")
-  np.testing.assert_allclose(maps.weights.sum(-1), 1.0, atol=1e-5)
+  np.testing.assert_allclose(maps.values.sum(-1), 1.0, atol=1e-5)
   subject = subject_of("mlm", "[MASK] text[MASK]")
   maps = maps_of("mlm", subject, module="decoder")
   assert maps.queries == ["output text 0 ([MASK])", "output text 6 ([MASK])"]

@@ -1,6 +1,7 @@
 """Models in Python: from a name to what they say, and what is refused."""
 
 import cv2
+import jax
 import numpy as np
 import pytest
 
@@ -78,11 +79,39 @@ def test_a_file_of_ours_is_the_model_that_was_saved(model, tmp_path):
   assert again.task == "imagenet"
 
 
+def test_half_of_the_bytes_hold_each_number_to_eleven_bits(model, tmp_path):
+  halved, whole = tmp_path / "half.npz", tmp_path / "whole.npz"
+  weights.save(halved, model.config, model.model, half=True)
+  weights.save(whole, model.config, model.model)
+  saved = whole.stat().st_size - halved.stat().st_size
+  assert saved == 2 * model.network.parameters()
+  there = jax.tree.leaves(inference.load(halved).model)
+  for ours, half in zip(jax.tree.leaves(model.model), there, strict=True):
+    assert half.dtype == ours.dtype
+    np.testing.assert_allclose(half, ours, rtol=2**-11, atol=2**-24)
+
+
+def test_numbers_that_float16_cannot_hold_are_not_halved(model, tmp_path):
+  large = jax.tree.map(lambda x: x + 1e5, model.model)
+  with pytest.raises(UserError, match="too large for float16"):
+    weights.save(tmp_path / "large.npz", model.config, large, half=True)
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", weights.trained())
+def test_trained_models_of_the_repository_are_loaded_by_name(name):
+  model = inference.load(name)
+  assert model.network.parameters() > 0
+  card = weights.TRAINED / "README.md"
+  assert f"## {name}\n" in card.read_text(), f"no card of {name}"
+
+
 @pytest.mark.parametrize(
     ("source", "given", "message"),
     [
         ("random", {}, "random weights need a config"),
         ("no.npz", {}, "no.npz: there is no such file"),
+        ("languages", {}, r"did you mean 'language'\?.* names are .*language"),
         ("no.npz", {"changes": {"seed": 1}}, "seed cannot be changed without"),
         ("random", {"config": "imagenet:tine"}, "did you mean 'tiny'"),
         (
