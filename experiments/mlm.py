@@ -35,6 +35,7 @@ from experiments.task import Subject
 from experiments.task import Task
 from experiments.task import Transformers
 from perceiver import baselines
+from perceiver import context
 from perceiver import Decoder
 from perceiver import Encoder
 from perceiver import inputs
@@ -48,6 +49,7 @@ from perceiver.weights import huggingface
 
 BASELINES = ("unigram", "left_bigram")  # See `masking.CountBaselines`.
 COUNTED = 2000  # Training examples that the baselines are counted in.
+_TILE = 32  # Output queries, to which an accelerator's are padded.
 SHOWN = 4  # Texts that are filled in for people to look at.
 
 
@@ -220,10 +222,24 @@ def perceiver_io(
   if positions is None:
     query = query()[:, : x.shape[1]]
   else:
-    query = query()[0][positions]  # [B, P, E]
-    mask = jnp.take_along_axis(mask, positions, axis=1)
+    padded = _in_whole_tiles(positions)
+    query = query()[0][padded]  # [B, P, E]
+    mask = jnp.take_along_axis(mask, padded, axis=1)
+    mask &= jnp.arange(padded.shape[1]) < positions.shape[1]
   y = Decoder(**decoder)(query, z, mask)  # [B, O=M or P, E]
-  return outputs.tied_tokens(y, table)
+  logits = outputs.tied_tokens(y, table)
+  return logits if positions is None else logits[:, : positions.shape[1]]
+
+
+def _in_whole_tiles(positions):
+  """Positions to decode, on an accelerator a multiple of what its tiles have.
+
+  The published model decodes 409, an odd number, with which a GPU's products
+  are not aligned. What is decoded at those that are added is thrown away.
+  """
+  if context.current_target().platform == "cpu":
+    return positions
+  return jnp.pad(positions, [(0, 0), (0, -positions.shape[1] % _TILE)])
 
 
 def bert(

@@ -18,6 +18,9 @@ from experiments.engine import weights
 from experiments.engine.build import load
 from experiments.engine.errors import user_errors
 from experiments.engine.errors import UserError
+from perceiver import attend_by
+from perceiver import compiled_for
+from perceiver.target import Target
 
 MASK = tokenizers.MASK
 UTF8 = tokenizers.utf8()
@@ -70,6 +73,28 @@ def test_all_positions_decoded_give_the_loss_and_gradients_of_the_masked(
 
     run = jax.jit(jax.value_and_grad(loss))
     found.append(run(model_of.params, model_of.net_state, batch))
+  for one, other in zip(*map(jax.tree.leaves, found), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_queries_that_fill_an_accelerators_tile_change_nothing(data_dir):
+  task = load(tiny(data_dir))
+  batch = jax.tree.map(jnp.asarray, next(iter(task.train_data(Shard()))))
+  net = build._built(task, tiny(data_dir)).net
+  model = net.init(jax.random.key(3), batch, True)
+
+  def loss(params, state):
+    outputs, _ = net.apply(params, state, None, batch, True)
+    return task.loss(outputs, batch)[0], outputs["logits"]
+
+  found, products = [], []
+  for platform in ("cpu", "gpu"):
+    compute = jax.value_and_grad(loss, has_aux=True)
+    with compiled_for(Target(platform)), attend_by("plain"):
+      found.append(compute(*model))
+      products.append(str(jax.make_jaxpr(compute)(*model)))
+  is_padded = ["[8,32,262]" in each for each in products]
+  assert is_padded == [False, True]
   for one, other in zip(*map(jax.tree.leaves, found), strict=True):
     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
