@@ -371,80 +371,86 @@ def prepare(config, text, parts=()) -> Batch:
   """A text as the model reads it: "tokens" and "mask", [1, length].
 
   Args:
-    config: of a masked language model of bytes.
+    config: of a masked language model.
     text: as of `fill_mask`, though nothing need be masked.
     parts: as of `fill_mask`.
 
   Raises:
     UserError: if the text is too long.
   """
-  return _padded(config, masks.masked(text, parts, needs_any=False)[0])
+  tokenizer = open_tokenizer(config)
+  return _padded(config, masks.masked(text, parts, tokenizer, False)[0])
 
 
 def _padded(config, ids) -> Batch:
-  tokens = config.model.tokens
-  if tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
-    raise UserError("only models that read bytes can be used")
-  frame = is_framed(config)
+  length, frame = config.model.tokens.max_length, is_framed(config)
   try:
     padded, mask = tokenizers.padded(
-        tokenizers.framed(ids) if frame else ids, tokens.max_length
+        tokenizers.framed(ids) if frame else ids, length
     )
   except ValueError as error:
-    room = tokens.max_length - tokenizers.FRAME * frame
+    room = length - tokenizers.FRAME * frame
     raise UserError(
-        f"the text has {len(ids)} bytes, the model reads {room}"
+        f"the text has {len(ids)} {_unit(config)}s, the model reads {room}"
     ) from error
   return {"tokens": padded[None], "mask": mask[None]}
+
+
+def _unit(config) -> str:
+  """What a token of the model is, for people."""
+  reads_bytes = config.tokenizer.name == tokenizers.utf8.__name__
+  return "byte" if reads_bytes else "token"
 
 
 def fill_mask(
     weights: Weights, text: str, parts: Sequence[str] = ()
 ) -> masks.Filled:
-  """A text with its masked bytes filled in.
+  """A text with its masked tokens filled in.
 
-  A model guesses better if what is masked begins with the space before a word.
+  A model of bytes guesses better if what is masked begins with the space before
+  a word.
 
   Args:
-    weights: a masked language model of bytes.
-    text: `[MASK]` is a masked byte in it, `[MASK:9]` are nine of them.
+    weights: a masked language model.
+    text: `[MASK]` is a masked token (of a model of bytes: a byte) in it,
+      `[MASK:9]` are nine of them.
     parts: parts of the text that are masked as well, wherever they are.
 
   Raises:
     UserError: if nothing is masked, or the text is too long.
   """
-  ids, spans = masks.masked(text, parts)
+  tokenizer = open_tokenizer(weights.config)
+  ids, spans = masks.masked(text, parts, tokenizer)
   frame = is_framed(weights.config)
   batch = _padded(weights.config, ids)
   logits = weights.outputs(batch)["logits"][0].astype(jnp.float32)
-  logits = logits[int(frame) :]  # That of [CLS] stands for no byte.
+  logits = logits[int(frame) :]  # That of [CLS] stands for no token.
   log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
   filled = []
   for span in spans:
     inside = log_probs[span]
     ids[span] = inside.argmax(-1)
-    by_byte = [masks.k_best(row[None], commands.TOP) for row in inside]
-    best = masks.k_best(inside, commands.TOP)
-    filled.append(masks.Span(span.start, by_byte, best))
-  return masks.Filled(tokenizers.decode(ids), filled)
+    best = functools.partial(masks.k_best, k=commands.TOP, tokenizer=tokenizer)
+    by_token = [best(row[None]) for row in inside]
+    filled.append(masks.Span(span.start, by_token, best(inside)))
+  return masks.Filled(tokenizer.decode(ids), filled)
 
 
 def fill_masks(args, load):
   """Prints texts without masks, and what else may have been there."""
-  for text in args.inputs:
-    masks.masked(text, args.mask)  # It is quicker to fail than to load.
   model = load()
+  unit = _unit(model.config)
   for text in args.inputs:
     filled = model.predict(text, parts=args.mask)
     print(filled.text)
     for span in filled.spans:
-      end = span.start + len(span.by_byte) - 1
-      print(f"  bytes {span.start} to {end}:")
+      end = span.start + len(span.by_token) - 1
+      print(f"  {unit}s {span.start} to {end}:")
       for guess in span.strings:
         print(f"    {commands.percent(guess.probability):>10}  '{guess}'")
-      for i, guesses in enumerate(span.by_byte, span.start):
+      for i, guesses in enumerate(span.by_token, span.start):
         each = (f"'{x}' {commands.percent(x.probability)}" for x in guesses)
-        print(f"    byte {i}: {', '.join(each)}")
+        print(f"    {unit} {i}: {', '.join(each)}")
 
 
 def add_arguments(parser):
@@ -453,13 +459,13 @@ def add_arguments(parser):
       "inputs",
       nargs="+",
       metavar="TEXT",
-      help="[MASK] is a masked byte, [MASK:9] are nine",
+      help="[MASK] is a masked token, or byte; [MASK:9] are nine",
   )
   parser.add_argument(
       "--mask",
       action="append",
       default=[],
-      help="mask this wherever it is; best with the space before it",
+      help="mask this wherever it is; of bytes, best with the space before it",
   )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import functools
 import json
 import pathlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import haiku as hk
 import jax
@@ -308,12 +308,27 @@ def _config_in(path: pathlib.Path, text: str) -> Config:
     UserError: if it is none.
   """
   try:
-    return build.build_network(ConfigDict(json.loads(text))).config
+    config = _beside(path, json.loads(text))
+    return build.build_network(ConfigDict(config)).config
   except Exception as error:  # It may be anything.
     raise UserError(
         f"{path}: the config in it is none of this project:"
         f" {tensors.gist(error)}"
     ) from error
+
+
+def _beside(path: pathlib.Path, value: Any) -> Any:
+  """A config that names SentencePiece models beside the weights, if it must.
+
+  Weights are copied to other machines together with the model of their tokens.
+  """
+  if isinstance(value, dict):
+    return {key: _beside(path, x) for key, x in value.items()}
+  if isinstance(value, str) and value.endswith(".model"):
+    copy = path.parent / pathlib.PurePath(value).name
+    if not pathlib.Path(value).expanduser().exists() and copy.is_file():
+      return str(copy)
+  return value
 
 
 def _says_no_config(path: pathlib.Path) -> str:

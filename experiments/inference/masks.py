@@ -1,4 +1,4 @@
-"""Texts with masked bytes, and what may be there."""
+"""Texts with masked tokens, and what may be there."""
 
 from collections.abc import Iterable
 import heapq
@@ -9,27 +9,29 @@ from typing import NamedTuple
 import numpy as np
 
 from experiments.data.text import tokenizers as text_lib
+from experiments.data.text.tokenizers import Tokenizer
 from experiments.engine.errors import UserError
 
 _MASK = r"\[MASK(?::(\d{1,6}))?\]"
 
 
-class Bytes(NamedTuple):
-  """Ids of bytes, and how likely they are."""
+class Guess(NamedTuple):
+  """Tokens, and how likely they are."""
 
   ids: tuple[int, ...]
+  text: str  # As of `shown`.
   probability: float
 
   def __str__(self) -> str:
-    return shown(self.ids)
+    return self.text
 
 
 class Span(NamedTuple):
   """What may be at a masked place, likeliest first."""
 
-  start: int  # Its first byte in the text.
-  by_byte: list[list[Bytes]]  # At each of its bytes.
-  strings: list[Bytes]  # In all of it, if its bytes do not hang together.
+  start: int  # Its first token in the text; for models of bytes, its byte.
+  by_token: list[list[Guess]]  # For each of its tokens.
+  strings: list[Guess]  # For all of it, if its tokens are independent.
 
 
 class Filled(NamedTuple):
@@ -40,57 +42,65 @@ class Filled(NamedTuple):
 
 
 def masked(
-    text: str, masks: Iterable[str] = (), needs_any: bool = True
+    text: str,
+    masks: Iterable[str],
+    tokenizer: Tokenizer,
+    needs_any: bool = True,
 ) -> tuple[np.ndarray, list[slice]]:
   """The ids of a text, int32 [M], and where they are masked.
 
   Args:
-    text: `[MASK]` is a masked byte in it, `[MASK:9]` are nine of them.
-    masks: parts that are masked wherever they are, though they overlap.
+    text: `[MASK]` is a masked token in it, `[MASK:9]` are nine of them.
+    masks: parts that are masked wherever they are, though they overlap. Every
+      token that has some of a part is masked.
+    tokenizer: of the model.
     needs_any: whether something must be masked.
 
   Raises:
     UserError: if nothing is masked that must be, or one of `masks` is not in
       the text.
   """
-  masks = list(masks)
   # Between the marks, whose numbers `split` gives as well.
   pieces = re.split(_MASK, text)
-  for part in masks:
-    if not part or not any(part in piece for piece in pieces[::2]):
-      raise UserError(f"{part!r} is to be masked and is not in the text")
-  ids, hidden = [], []
+  parts = [(part, part.encode()) for part in masks]
+  ids, hidden, found = [], [], set()
   for place, piece in enumerate(pieces):
     if place % 2:  # A mark.
       count = int(piece or 1)
       if not count:
         raise UserError("nothing is masked by [MASK:0]")
-      hidden += [True] * count
-      ids += [text_lib.MASK] * count
-      continue
-    is_in = [False] * len(piece)
-    for part in masks:
-      start = piece.find(part)
-      while start >= 0:
-        is_in[start : start + len(part)] = [True] * len(part)
-        start = piece.find(part, start + 1)
-    for letter, masked_too in zip(piece, is_in, strict=True):
-      its = text_lib.encode(letter).tolist()
-      hidden += [masked_too] * len(its)
-      ids += [text_lib.MASK] * len(its) if masked_too else its
+      its, is_in = [text_lib.MASK] * count, np.ones(count, bool)
+    else:
+      its = tokenizer.encode(piece.encode()).tolist()
+      read = b"".join(tokenizer.texts[i] for i in its)
+      ends = np.cumsum(tokenizer.num_bytes[its], dtype=np.int64)
+      starts = ends - tokenizer.num_bytes[its]
+      is_in = np.zeros(len(its), bool)
+      for part, sought in parts:
+        at = read.find(sought) if sought else -1
+        while at >= 0:
+          found.add(part)
+          is_in |= (starts < at + len(sought)) & (ends > at)
+          at = read.find(sought, at + 1)
+    ids += np.where(is_in, text_lib.MASK, its).tolist()
+    hidden += is_in.tolist()
+  for part, _ in parts:
+    if part not in found:
+      raise UserError(f"{part!r} is to be masked and is not in the text")
   if needs_any and not any(hidden):
-    raise UserError("nothing is masked: write [MASK] for a byte, or [MASK:9]")
+    raise UserError("nothing is masked: write [MASK] for a token, or [MASK:9]")
   edges = np.flatnonzero(np.diff([0, *hidden, 0])).reshape(-1, 2)
   spans = [slice(int(start), int(end)) for start, end in edges]
   return np.array(ids, np.int32), spans
 
 
-def k_best(log_probs: np.ndarray, k: int) -> list[Bytes]:
+def k_best(log_probs: np.ndarray, k: int, tokenizer: Tokenizer) -> list[Guess]:
   """The k likeliest sequences of independent ids, likeliest first.
 
   Args:
     log_probs: of ids at each place, [places, vocabulary].
     k: how many.
+    tokenizer: of the ids.
   """
   best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
   for row in log_probs:
@@ -98,18 +108,20 @@ def k_best(log_probs: np.ndarray, k: int) -> list[Bytes]:
     # What is not among the k best so far cannot begin one of the k best.
     longer = ((x + row[i], (*ids, int(i))) for x, ids in best for i in choices)
     best = heapq.nlargest(k, longer, key=lambda pair: pair[0])
-  return [Bytes(ids, float(np.exp(x))) for x, ids in best]
+  return [
+      Guess(ids, shown(ids, tokenizer), float(np.exp(x))) for x, ids in best
+  ]
 
 
-def shown(ids: Iterable[int]) -> str:
+def shown(ids: Iterable[int], tokenizer: Tokenizer) -> str:
   r"""Ids as text that shows each one: `\xff` is half a letter, `[PAD]` none."""
   text = ""
-  for is_byte, run in itertools.groupby(
+  for is_text, run in itertools.groupby(
       ids, lambda i: i >= text_lib.NUM_SPECIAL
   ):
-    if is_byte:
-      values = bytes(i - text_lib.NUM_SPECIAL for i in run)
-      letters = values.decode("utf-8", errors="backslashreplace")
+    if is_text:
+      read = b"".join(tokenizer.texts[i] for i in run)
+      letters = read.decode("utf-8", errors="backslashreplace")
     else:
       letters = "".join(text_lib.SPECIAL[i] for i in run)
     for x in letters:

@@ -97,7 +97,7 @@ BERT = {
 
 def written(ids):
   """Ids of bytes with their special ones."""
-  shown = masks.shown(ids.tolist())
+  shown = masks.shown(ids.tolist(), tokenizers.utf8())
   return shown.replace("[CLS]", "<").replace("[SEP]", "|")
 
 

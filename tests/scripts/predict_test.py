@@ -25,7 +25,10 @@ from experiments.engine.errors import UserError
 from experiments.inference import LoadedModel
 from experiments.inference import masks
 from scripts import predict
+from tests import readers
 from tests.conftest import Command
+
+BYTES = text_lib.utf8()
 
 # The small configs where their sizes do not suit files.
 CHANGES = {
@@ -91,7 +94,7 @@ def movie(tmp_path_factory):
 class TestFillMask:
 
   def test_masks_are_bytes_and_neighbours_are_one_span(self):
-    ids, spans = masks.masked("ä[MASK][MASK:2]b[MASK]")
+    ids, spans = masks.masked("ä[MASK][MASK:2]b[MASK]", [], BYTES)
     assert ids.dtype == np.int32
     mask = text_lib.MASK
     expected = [*text_lib.encode("ä"), mask, mask, mask, ord("b") + 6, mask]
@@ -110,14 +113,14 @@ class TestFillMask:
   )
   def test_parts_that_overlap_are_all_masked(self, text, parts, masked):
     for masks_of in (parts, parts[::-1]):
-      ids, spans = masks.masked(text, masks_of)
+      ids, spans = masks.masked(text, masks_of, BYTES)
       assert [(span.start, span.stop) for span in spans] == masked
       where = np.flatnonzero(ids == text_lib.MASK)
       assert where.tolist() == [i for a, b in masked for i in range(a, b)]
 
-  def test_a_part_of_the_text_is_masked_byte_by_byte_wherever_it_is(self):
-    ids, spans = masks.masked("a (ß) c (ß)", [" (ß)"])
-    expected, _ = masks.masked("a[MASK:5] c[MASK:5]")
+  def test_a_part_of_the_text_is_masked_byte_by_token_wherever_it_is(self):
+    ids, spans = masks.masked("a (ß) c (ß)", [" (ß)"], BYTES)
+    expected, _ = masks.masked("a[MASK:5] c[MASK:5]", [], BYTES)
     np.testing.assert_array_equal(ids, expected)
     assert spans == [slice(1, 6), slice(8, 13)]
 
@@ -144,7 +147,7 @@ class TestFillMask:
         for ids in itertools.product(range(4), repeat=3)
     ]
     expected = sorted(every, reverse=True)[:k]
-    best = masks.k_best(log_probs, k)
+    best = masks.k_best(log_probs, k, BYTES)
     assert [x.ids for x in best] == [ids for _, ids in expected]
     np.testing.assert_allclose(
         [x.probability for x in best], [p for p, _ in expected]
@@ -153,13 +156,13 @@ class TestFillMask:
   def test_guesses_are_the_models_at_the_masked_bytes(self):
     text = "grün[MASK:3] und[MASK]"
     filled = mlm.fill_mask(made("mlm"), text)
-    ids, (first, second) = masks.masked(text)
+    ids, (first, second) = masks.masked(text, [], BYTES)
     tokens, mask = text_lib.padded(ids, 29)
     out = made("mlm").outputs({"tokens": tokens[None], "mask": mask[None]})
     probs = np.asarray(jax.nn.softmax(out["logits"][0]))
     assert [span.start for span in filled.spans] == [5, 12]
-    assert [len(span.by_byte) for span in filled.spans] == [3, 1]
-    for i, guesses in enumerate(filled.spans[0].by_byte, 5):
+    assert [len(span.by_token) for span in filled.spans] == [3, 1]
+    for i, guesses in enumerate(filled.spans[0].by_token, 5):
       order = np.argsort(-probs[i])[:5]
       assert [guess.ids for guess in guesses] == [(x,) for x in order]
       np.testing.assert_allclose(
@@ -173,6 +176,40 @@ class TestFillMask:
     assert filled.text == text_lib.decode(ids)
     assert filled.text.startswith("grün")
 
+  def test_every_token_that_has_some_of_a_part_is_masked(self, tmp_path):
+    file = readers.sentencepiece_model(tmp_path)
+    tokens = text_lib.sentencepiece(str(file))
+    text = "abcde fgh café abc"
+    whole, read = tokens.encode(text.encode()), b" " + text.encode()
+    ends = np.cumsum(tokens.num_bytes[whole])
+    for part in ("c", "é", "de f", "abc"):
+      size = len(part.encode())
+      its = {
+          byte
+          for at in range(len(read))
+          if read[at : at + size] == part.encode()
+          for byte in range(at, at + size)
+      }
+      begins = ends - tokens.num_bytes[whole]
+      has_some = np.array(
+          [
+              bool(its & {*range(a, b)})
+              for a, b in zip(begins, ends, strict=True)
+          ]
+      )
+      ids, spans = masks.masked(text, [part], tokens)
+      np.testing.assert_array_equal(ids == text_lib.MASK, has_some)
+      np.testing.assert_array_equal(ids[~has_some], whole[~has_some])
+      assert sum(span.stop - span.start for span in spans) == has_some.sum() > 0
+    marked, _ = masks.masked("abcde [MASK:2] abc", [], tokens)
+    expected = [
+        *tokens.encode(b"abcde "),
+        text_lib.MASK,
+        text_lib.MASK,
+        *tokens.encode(b" abc"),
+    ]
+    assert marked.tolist() == expected
+
   def test_what_is_masked_is_not_seen(self):
     by_part = mlm.fill_mask(made("mlm"), "one two", [" two"])
     by_mark = mlm.fill_mask(made("mlm"), "one[MASK:4]")
@@ -181,8 +218,8 @@ class TestFillMask:
   def test_every_id_can_be_told(self):
     euro = text_lib.encode("€").tolist()
     newline = text_lib.encode("a\n").tolist()
-    assert masks.shown([*euro, *newline]) == r"€a\n"
-    assert masks.shown([*euro[:2], 0, *newline]) == r"\xe2\x82[PAD]a\n"
+    assert masks.shown([*euro, *newline], BYTES) == r"€a\n"
+    assert masks.shown([*euro[:2], 0, *newline], BYTES) == r"\xe2\x82[PAD]a\n"
 
   def test_texts_are_printed_without_masks(self, say):
     out = say("fill-mask", "one[MASK:2] a", "two a", "--mask= a")

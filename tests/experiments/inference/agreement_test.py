@@ -111,7 +111,7 @@ def test_a_clip_is_decoded_as_it_is_evaluated(tmp_path, monkeypatch):
 def test_masked_bytes_are_guessed_as_they_are_evaluated():
   read = model_of("mlm")
   text = "one[MASK:3] two[MASK]"
-  ids, _ = masks.masked(text)
+  ids, _ = masks.masked(text, [], tokenizers.utf8())
   positions = np.flatnonzero(ids == tokenizers.MASK).astype(np.int32)
   tokens, mask = tokenizers.padded(ids, read.config.model.tokens.max_length)
   batch = {"tokens": tokens, "mask": mask, "positions": positions}
@@ -119,7 +119,7 @@ def test_masked_bytes_are_guessed_as_they_are_evaluated():
   logits = evaluated(read, batch)["logits"][0]
   expected = jax.nn.softmax(jnp.asarray(logits)).max(-1)
   spans = mlm.fill_mask(read, text).spans
-  found = [best[0].probability for span in spans for best in span.by_byte]
+  found = [best[0].probability for span in spans for best in span.by_token]
   np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 

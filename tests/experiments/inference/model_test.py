@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 
 from experiments import inference
+from experiments.data.errors import DataError
+from experiments.engine import settings
 from experiments.engine import weights
 from experiments.engine.errors import UserError
 from perceiver.weights import deepmind
 from scripts import predict
+from tests import readers
 
 TINY = "configs/imagenet.py:tiny"
 
@@ -171,3 +174,27 @@ def test_features_of_files_are_written_as_arrays(model, tmp_path, capsys):
     for name, array in expected.items():
       np.testing.assert_array_equal(found[name][i], array[0])
   assert "latents [2, " in capsys.readouterr().out
+
+
+def test_the_tokens_of_weights_that_were_moved_lie_beside_them(tmp_path):
+  there, here = tmp_path / "there", tmp_path / "here"
+  there.mkdir()
+  tokens = readers.sentencepiece_model(there)
+  config = settings.named("configs/mlm.py:tiny")
+  config.tokenizer = {
+      "name": "sentencepiece",
+      "model": str(tokens),
+  }
+  config.model.tokens.vocabulary_size = 300
+  text = "hadeb cafeg"
+  model = inference.load("random", config)
+  weights.save(there / "a.npz", model.config, model.model)
+  before = model.prepare(text)
+  there.rename(here)
+  after = inference.load(here / "a.npz").prepare(text)
+  jax.tree.map(np.testing.assert_array_equal, after, before)
+  filled = inference.load(here / "a.npz").predict(text, parts=["cafe"])
+  assert filled.text.startswith("hadeb")
+  (here / tokens.name).unlink()
+  with pytest.raises(DataError, match=tokens.name):
+    inference.load(here / "a.npz").prepare(text)
