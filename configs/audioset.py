@@ -62,10 +62,12 @@ REPEATED = PERCEIVER | {
 MINI = {
     "train": {"name": "spoken_images", "split": "train"},
     "sets": {
-        "test": {"name": "spoken_images", "split": "test"},
-        "training_set": {"name": "spoken_images", "split": "train"},
+        # That of training, whichever it is.
+        "test": {"name": "", "split": "test"},
+        "training_set": {"name": "", "split": "train"},
     },
     "num_classes": 10,
+    "count_classes": True,
     "video": (8, 32, 32),
     "fps": 6.25,
     "samples_per_frame": 1280,  # 8 kHz
@@ -177,6 +179,7 @@ def numbers() -> ConfigDict:
   config.samples_per_frame = 1920  # 48 kHz
   config.num_audio = 61_440  # numbers that are read
   config.num_classes = 527
+  config.count_classes = False  # True: num_classes is that of the data.
   config.class_names = ()  # Of the data, by label; they are found there.
   # {}: the samples themselves are read. The paper has no settings of
   # spectrograms.

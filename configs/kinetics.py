@@ -69,8 +69,10 @@ MINI = {
     "model.query_channels": 130,
     "model.output_channels": 80,  # As many as a patch of sound has samples.
     "train.name": "film",
-    "sets.test.name": "film",
-    "sets.training_set.name": "film",
+    # That of training, whichever it is.
+    "sets.test.name": "",
+    "sets.training_set.name": "",
+    "count_classes": True,
     "batch_size": 16,
     "eval_batch_size": 16,
     "train_examples": 16 * 2000,
@@ -149,6 +151,7 @@ def numbers() -> ConfigDict:
   config.video = (16, 224, 224)  # frames, pixels, pixels
   config.samples_per_frame = 1920  # 48 kHz at 25 frames a second
   config.num_classes = 700
+  config.count_classes = False  # True: num_classes is that of the data.
   config.class_names = ()  # Of the data, by label; they are found there.
   config.label_mask_rate = 0.5  # of the examples, in training; else always
   config.num_points = 512  # voxels and audio patches decoded; 0: all

@@ -68,6 +68,10 @@ def numbers() -> ConfigDict:
   config = base.get_config()
   config.task = "modelnet40"
   config.dataset = "modelnet40"  # or "shapes"
+  # In place of it, a folder with a folder for each class of OFF files, or of
+  # points, .npy of [points, 3]; perhaps in train and validation.
+  config.folder = ""
+  config.class_names = ()  # By label; () are those of `dataset`.
   config.num_points = 2048  # of an object; as many as were prepared, or fewer
   config.batch_size = 512
   config.train_examples = 50_000 * 512  # 2,600 epochs

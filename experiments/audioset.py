@@ -107,14 +107,7 @@ def positions(config) -> Positions:
 
 def fitted(config, note):
   """With the names of the classes, which stay with the run and its weights."""
-  del note
-  lists = [config.train, *(config.sets[name] for name in config.evals)]
-  names = reading.class_names(
-      [(one.name, one.split) for one in lists], config.data_dir
-  )
-  if config.class_names or len(names) != config.num_classes:
-    return config  # Whoever opens the data says what is wrong.
-  return settings.changed(config, {"class_names": names})
+  return settings.changed(config, reading.decided(config, note))
 
 
 def task(config) -> Task:
@@ -440,16 +433,19 @@ def prepare(config, raw) -> Batch:
 
   Args:
     config: of the model.
-    raw: a video file, with or without sound.
+    raw: a video file, with or without sound; or, for a model of sound alone, a
+      file of sound.
 
   Raises:
     UserError: if it cannot be decoded, or is too short.
   """
   with commands.using(os.fspath(raw)):
-    found = index.probe(pathlib.Path(raw))
+    needs_frames = "video" in config.modalities
+    found = index.probe(pathlib.Path(raw), needs_frames)
     if found.reason:
       errors.opened(raw).close()  # It may not be there.
-      raise UserError(f"{raw}: {found.reason}")
+      kind = "video" if needs_frames else "video or sound"
+      raise UserError(f"{raw}: expected a whole {kind} file: {found.reason}")
     clip = {
         "file": os.fspath(raw),
         "labels": np.zeros(0, np.int32),

@@ -156,7 +156,18 @@ def fitted(config, note):
   if not config.count_classes:
     return _named(config)
   name = config.train.name
-  about = sets.about(name, config.data_dir)
+  try:
+    about = sets.about(name, config.data_dir)
+  except FileNotFoundError as error:
+    if not config.folder:
+      raise
+    place = pathlib.Path(os.path.expanduser(config.folder))
+    found = "it is a file" if place.exists() else "it is not there"
+    found = "no folders are in it" if place.is_dir() else found
+    raise UserError(
+        f"--config.folder={config.folder}: expected a folder, or a zip file,"
+        f" with a folder of images for each class: {found}"
+    ) from error
   chosen: Sequence[int] = config.classes or range(len(about.classes))
   classes = [about.classes[number] for number in chosen]
   if len(classes) == 1:

@@ -21,6 +21,7 @@ from matplotlib import colors
 from matplotlib.figure import Figure
 import numpy as np
 
+from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.clips import reading
 from experiments.data.clips import video as video_lib
@@ -261,14 +262,7 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
 
 def fitted(config, note):
   """With the names of the classes, which stay with the run and its weights."""
-  del note
-  lists = [config.train, *(config.sets[name] for name in config.evals)]
-  names = reading.class_names(
-      [(one.name, one.split) for one in lists], config.data_dir
-  )
-  if config.class_names or len(names) != config.num_classes:
-    return config  # Whoever opens the data says what is wrong.
-  return settings.changed(config, {"class_names": names})
+  return settings.changed(config, reading.decided(config, note))
 
 
 def task(config) -> Task:
@@ -599,8 +593,7 @@ class Remembered(NamedTuple):
 
 def prepare(config, raw, clips=1) -> Batch:
   """The first clips of a video file, "video", "audio" and a masked "label"."""
-  if not pathlib.Path(raw).is_file():
-    raise UserError(f"{raw}: there is no such file")
+  errors.opened(raw).close()
   with commands.using(raw):  # All of it: what is missing shows now.
     found = [*read_clips(config, raw, clips)]
   return {key: np.concatenate([x[key] for x in found]) for key in found[0]}
@@ -639,8 +632,7 @@ def autoencode(args, load):
   commands.check_outputs(args.output, (".mp4",), args.inputs)
   if args.clips < 1:
     raise UserError(f"--clips={args.clips}: at least 1 is needed")
-  if not pathlib.Path(file).is_file():
-    raise UserError(f"{file}: there is no such file")
+  errors.opened(file).close()
   model = load()
   found = model.predict(file, clips=args.clips, labels=args.labels)
   for i, classes in enumerate(found.classes):

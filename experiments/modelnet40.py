@@ -3,7 +3,10 @@
 Source: Perceiver, §4.3.
 """
 
+from collections.abc import Sequence
+import dataclasses
 import functools
+import io
 import os
 import pathlib
 
@@ -15,8 +18,11 @@ import numpy as np
 from experiments.data import errors
 from experiments.data import pipeline
 from experiments.data.builders import modelnet40
+from experiments.data.images import folders
+from experiments.data.points import meshes
 from experiments.data.points import shapes
 from experiments.engine import figures
+from experiments.engine import settings
 from experiments.engine.errors import UserError
 from experiments.inference import commands
 from experiments.task import Batch
@@ -36,7 +42,9 @@ CLASSES = {
     "modelnet40": modelnet40.CLASSES,
     "shapes": tuple(shapes.SHAPES),
 }
+OBJECTS = folders.Kind("objects", (".off", ".npy"))
 SETTINGS = {
+    "class_names": Sequence[str],
     "model.input": inputs.points,
     "model.encoder": Encoder,
     "model.processor": Processor,
@@ -49,7 +57,7 @@ def network(config) -> Network:
   """Points in [-1, 1]^3 to logits [B, classes]."""
   model = config.model
   encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
-  num_classes = len(classes_of(config.dataset))
+  num_classes = len(classes_of(config))
 
   def forward(batch):
     x = inputs.points(batch["points"], **model.input)  # [B, M, C]
@@ -60,10 +68,70 @@ def network(config) -> Network:
   return Network({"points": points}, forward)
 
 
+def fitted(config, note):
+  """With the names of the classes of `folder`.
+
+  Args:
+    config: complete.
+    note: takes a line for people.
+
+  Raises:
+    UserError: if the folder is not there, or has fewer than two classes.
+    DataError: if it has no objects.
+  """
+  if not config.folder:
+    return config
+  splits, classes = _about(config.folder)
+  note(f"{config.folder}: {len(classes)} classes: {', '.join(classes)}")
+  training, held_out = (len(_objects(config, i)) for i in range(2))
+  note(
+      f"{config.folder}: {training:,} objects to train on, {held_out:,} are"
+      f" evaluated ({folders.parts(splits)[1]})"
+  )
+  return settings.changed(config, {"class_names": tuple(classes)})
+
+
+def _about(folder: str) -> tuple[list[str], list[str]]:
+  """The splits and classes of a folder of objects."""
+  path = pathlib.Path(folder).expanduser()
+  found = folders.about(path, kind=OBJECTS)
+  if found is None or len(found[1]) < 2:
+    raise UserError(
+        f"--config.folder={folder} has {len(found[1]) if found else 0} folders"
+        " of classes: two or more are expected, each with .off or .npy files"
+    )
+  return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Objects:
+  """Points of files with their labels, by index, as of `pipeline.source`."""
+
+  files: folders.Files
+  num_points: int  # That each must have.
+
+  def __len__(self) -> int:
+    return len(self.files)
+
+  def __getitem__(self, index: int):
+    content, (label,), name = self.files[index]
+    points = _points_in(content, name, self.num_points)
+    return {"points": points, "label": np.int32(label)}
+
+
+def _objects(config, which: int) -> Objects:
+  """The objects of `folder` to train on, or with 1 those that are held out."""
+  splits, _ = _about(config.folder)
+  path = pathlib.Path(config.folder).expanduser()
+  files = folders.find(path, folders.parts(splits)[which], kind=OBJECTS)
+  assert files is not None  # It is there.
+  return Objects(files, config.num_points)
+
+
 def task(config) -> Task:
   """Builds the task; the config goes no further than this function."""
   model = network(config)
-  classes = classes_of(config.dataset)
+  classes = classes_of(config)
 
   def loss(outputs, batch):
     targets = losses.soft_labels(batch["label"], len(classes))
@@ -79,9 +147,11 @@ def task(config) -> Task:
         "predicted": logits.argmax(-1),
     }
 
-  read = functools.partial(
-      pipeline.source, config.dataset, data_dir=config.data_dir
-  )
+  def read(split):
+    if config.folder:
+      return _objects(config, ("train", "test").index(split))
+    return pipeline.source(config.dataset, split, data_dir=config.data_dir)
+
   some = functools.partial(some_points, num_points=config.num_points)
   label = jax.ShapeDtypeStruct((), jnp.int32)
   return Task(
@@ -112,11 +182,13 @@ def task(config) -> Task:
   )
 
 
-def classes_of(dataset: str) -> tuple[str, ...]:
-  """The names of a data set's classes, by label."""
-  if dataset not in CLASSES:
-    raise KeyError(f"{dataset!r} is not one of {sorted(CLASSES)}")
-  return CLASSES[dataset]
+def classes_of(config) -> tuple[str, ...]:
+  """The names of the classes, by label."""
+  if config.get("class_names"):  # Older files have none.
+    return tuple(config.class_names)
+  if config.dataset not in CLASSES:
+    raise KeyError(f"{config.dataset!r} is not one of {sorted(CLASSES)}")
+  return CLASSES[config.dataset]
 
 
 def some_points(example, rng, num_points: int):
@@ -151,12 +223,11 @@ def prepare(config, raw) -> Batch:
   """
   name = commands.name_of(raw)
   with commands.using(name):
-    example = {"points": _points(raw, name), "label": 0}
-    if len(example["points"]) < config.num_points:
-      raise UserError(
-          f"{name}: {len(example['points'])} points, the model reads"
-          f" {config.num_points}"
-      )
+    if isinstance(raw, str | os.PathLike):
+      points = _points_in(errors.content(raw), name, config.num_points)
+    else:
+      points = _checked(raw, name, config.num_points)
+    example = {"points": points, "label": 0}
     some = functools.partial(some_points, num_points=config.num_points)
     (batch,) = pipeline.evaluation(
         [example], [some, normalized], batch_size=1, shard=pipeline.Shard()
@@ -164,26 +235,46 @@ def prepare(config, raw) -> Batch:
   return {"points": batch["points"]}
 
 
-def _points(raw, name) -> np.ndarray:
-  """Points of a raw input, float32 [P, 3]."""
-  if not isinstance(raw, str | os.PathLike):
-    points = np.asarray(raw, np.float32)
-  elif pathlib.Path(raw).suffix == ".npy":
-    points = np.load(raw, allow_pickle=False).astype(np.float32)
-  else:
-    points = modelnet40.points_of(errors.content(raw), name)
-  if points.ndim != 2 or points.shape[1] != 3 or not np.isfinite(points).all():
-    raise UserError(
-        f"{name}: points are finite numbers [points, 3], not"
-        f" {list(points.shape)}"
-    )
+def _points_in(content: bytes, name: str, num_points: int) -> np.ndarray:
+  """Points of a file, float32 [P, 3]; raises as `_checked`."""
+  if name.endswith(".npy"):
+    with errors.naming(name):
+      return _checked(
+          np.load(io.BytesIO(content), allow_pickle=False), name, num_points
+      )
+  return _checked(modelnet40.points_of(content, name), name, num_points)
+
+
+def _checked(points, name: str, num_points: int) -> np.ndarray:
+  """Points, float32 [P, 3].
+
+  Raises:
+    DataError: if they are something else, fewer than the model reads, or all
+      the same.
+  """
+  with errors.naming(name):
+    points = np.asarray(points, np.float32)
+    if points.ndim != 2 or points.shape[1] != 3:
+      raise errors.DataError(
+          f"{name}: points are [points, 3], not {list(points.shape)}"
+      )
+    if len(points) < num_points:
+      raise errors.DataError(
+          f"{name}: {len(points)} points, the model reads {num_points}"
+      )
+    is_near = np.abs(points).max() < meshes.FURTHEST  # NaN is not.
+    if not (is_near and np.ptp(points, axis=0).any()):
+      raise errors.DataError(
+          f"{name}: expected points within {meshes.FURTHEST:g} that are not all"
+          " the same"
+      )
   return points
 
 
 def predict(weights, raw) -> list[commands.Scored]:
   """The classes of an object, likeliest first; `raw` as of `prepare`."""
   logits = weights.outputs(prepare(weights.config, raw))["logits"][0]
-  return commands.one_of(logits, classes_of(weights.config.dataset))
+  return commands.one_of(logits, classes_of(weights.config))
 
 
 def classify(args, load):

@@ -13,6 +13,7 @@
         --videos=DIR
     python -m scripts.prepare_data audioset --csv eval_segments.csv
         --classes=class_labels_indices.csv --videos=DIR
+    python -m scripts.prepare_data kinetics --videos=DIR --as_name=NAME
     python -m scripts.prepare_data film --video=FILE --output=DIR
     python -m scripts.prepare_data spoken_images --recordings=ZIP
         --images=ZIP --output=DIR
@@ -27,9 +28,9 @@ files that you have: of the allenai/c4 release, of dumps of Wikipedia, and of
 plain text; if it is stopped, the same command resumes. `sentencepiece` learns
 a tokenizer from such corpora. `scenes` draws pairs of frames with their flow,
 as AutoFlow's files. `kinetics` and `audioset` look at the clips that you have,
-and index them; `film` cuts a film into clips, laid out as Kinetics is, and
-`spoken_images` puts spoken digits over CIFAR-10 images, laid out as AudioSet
-is.
+and index them; without lists, your own in a folder for each class. `film` cuts
+a film into clips, laid out as Kinetics is, and `spoken_images` puts spoken
+digits over CIFAR-10 images, laid out as AudioSet is.
 """
 
 import argparse
@@ -299,34 +300,51 @@ def index_clips(args: argparse.Namespace) -> None:
   """Indexes the clips of lists; what was indexed is left as it is."""
   from experiments.data.clips import index as clip_index
 
+  read = clip_index.kinetics_rows
   lists = [pathlib.Path(path).expanduser() for path in args.csv]
   classes = args.classes and pathlib.Path(args.classes).expanduser()
-  if args.kind == "audioset":
-    rows = clip_index.audioset_rows
+  videos = pathlib.Path(args.videos).expanduser()
+  kind = clip_index.SOUNDS if args.sound_only else clip_index.CLIPS
+  rows: dict[str, Any] = {}  # By split; of a list, read when it is its turn.
+  if not lists:
+    if not args.as_name:
+      raise UserError(
+          "--csv=LISTS is missing; or, of your own clips in a folder for each"
+          " class, --as_name=NAME"
+      )
+    train, held_out, classes = clip_index.folder_rows(videos, kind)
+    other = "test" if args.kind == "audioset" else "validate"
+    rows = {"train": lambda: train, other: lambda: held_out}
+  elif args.kind == "audioset":
+    if not classes:
+      raise UserError("--classes=class_labels_indices.csv is missing")
     classes = clip_index.audioset_classes(classes)
+    read = clip_index.audioset_rows
   else:
-    rows = clip_index.kinetics_rows
     classes = clip_index.kinetics_classes(classes or lists[0])
+  for path in lists:
+    rows[path.stem] = functools.partial(read, path)
   folder = pathlib.Path(args.data_dir).expanduser() / (
       args.as_name or args.kind
   )
   table = rich.table.Table("clips", "what", title=str(folder))
-  for path in lists:
-    index = folder / f"{path.stem}.json"
+  for split, of_split in rows.items():
+    index = folder / f"{split}.json"
     if index.exists():
       made = atomic.read_json(index)
     else:
-      with _count(f"{folder.name} {path.stem}") as progress:
+      with _count(f"{folder.name} {split}") as progress:
         made = clip_index.prepare(
-            rows(path),
+            of_split(),
             classes,
-            pathlib.Path(args.videos).expanduser(),
+            videos,
             index,
             min_seconds=args.min_seconds,
+            kind=kind,
             processes=args.processes,
             progress=progress,
         )
-    table.add_row(f"{made['clips']:,}", f"{path.stem}: indexed")
+    table.add_row(f"{made['clips']:,}", f"{split}: indexed")
     table.add_row(f"{made['without_sound']:,}", "of them without sound")
     for reason, count in made["left_out"].items():
       table.add_row(f"{count:,}", f"left out: {reason}")
@@ -544,18 +562,26 @@ def parser() -> Parser:
   for name, shortest in (("kinetics", 0.64), ("audioset", 1.28)):
     clips = add(name, index_clips, "an index of clips that you have")
     clips.set_defaults(kind=name)
-    clips.add_argument("--csv", help="its lists, a split each", **files)
+    clips.add_argument(
+        "--csv",
+        help="its lists; without, the folders in --videos are classes",
+        **files,
+    )
     clips.add_argument(
         "--videos", required=True, help="the folder of the clips"
     )
     clips.add_argument(
         "--classes",
-        required=name == "audioset",
         help="class_labels_indices.csv"
         if name == "audioset"
         else "a list with all classes; default: the first of --csv",
     )
     clips.add_argument("--as_name", help="another name for it in --data_dir")
+    clips.add_argument(
+        "--sound_only",
+        action="store_true",
+        help="files need no frames: those of sound, such as .wav, are read too",
+    )
     clips.add_argument(
         "--min_seconds",
         type=float,

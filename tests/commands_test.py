@@ -68,6 +68,16 @@ def of_page(text: str) -> Iterator[str]:
       yield " ".join(span.split())
 
 
+def of_features() -> Iterator[str]:
+  """The commands of the rows that are added to their section's command."""
+  text = (ROOT / "docs" / "features.md").read_text()
+  for section in text.split("\n## "):
+    base = re.search(r"These are added to\n\n```\n(.*?)\n```", section)
+    for row in re.findall(r"^\| [^|]+ \| `(--.+?)` \|", section, re.MULTILINE):
+      assert base, row
+      yield f"{base[1]} {row}".replace("\\|", "|")
+
+
 def of_module(path: pathlib.Path) -> Iterator[str]:
   """The commands of a module's docstring."""
   text = ast.get_docstring(ast.parse(path.read_text())) or ""
@@ -82,6 +92,8 @@ def commands() -> Iterator[pytest.param]:
   for path in PAGES:
     for command in of_page(path.read_text()):
       yield shown(path, command)
+  for command in of_features():
+    yield shown(ROOT / "docs" / "features.md", command)
   for path in MODULES:
     for command in of_module(path):
       yield shown(path, command)

@@ -66,4 +66,5 @@ def write_table(path: pathlib.Path, rows: Iterable[Iterable[Any]]) -> None:
   """Writes a file of comma-separated values."""
   text = io.StringIO()
   csv.writer(text).writerows(rows)
-  write(path, text.getvalue().encode("utf-8"))
+  # Names of files may be of any bytes.
+  write(path, text.getvalue().encode("utf-8", "surrogateescape"))

@@ -119,8 +119,12 @@ def one_line_errors():
     if told is None:
       raise
     fail(told)
+  except KeyboardInterrupt:
+    _say("interrupted")
+    job.failed("interrupted", 130)
+    sys.exit(130)
   except Exception as error:
-    reason = _no_space(error)
+    reason = _of_the_system(error)
     if reason is None:
       raise
     _say(reason)
@@ -199,15 +203,20 @@ def parse(argv: list[str]) -> list[str]:
     fail(str(error))
 
 
-def _no_space(error: BaseException | None) -> str | None:
-  """A line for a full disk or an unwritable folder, at any depth of causes."""
+def _of_the_system(error: BaseException | None) -> str | None:
+  """A line for what the disk or the system refuses, at any depth of causes."""
   reasons = {
       errno.ENOSPC: "the disk is full",
       errno.EDQUOT: "the disk quota is used up",
       errno.EFBIG: "a file may not grow further",
       errno.EACCES: "permission denied",
       errno.EROFS: "the file system is read-only",
+      errno.EPERM: "it is not permitted",
       errno.ENOTDIR: "not a folder",
+      errno.ENAMETOOLONG: "a name is too long",
+      errno.ELOOP: "links lead in a circle",
+      errno.EMFILE: "too many files are open",
+      errno.EIO: "the disk cannot be read or written",
   }
   while error is not None:
     for code, reason in reasons.items():

@@ -7,6 +7,7 @@ import functools
 import io
 import pathlib
 from typing import Any, NamedTuple
+import warnings
 
 from matplotlib import cm
 from matplotlib import colors
@@ -174,5 +175,8 @@ def _short(text: str, width: int) -> str:
 def drawn(figure: matplotlib.figure.Figure) -> np.ndarray:
   """A figure as RGB, uint8 [Y, X, 3]."""
   file = io.BytesIO()
-  figure.savefig(file, format="png")
+  with warnings.catch_warnings():
+    # Texts and names of classes may have letters that the font lacks.
+    warnings.filterwarnings("ignore", "Glyph .* missing")
+    figure.savefig(file, format="png")
   return np.asarray(Image.open(file).convert("RGB"))

@@ -331,7 +331,10 @@ def test_a_folder_and_weights_are_all_that_fine_tuning_needs(tmp_path, trained):
     ("changes", "error"),
     [
         ({"folder": ""}, "no pictures are named: --config.folder=FOLDER"),
-        ({"folder": "/nowhere/mine"}, "no data set 'mine' in /nowhere"),
+        (
+            {"folder": "/nowhere/mine"},
+            "=/nowhere/mine: .* it is not there",
+        ),
         ({"init.pretrained": ""}, "--config.init.pretrained=FILE"),
         ({"init.pretrained": "/nowhere.npz"}, "/nowhere.npz: there is no such"),
     ],

@@ -298,3 +298,19 @@ def test_the_label_alone_and_unknown_modalities_are_refused(wrong, data_dir):
 def test_frames_that_are_not_square_are_refused(data_dir):
   with pytest.raises(UserError, match="frames are cut square"):
     load(tiny(data_dir=data_dir, video=(2, 12, 20)))
+
+
+def test_the_name_of_clips_is_all_that_a_small_model_needs(tmp_path):
+  write_film(tmp_path, "train", 5)
+  write_film(tmp_path, "validate", 4)
+  (tmp_path / "kinetics").rename(tmp_path / "mine")
+  config = importlib.import_module("configs.kinetics").get_config("mini_32")
+  config.update_from_flattened_dict(
+      {"data_dir": str(tmp_path), "train.name": "mine"}
+  )
+  config, notes = build.fitted(config)
+  assert config.num_classes == len(LABELS) == len(config.class_names)
+  assert config.sets.test.name == config.sets.training_set.name == "mine"
+  assert "mine: 7 classes: p, q, r, s, t, u, v" in notes
+  (batch,) = load(config).evals["test"].data(Shard())
+  assert batch["real"].sum() == 4

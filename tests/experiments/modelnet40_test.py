@@ -11,7 +11,9 @@ from experiments import evaluate
 from experiments import modelnet40
 from experiments.data import pipeline
 from experiments.data.builders import shapes as shapes_builder
+from experiments.data.errors import DataError
 from experiments.data.pipeline import Shard
+from experiments.data.points import meshes
 from experiments.engine import build
 from experiments.engine.build import load
 from experiments.engine.errors import UserError
@@ -145,3 +147,67 @@ def test_a_wrong_data_set_is_named():
     load(tiny(dataset="shape"))
   with pytest.raises(FileNotFoundError, match="prepare_data shapes"):
     load(tiny(data_dir="nowhere")).train_data(Shard())
+
+
+def cube(size):
+  corners = np.array(list(np.ndindex(2, 2, 2)), float) * size
+  faces = np.array([[0, 1, 3], [0, 1, 5], [2, 3, 7], [0, 2, 6], [4, 5, 7]])
+  return meshes.write_off(corners, faces)
+
+
+def own_objects(root, count=5):
+  """Folders of two classes: meshes, and points in arrays."""
+  for kind in ("a cube", "wolke"):
+    (root / kind).mkdir(parents=True)
+  for i in range(count):
+    (root / "a cube" / f"{i}.off").write_bytes(cube(1.0 + i))
+    points = np.random.default_rng(i).normal(size=[23, 3])
+    np.save(root / "wolke" / f"{i}.npy", points)
+  (root / "wolke" / "readme.txt").write_text("not read")
+  return root
+
+
+def test_ones_own_objects_are_read_from_folders_of_classes(tmp_path):
+  folder = own_objects(tmp_path / "mine")
+  config, notes = build.fitted(tiny(folder=str(folder)))
+  assert tuple(config.class_names) == ("a cube", "wolke")
+  assert "9 objects to train on, 1 are evaluated" in " ".join(notes)
+  task = load(config)
+  batch = next(iter(task.train_data(Shard())))
+  assert batch["points"].shape == (4, 17, 3) and set(batch["label"]) <= {0, 1}
+  (held_out,) = task.evals["test"].data(Shard())
+  assert held_out["real"].sum() == 1
+  shapes = jax.tree.leaves(build.build_network(config).like.params)
+  assert (16, 2) in [x.shape for x in shapes]  # The head.
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("x.off", b"OOF", "x.off: it does not begin with OFF"),
+        ("x.npy", b"nothing", "x.npy: "),
+        ("x.npy", np.zeros([31, 3]), "that are not all the same"),
+        ("x.npy", np.full([31, 3], np.nan), "expected points within"),
+        ("x.npy", np.eye(3), "3 points, the model reads 17"),
+        ("x.npy", np.ones([31, 2]), r"\[points, 3\], not \[31, 2\]"),
+    ],
+)
+def test_objects_that_are_none_are_named(tmp_path, name, content, message):
+  for kind in ("p", "q"):
+    (tmp_path / kind).mkdir()
+    for i in range(3):
+      path = tmp_path / kind / f"{i}{name}"
+      if isinstance(content, bytes):
+        path.write_bytes(content)
+      else:
+        np.save(path, content)
+  task = load(build.fitted(tiny(folder=str(tmp_path)))[0])
+  with pytest.raises(DataError, match=message):
+    next(iter(task.train_data(Shard())))
+
+
+def test_a_folder_of_one_class_is_refused(tmp_path):
+  (tmp_path / "p").mkdir()
+  (tmp_path / "p" / "0.off").write_bytes(cube(1.0))
+  with pytest.raises(UserError, match="has 1 folders of classes: two or more"):
+    build.fitted(tiny(folder=str(tmp_path)))

@@ -1,4 +1,4 @@
-"""Indexes of the clips that a data set's lists name, made once, in parallel.
+"""Indexes of the clips that lists name or folders hold, made once, in parallel.
 
     DATA_DIR/NAME/SPLIT.array_record   a clip a record: file, classes, seconds
     DATA_DIR/NAME/SPLIT.left_out.csv   what is left out, and why
@@ -33,10 +33,16 @@ from experiments.data import atomic
 from experiments.data import errors
 from experiments.data import processes as processes_lib
 from experiments.data.errors import DataError
+from experiments.data.images import folders
 
 # A file whose last packet comes so many seconds too early is cut off.
 _CUT_OFF = 0.5
-_ENDINGS = {".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"}
+CLIPS = folders.Kind("clips", (".mp4", ".mkv", ".webm", ".avi", ".mov", ".m4v"))
+# What is read where only sound is.
+SOUNDS = folders.Kind(
+    "sounds",
+    (*CLIPS.endings, ".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus", ".aac"),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,7 @@ class Row:
   where: str
   stems: Sequence[str]  # What its file may be called, without its ending.
   labels: Sequence[str]
+  file: str = ""  # Where it is below the folder, if that is known.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +127,41 @@ def kinetics_classes(path: pathlib.Path) -> dict[str, str]:
   return {label: label for label in sorted(labels)}
 
 
+def folder_rows(
+    videos: pathlib.Path, kind: folders.Kind = CLIPS
+) -> tuple[list[Row], list[Row], dict[str, str]]:
+  """Rows of clips that lie in folders which are their classes.
+
+  Args:
+    videos: has a folder for each class, perhaps in `train` and `validation`, or
+      `test`; without those a tenth of the clips is held out.
+    kind: of the files.
+
+  Returns:
+    rows to train on, rows that are held out, and classes as of
+    `kinetics_classes`.
+
+  Raises:
+    DataError: if there are no such folders, or fewer than two.
+  """
+  found = folders.about(videos, kind=kind)
+  if found is None or len(found[1]) < 2:
+    raise DataError(
+        f"{videos} has {len(found[1]) if found else 0} folders of classes: two"
+        f" or more are expected, each with {kind.what}"
+        f" ({', '.join(kind.endings)})"
+    )
+  splits, classes = found
+  rows: list[list[Row]] = []
+  for part in folders.parts(splits):
+    files = folders.find(videos, part, kind=kind)
+    assert files is not None  # It was there above.
+    names = [os.fsdecode(name) for name in files.names]
+    labels = [[str(label)] for label in files.labels]
+    rows.append([Row(x, [x], y, x) for x, y in zip(names, labels, strict=True)])
+  return rows[0], rows[1], {str(i): name for i, name in enumerate(classes)}
+
+
 def prepare(
     rows: Iterable[Row],
     classes: Mapping[str, str],
@@ -127,6 +169,7 @@ def prepare(
     index: pathlib.Path,
     *,
     min_seconds: float,
+    kind: folders.Kind = CLIPS,
     processes: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
@@ -139,6 +182,7 @@ def prepare(
     videos: a folder; files may be anywhere below.
     index: DATA_DIR/NAME/SPLIT.json.
     min_seconds: shorter clips are left out.
+    kind: of the files; `SOUNDS` need no frames.
     processes: that look at files; 0: one a core.
     progress: takes how many files were looked at, and how many there are.
 
@@ -149,12 +193,12 @@ def prepare(
   Raises:
     DataError: if a row is not as it should be, or no file is there.
   """
-  files = _files(videos)
+  files = _files(videos, kind)
   number = {name: i for i, name in enumerate(classes)}
   found: list[tuple[Row, str]] = []
   left_out: list[tuple[str, str, str]] = []
   for row in rows:
-    file = next((files[stem] for stem in row.stems if stem in files), None)
+    file = row.file or next((files[x] for x in row.stems if x in files), None)
     if file is None:
       left_out.append((row.where, row.stems[0], "missing"))
     elif not all(label in number for label in row.labels):
@@ -167,8 +211,9 @@ def prepare(
         f"none of the {len(left_out):,} clips of {index.stem} is below"
         f" {videos}{example}"
     )
+  look = functools.partial(_probe_below, videos, kind is not SOUNDS)
   probed = _probe_all(
-      videos, [file for _, file in found], index, processes, progress
+      look, [file for _, file in found], index, processes, progress
   )
   records = []
   for row, file in found:
@@ -198,23 +243,29 @@ def prepare(
   return summary
 
 
-def probe(path: pathlib.Path) -> Probed:
-  """What a file is like, from one decoded frame and the times of all."""
+def probe(path: pathlib.Path, needs_frames: bool = True) -> Probed:
+  """What a file is like, from what is decoded first and the times of all.
+
+  Args:
+    path: the file.
+    needs_frames: whether its length is that of its frames; or of its sound.
+  """
   try:
+    errors.opened(path).close()  # A pipe would be waited for.
     with av.open(str(path)) as container:
-      stream = container.streams.best("video")
+      stream = container.streams.best("video" if needs_frames else "audio")
       if stream is None:
-        return Probed(reason="without frames")
+        return Probed(reason=f"without {'frames' if needs_frames else 'sound'}")
       if next(container.decode(stream), None) is None:
         return Probed(reason="empty")
       has_sound = container.streams.best("audio") is not None
       container.seek(0)
-      ends = {True: 0.0, False: 0.0}  # Of the images, and of all else.
+      ends = {True: 0.0, False: 0.0}  # Of that stream, and of all else.
       for packet in container.demux():
         if packet.pts is not None and packet.time_base is not None:
           end = float((packet.pts + (packet.duration or 0)) * packet.time_base)
-          is_picture = packet.stream == stream
-          ends[is_picture] = max(ends[is_picture], end)
+          is_its = packet.stream == stream
+          ends[is_its] = max(ends[is_its], end)
       begin = float((stream.start_time or 0) * (stream.time_base or 0))
       said = (container.duration or 0) / av.time_base
   except (av.error.FFmpegError, OSError, ValueError):
@@ -225,7 +276,7 @@ def probe(path: pathlib.Path) -> Probed:
 
 
 def _probe_all(
-    videos: pathlib.Path,
+    look: Callable[[str], Probed],
     files: Sequence[str],
     index: pathlib.Path,
     processes: int,
@@ -247,7 +298,6 @@ def _probe_all(
   left = sorted(set(files) - probed.keys())
   total = len(probed) + len(left)
   progress(len(probed), total)
-  look = functools.partial(_probe_below, videos)
   with notes.open("a") as log:
     results = processes_lib.each(look, left, processes=processes, chunk=16)
     for file, what in zip(left, results, strict=True):
@@ -258,8 +308,8 @@ def _probe_all(
   return probed
 
 
-def _probe_below(videos: pathlib.Path, file: str) -> Probed:
-  return probe(videos / file)
+def _probe_below(videos: pathlib.Path, needs_frames: bool, file: str) -> Probed:
+  return probe(videos / file, needs_frames)
 
 
 def _looked_at(index: pathlib.Path) -> pathlib.Path:
@@ -276,18 +326,13 @@ def _write_lines(
   atomic.write(path, "".join(_line(*each) for each in probed).encode())
 
 
-def _files(videos: pathlib.Path) -> dict[str, str]:
+def _files(videos: pathlib.Path, kind: folders.Kind) -> dict[str, str]:
   """Paths below a folder by their names without endings."""
   if not videos.is_dir():
     raise DataError(f"{videos} is not a folder")
   files = {}
-  for folder, folders, names in os.walk(videos):
-    folders.sort()
-    for name in sorted(names):
-      stem, ending = os.path.splitext(name)
-      if ending.lower() in _ENDINGS:
-        path = os.path.relpath(os.path.join(folder, name), videos)
-        files.setdefault(stem, path)
+  for path in folders.below(videos, kind):
+    files.setdefault(pathlib.PurePath(path).stem, path)
   return files
 
 

@@ -4,6 +4,7 @@ An index of a data set's files is made by `index`. Nothing is unpacked: a
 clip is decoded, seeking to where it begins, whenever it is needed.
 """
 
+from collections.abc import Callable
 from collections.abc import Iterable
 from collections.abc import Sequence
 import dataclasses
@@ -19,6 +20,8 @@ from experiments.data import errors
 from experiments.data.clips import video
 from experiments.data.errors import DataError
 from experiments.data.pipeline import Example
+
+_SHOWN = 20  # Names of classes in a note.
 
 
 class ClipError(DataError):
@@ -91,6 +94,43 @@ def class_names(
   return ()
 
 
+def decided(config: Any, note: Callable[[str], None]) -> dict[str, Any]:
+  """What the data of a config with `train` and `sets` decides of it.
+
+  Args:
+    config: complete. A set without a name is the training set's.
+    note: takes a line for people.
+
+  Returns:
+    changes: names of `sets`; "class_names"; and "num_classes", if these are to
+    be counted (`count_classes`).
+
+  Raises:
+    DataError: if an index is damaged.
+  """
+  changes: dict[str, Any] = {
+      f"sets.{row}.name": config.train.name
+      for row, own in config.sets.items()
+      if not own.name
+  }
+  lists = [config.train, *(config.sets[row] for row in config.evals)]
+  names = class_names(
+      [(one.name or config.train.name, one.split) for one in lists],
+      config.data_dir,
+  )
+  if config.class_names or not names:
+    return changes
+  if config.count_classes:
+    changes["num_classes"] = len(names)
+    some = ", ".join(names[:_SHOWN])
+    more = f" and {len(names) - _SHOWN} more" * (len(names) > _SHOWN)
+    note(f"{config.train.name}: {len(names)} classes: {some}{more}")
+  # Whoever opens the data says if there are others than the model's.
+  if len(names) == changes.get("num_classes", config.num_classes):
+    changes["class_names"] = names
+  return changes
+
+
 def open_clips(
     name: str,
     split: str,
@@ -121,8 +161,8 @@ def open_clips(
     raise errors.not_there(
         f"index {file.name}",
         folder,
-        f"`python -m scripts.prepare_data {name} --csv={split}.csv"
-        f" --videos=FOLDER --data_dir={data_dir}` makes it{there}",
+        f"`{_command(name, split)} --videos=FOLDER --data_dir={data_dir}` makes"
+        f" it{there}",
     )
   index = atomic.read_json(file)
   with errors.naming(file):
@@ -157,6 +197,14 @@ def open_clips(
         " are"
     )
   return clips
+
+
+def _command(name: str, split: str) -> str:
+  """What indexes a split."""
+  own = "python -m scripts.prepare_data"
+  if name in ("kinetics", "audioset"):
+    return f"{own} {name} --csv={split}.csv"
+  return f"{own} kinetics --as_name={name}"
 
 
 @dataclasses.dataclass(frozen=True)

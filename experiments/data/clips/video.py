@@ -196,11 +196,14 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
     FileNotFoundError: if there is no such file.
   """
   errors.opened(path).close()
-  try:
-    with errors.naming(path):
+  with errors.naming(path):
+    try:
       yield
-  except av.error.FFmpegError as error:  # Some look like errors of a disk.
-    raise DataError(f"{os.fspath(path)}: {error}") from error
+    except av.error.FFmpegError as error:  # Some look like errors of a disk.
+      raise DataError(
+          f"{os.fspath(path)}: expected a whole video or sound file, found:"
+          f" {error.strerror}"
+      ) from error
 
 
 def _shown(path, start: float) -> Iterator[tuple[Any, float]]:

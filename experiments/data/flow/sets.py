@@ -119,24 +119,23 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
   """All pairs of a data set.
 
   Args:
-    name: of `SETS`.
+    name: of `SETS`; or another folder in `data_dir`, which has a folder for
+      each pair with im0.png and im1.png, or other images, and forward.flo.
     data_dir: the folder with all data sets; "~" is the home folder.
 
   Raises:
-    KeyError: if there is no such name.
     FileNotFoundError: if it has no pairs; says where they should be.
     DataError: if a list of its parts does not fit.
   """
-  if name not in SETS:
-    raise KeyError(f"{name!r} is not one of {sorted(SETS)}")
-  folder, expected, find = SETS[name]
+  folder, expected, find = SETS.get(name, (name, *_OWN))
   root = pathlib.Path(data_dir).expanduser() / folder
   files = list(find(root))
   if not files:
     raise errors.not_there(
         f"pairs of {name!r}",
         root,
-        f"unpack the data set there, so that it has {expected}",
+        f"put the data set there, so that it has {expected}; data sets with"
+        f" names of their own are {', '.join(SETS)}",
     )
   return Pairs(files)
 
@@ -144,6 +143,15 @@ def open_pairs(name: str, data_dir: str) -> Pairs:
 def _autoflow(root: pathlib.Path) -> Iterator[PairFiles]:
   for flow in sorted(root.glob("*/table_*/forward.flo")):
     yield PairFiles(flow.with_name("im0.png"), flow.with_name("im1.png"), flow)
+
+
+def _own(root: pathlib.Path) -> Iterator[PairFiles]:
+  for flow in sorted(root.rglob("forward.flo")):
+    frames = (
+        next(iter(sorted(flow.parent.glob(f"im{i}.*"))), flow.parent / f"im{i}")
+        for i in (0, 1)
+    )
+    yield PairFiles(*frames, flow)
 
 
 def _sintel(root: pathlib.Path, render: str) -> Iterator[PairFiles]:
@@ -189,6 +197,8 @@ def _chairs(root: pathlib.Path, part: str) -> Iterator[PairFiles]:
       yield PairFiles(first, second, flow)
 
 
+# What is in a folder of one's own, and what finds the pairs there.
+_OWN = ("im0.png, im1.png and forward.flo in a folder for each pair", _own)
 # Name: folder, what is in it, and what finds the pairs there.
 SETS: dict[
     str, tuple[str, str, Callable[[pathlib.Path], Iterator[PairFiles]]]

@@ -1,4 +1,4 @@
-"""Images in folders that are their classes, on a disk or in a zip file."""
+"""Files in folders that are their classes, on a disk or in a zip file."""
 
 import collections
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import io
 import os
 import pathlib
 import re
-from typing import Any
+from typing import Any, NamedTuple
 import zipfile
 
 import numpy as np
@@ -30,6 +30,16 @@ _FOLDERS = {
 }
 
 
+class Kind(NamedTuple):
+  """What files are looked for."""
+
+  what: str  # They are, for errors.
+  endings: tuple[str, ...]  # In small letters.
+
+
+IMAGES = Kind("images", ENDINGS)
+
+
 @dataclasses.dataclass(frozen=True)
 class Files:
   """What files hold, their labels and their names, by index."""
@@ -38,7 +48,8 @@ class Files:
   names: np.ndarray  # Inside of the place, as bytes: there may be millions.
   labels: np.ndarray  # int32
   num_classes: int
-  left_out: Mapping[str, int]  # By ending: files that are no images.
+  left_out: Mapping[str, int]  # By ending: files of another kind.
+  empty: Sequence[str] = ()  # Folders of classes in which nothing is read.
 
   def __len__(self) -> int:
     return len(self.names)
@@ -60,8 +71,9 @@ def find(
     split: str,
     only_split: str = "train",
     classes: Sequence[int] | None = None,
+    kind: Kind = IMAGES,
 ) -> Files | None:
-  """The images of a split.
+  """The files of a split, images or others.
 
   Args:
     path: a folder; or a zip file, without its ending or by its folder, if that
@@ -69,6 +81,7 @@ def find(
     split: "train", "validation", "test" or a slice of one.
     only_split: which of them it is if there are only folders of classes.
     classes: which to take, in the order of their new numbers; None: all.
+    kind: of the files; others are left out.
 
   Returns:
     its files, class by class; those of a slice in a random order that is always
@@ -79,7 +92,7 @@ def find(
     DataError: if there is no such split, or nothing in it, or a class that is
       not one of the training set's.
   """
-  place = _opened(path)
+  place = _opened(path, kind)
   if place is None:
     return None
   here = _splits(place, only_split)
@@ -105,26 +118,29 @@ def find(
           " numbers begin with 0"
       )
     ordered = [ordered[number] for number in classes]
-  names, labels = [], []
+  names, labels, empty = [], [], []
   left_out: collections.Counter[str] = collections.Counter()
-  label_of = {kind: label for label, kind in enumerate(ordered)}
-  for kind in [""] if listed else [kind for kind in ordered if kind in own]:
-    files = sorted(place.files(f"{here[name]}{kind}/" if kind else here[name]))
-    left_out.update(_ending(file) for file in files if not _is_image(file))
-    files = [file for file in files if _is_image(file)]
+  label_of = {group: label for label, group in enumerate(ordered)}
+  for group in [""] if listed else [group for group in ordered if group in own]:
+    files = sorted(
+        place.files(f"{here[name]}{group}/" if group else here[name])
+    )
+    left_out.update(_ending(file) for file in files if not place.reads(file))
+    files = [file for file in files if place.reads(file)]
+    empty += [group] if group and not files else []
     names += [os.fsencode(file) for file in files]
     if listed:
       labels += _labels_of(files, place, listed, label_of)
     else:
-      labels += [label_of[kind]] * len(files)
+      labels += [label_of[group]] * len(files)
   if not names:
     raise DataError(
-        f"{place.path}/{here[name]} has no folders of classes with images"
+        f"{place.path}/{here[name]} has no folders of classes with {kind.what}"
     )
   part = _part(split, name, len(names))
   if not len(part):
     raise DataError(
-        f"{split!r} is none of the {len(names)} images of"
+        f"{split!r} is none of the {len(names)} {kind.what} of"
         f" {place.path}/{here[name]}: a larger part is needed"
     )
   return Files(
@@ -133,6 +149,7 @@ def find(
       np.array(labels, np.int32)[part],
       len(ordered),
       left_out - collections.Counter({_ending(listed or ""): 1}),
+      empty,
   )
 
 
@@ -185,15 +202,17 @@ def _labels_of(
   lines = [line.strip() for line in text.splitlines() if line.strip()]
   if all(line in label_of or not re.search(r"[\s,]", line) for line in lines):
     if len(lines) != len(files):
-      raise DataError(f"{where} has {len(lines)} lines for {len(files)} images")
+      raise DataError(
+          f"{where} has {len(lines)} lines for {len(files)} {place.kind.what}"
+      )
     named = lines
   else:
-    both = [_file_and_class(line, label_of) for line in lines]
+    both = [_file_and_class(line, label_of, place) for line in lines]
     kinds = {name: kind for name, kind in both if kind}
-    missing = [file for file in files if _stem(file) not in kinds]
+    missing = [file for file in files if _stem(file, place) not in kinds]
     if missing:
       raise DataError(f"{where} does not name {missing[0]}")
-    named = [kinds[_stem(file)] for file in files]
+    named = [kinds[_stem(file, place)] for file in files]
   if not all(kind in label_of for kind in named) and all(
       kind.isdecimal() for kind in named
   ):
@@ -208,14 +227,16 @@ def _labels_of(
   return [label_of[kind] for kind in named]
 
 
-def _file_and_class(line: str, label_of: Mapping[str, int]) -> tuple[str, str]:
+def _file_and_class(
+    line: str, label_of: Mapping[str, int], place: Any
+) -> tuple[str, str]:
   """A file's name without its ending, and its class, from a line of a list."""
   separator = r"[,\t]" if re.search(r"[,\t]", line) else r"\s+"
   name, *rest = (part.strip(' "') for part in re.split(separator, line))
   # A class may have spaces in its name, and more may stand behind it.
   kinds = [" ".join(rest), *rest[:1], *(rest[0].split()[:1] if rest else ())]
   kind = next((kind for kind in kinds if kind in label_of), kinds[-1])
-  return _stem(name), kind
+  return _stem(name, place), kind
 
 
 def _numbered(place: Any, listed: str) -> dict[int, str]:
@@ -248,9 +269,9 @@ def _numbered(place: Any, listed: str) -> dict[int, str]:
   )
 
 
-def _stem(file: str) -> str:
+def _stem(file: str, place: Any) -> str:
   name = file.rpartition("/")[2]
-  return name.rpartition(".")[0] if _is_image(name) else name
+  return name.rpartition(".")[0] if place.reads(name) else name
 
 
 def _ending(file: str) -> str:
@@ -258,13 +279,13 @@ def _ending(file: str) -> str:
 
 
 def about(
-    path: pathlib.Path, only_split: str = "train"
+    path: pathlib.Path, only_split: str = "train", kind: Kind = IMAGES
 ) -> tuple[list[str], list[str]] | None:
   """The splits, and the names of the classes by label, at a place of `find`.
 
-  Of splits besides the training set, those whose images have labels.
+  Of splits besides the training set, those whose files have labels.
   """
-  place = _opened(path)
+  place = _opened(path, kind)
   if place is None:
     return None
   here = _splits(place, only_split)
@@ -280,6 +301,18 @@ def about(
       sorted(filter(has_labels, here)),
       [" ".join(name.split()) for name in names],
   )
+
+
+def parts(splits: Sequence[str]) -> tuple[str, str]:
+  """What is trained on and what is held out: a split, or else a tenth."""
+  held_out = [split for split in ("validation", "test") if split in splits]
+  return ("train", held_out[0]) if held_out else ("train[:90%]", "train[90%:]")
+
+
+def below(path: pathlib.Path, kind: Kind) -> list[str]:
+  """Files of a kind in a folder and in the folders in it, in order."""
+  place = _Folder(path, kind)
+  return sorted(filter(place.reads, place.files("")))
 
 
 def _splits(place: Any, only_split: str) -> dict[str, str]:
@@ -300,7 +333,7 @@ def _top(place: Any) -> str:
   if len(folders) == 1 and folders[0].lower() not in known:
     inside = f"{folders[0]}/"
     files = place.direct("") + place.direct(inside)
-    if len(place.folders(inside)) > 1 and not any(map(_is_image, files)):
+    if len(place.folders(inside)) > 1 and not any(map(place.reads, files)):
       top = inside
   return top
 
@@ -325,29 +358,35 @@ def _part(split: str, name: str, length: int) -> np.ndarray:
   return order[part.from_ : part.to]
 
 
-def _is_image(name: str) -> bool:
-  return name.lower().endswith(ENDINGS)
-
-
 def _is_shown(name: str) -> bool:
   """Not what is hidden, nor what Macs add to archives."""
   return not name.startswith(".") and name != "__MACOSX"
 
 
-def _opened(path: pathlib.Path) -> Any:
+def _opened(path: pathlib.Path, kind: Kind) -> Any:
   zips = [path.with_name(f"{path.name}.zip"), *sorted(path.glob("*.zip"))]
   zips = [file for file in zips if file.is_file()]
-  folder = _Folder(path)
+  folder = _Folder(path, kind)
   if path.is_dir() and folder.folders(""):
     return folder
-  return _Zip(zips[0]) if len(zips) == 1 else None
+  return _Zip(zips[0], kind) if len(zips) == 1 else None
 
 
 @dataclasses.dataclass(frozen=True)
-class _Folder:
-  """Files on a disk."""
+class _Place:
+  """Where files are, and which of them are read."""
 
   path: pathlib.Path
+  kind: Kind
+
+  def reads(self, name: str) -> bool:
+    """Whether a file is of the kind that is looked for."""
+    return name.lower().endswith(self.kind.endings)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Folder(_Place):
+  """Files on a disk."""
 
   def folders(self, inside: str) -> list[str]:
     """Those that are directly in one, which is empty or ends with a slash."""
@@ -382,10 +421,8 @@ class _Folder:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Zip:
+class _Zip(_Place):
   """Files in a zip file; as `_Folder`."""
-
-  path: pathlib.Path
 
   @functools.cached_property
   def _archive(self) -> zipfile.ZipFile:
@@ -404,7 +441,8 @@ class _Zip:
     return tree
 
   def __getstate__(self) -> dict[str, Any]:
-    return {"path": self.path}  # Each process opens it for itself.
+    # Each process opens it for itself.
+    return {"path": self.path, "kind": self.kind}
 
   def folders(self, inside: str) -> list[str]:
     return [

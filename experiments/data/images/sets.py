@@ -68,7 +68,11 @@ class Labelled:
     """What a person should know of what was left out, or nothing."""
     left_out = getattr(self.images, "left_out", {})
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
-    return f"left out, as no images that can be read: {kinds}" * bool(kinds)
+    empty = ", ".join(getattr(self.images, "empty", ()))
+    return "; ".join(
+        [f"left out, as no images that can be read: {kinds}"] * bool(kinds)
+        + [f"classes without an image: {empty}"] * bool(empty)
+    )
 
   def __len__(self) -> int:
     return len(self.images)

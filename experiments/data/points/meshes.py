@@ -11,7 +11,7 @@ from experiments.data import errors
 from experiments.data.errors import DataError
 
 # Points, and the squares of their distances, are float32.
-_FURTHEST = 1e18
+FURTHEST = 1e18
 
 
 class Mesh(NamedTuple):
@@ -116,9 +116,9 @@ def _vertices(lines: Sequence[bytes], name: str) -> np.ndarray:
     if table.shape[1] < 3:
       raise DataError(f"{name}: a vertex with {table.shape[1]} coordinates")
     vertices[rows] = table[:, :3]
-  if not (np.abs(vertices) < _FURTHEST).all():
+  if not (np.abs(vertices) < FURTHEST).all():
     raise DataError(
-        f"{name}: a vertex that is not finite, or further than {_FURTHEST:g}"
+        f"{name}: a vertex that is not finite, or further than {FURTHEST:g}"
     )
   return vertices
 

@@ -71,7 +71,7 @@ def prepare(
     each, and "dropped" with how many documents of each kind were left out.
 
   Raises:
-    DataError: if it was made of something else before.
+    DataError: if it was made of something else before, or no text is left.
   """
   folder = Folder(pathlib.Path(data_dir).expanduser() / sources.name)
   sizes = {name: file.stat().st_size for name, file in sources.files.items()}
@@ -87,7 +87,14 @@ def prepare(
     done = _advanced(done, result)
     progress(done)
     _tell(result, told, note)
-  atomic.write_json(folder.index, _index(counts))
+  index = _index(counts)
+  if not index["splits"]:
+    left = ", ".join(f"{n} {why}" for why, n in index["dropped"].items())
+    raise DataError(
+        f"corpus {sources.name!r}: expected texts in UTF-8, nothing is left of"
+        f" {len(sources.files)} files ({left}); {folder.path} can be deleted"
+    )
+  atomic.write_json(folder.index, index)
   return _read_index(folder)
 
 

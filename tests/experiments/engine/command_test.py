@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from experiments.engine import command
 from tests.conftest import Command
 from tests.conftest import ENVIRONMENT
 from tests.conftest import ROOT
@@ -328,3 +329,25 @@ def test_a_variable_of_the_environment_says_where_data_lives(tmp_path):
   assert code == 2
   assert f"no data set 'digits' in {tmp_path}: prepare it with" in err
   assert "--data_dir=FOLDER, or the environment variable PERCEIVER_DATA" in err
+
+
+def test_an_interrupt_is_one_line(capsys):
+  with pytest.raises(SystemExit) as ended, command.one_line_errors():
+    raise KeyboardInterrupt
+  assert ended.value.code == 130
+  assert capsys.readouterr().err == "error: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a" * 300, "a name is too long"), ("circle", "links lead in a circle")],
+)
+def test_what_the_system_refuses_is_one_line(
+    tmp_path, capsys, monkeypatch, name, reason
+):
+  (tmp_path / "circle").symlink_to("circle")
+  monkeypatch.setattr(command.os, "_exit", sys.exit)
+  with pytest.raises(SystemExit), command.one_line_errors():
+    (tmp_path / name).read_bytes()
+  (line,) = capsys.readouterr().err.splitlines()
+  assert line.startswith(f"error: stopped, {reason}: ") and name in line

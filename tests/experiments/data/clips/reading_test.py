@@ -12,6 +12,8 @@ from experiments.data.clips import index
 from experiments.data.clips import reading
 from experiments.data.clips import video
 from experiments.data.errors import DataError
+from experiments.engine import wav
+from scripts import prepare_data
 
 RATE = 8000
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
@@ -320,3 +322,84 @@ def test_a_film_that_is_too_short_is_refused(tmp_path):
         parts=2,
         height=16,
     )
+
+
+def own_clips(root, count=3):
+  """Two classes in folders, of clips that are called alike."""
+  for kind in ("hund", "katze ü"):
+    for i in range(count):
+      write_clip(root / kind / f"{i}.mp4", seconds=1.0, level=10 * i)
+  return root
+
+
+def test_clips_in_folders_of_classes_are_indexed_without_a_list(tmp_path):
+  videos = own_clips(tmp_path / "videos")
+  prepare_data.main(
+      [
+          "kinetics",
+          f"--videos={videos}",
+          "--as_name=mine",
+          f"--data_dir={tmp_path}",
+          "--processes=1",
+      ]
+  )
+  how = dict(data_dir=str(tmp_path), num_classes=2)
+  parts = [
+      reading.open_clips("mine", split, **how)
+      for split in ("train", "validate")
+  ]
+  assert [len(part) for part in parts] == [5, 1]
+  assert parts[0].classes == ["hund", "katze ü"]
+  clips = [part[i] for part in parts for i in range(len(part))]
+  assert len({clip["file"] for clip in clips}) == 6
+  for clip in clips:
+    name = ["hund", "katze ü"][int(clip["labels"][0])]
+    assert pathlib.Path(clip["file"]).parent.name == name
+
+
+def test_folders_of_splits_are_kept_and_links_to_classes_followed(tmp_path):
+  own_clips(tmp_path / "elsewhere", 1)
+  for split in ("train", "val"):
+    (tmp_path / "videos" / split).mkdir(parents=True)
+    for kind in ("hund", "katze ü"):
+      link = tmp_path / "videos" / split / kind
+      link.symlink_to(tmp_path / "elsewhere" / kind)
+  train, held_out, classes = index.folder_rows(tmp_path / "videos")
+  for split, rows in (("train", train), ("val", held_out)):
+    assert [row.file for row in rows] == [
+        f"{split}/hund/0.mp4",
+        f"{split}/katze ü/0.mp4",
+    ]
+  assert list(classes.values()) == ["hund", "katze ü"]
+
+
+def test_files_of_sound_alone_are_clips_where_only_sound_is_read(tmp_path):
+  for kind in ("a", "b"):
+    for i in range(5):
+      path = tmp_path / "sounds" / kind / f"{i}.wav"
+      path.parent.mkdir(parents=True, exist_ok=True)
+      tone = 0.3 * np.sin(np.arange(RATE) * 0.1 * (i + 1))
+      path.write_bytes(wav.encoded(tone, RATE))
+  command = [
+      "audioset",
+      f"--videos={tmp_path / 'sounds'}",
+      "--as_name=mine",
+      f"--data_dir={tmp_path}",
+      "--processes=1",
+      "--min_seconds=0.5",
+  ]
+  with pytest.raises(SystemExit):
+    prepare_data.main(command)
+  prepare_data.main([*command, "--sound_only"])
+  clips = reading.open_clips("mine", "train", str(tmp_path), num_classes=2)
+  assert len(clips) == 9 and clips.without_sound == 0
+  assert clips[0]["seconds"] == pytest.approx(1.0, abs=0.01)
+  assert index.probe(pathlib.Path(clips[0]["file"])).reason == "without frames"
+
+
+@pytest.mark.parametrize("folders", [[], ["one"]])
+def test_fewer_than_two_folders_of_classes_are_refused(tmp_path, folders):
+  for name in folders:
+    write_clip(tmp_path / name / "0.mp4", seconds=0.2)
+  with pytest.raises(DataError, match=f"has {len(folders)} folders of classes"):
+    index.folder_rows(tmp_path)

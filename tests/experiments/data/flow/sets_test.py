@@ -161,8 +161,22 @@ def test_where_a_data_set_should_be_is_said(tmp_path):
   for name in sets.SETS:
     with pytest.raises(FileNotFoundError, match=f"{name!r} in .* it has "):
       sets.open_pairs(name, str(tmp_path))
-  with pytest.raises(KeyError, match="'sintel' is not one of"):
+  with pytest.raises(FileNotFoundError, match="'sintel' in .*sintel_clean"):
     sets.open_pairs("sintel", str(tmp_path))
+
+
+def test_a_folder_of_ones_own_has_a_folder_for_each_pair(tmp_path):
+  for i, ending in enumerate(("png", "jpg")):
+    folder = tmp_path / "mine" / f"scene_{i}" / "pair"
+    for frame in range(2):
+      picture(folder / f"im{frame}.{ending}", np.zeros([Y, X, 3], np.uint8))
+    files.write_flo(folder / "forward.flo", np.full([Y, X, 2], i, np.float32))
+  (tmp_path / "mine/scene_1/pair/im1.jpg").unlink()
+  pairs = sets.open_pairs("mine", str(tmp_path))
+  assert len(pairs) == 2 and (pairs[0]["flow"] == 0).all()
+  assert pairs[0]["frames"].shape == (2, Y, X, 3)
+  with pytest.raises(FileNotFoundError, match="scene_1/pair/im1"):
+    pairs[1]
 
 
 def test_a_list_of_parts_of_another_length_is_refused(data_dir):

@@ -551,3 +551,10 @@ def test_a_label_out_of_range_is_named():
     source[1]
   with pytest.raises(ImageError, match="no.jpg has label -1"):
     source[2]
+
+
+def test_classes_without_images_are_named(tmp_path):
+  write(tmp_path / "pets", {"train/cat/0.jpg": 1, "train/dog/0.jpg": 2})
+  (tmp_path / "pets/train/bird").mkdir()
+  images = sets.open_images("pets", "train", str(tmp_path))
+  assert images.note() == "classes without an image: bird"

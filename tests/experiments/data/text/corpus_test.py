@@ -418,6 +418,15 @@ class TestOpen:
         f" {held_out} of {count} are held out now"
     ]
 
+  def test_a_corpus_of_nothing_is_refused(self, tmp_path):
+    (tmp_path / "a.txt").write_bytes("größe".encode("utf-16"))
+    (tmp_path / "b.txt").write_bytes(b" \n")
+    made_of = sources.text("mine", [str(tmp_path / "*.txt")])
+    message = "expected texts in UTF-8, .* of 2 files .1 invalid UTF-8, 1 empty"
+    with pytest.raises(DataError, match=message):
+      prepared(made_of, tmp_path / "data")
+    assert not (tmp_path / "data" / "mine" / "corpus.json").exists()
+
   def test_one_document_is_not_enough(self, tmp_path):
     (tmp_path / "one.txt").write_text("text")
     source = sources.text("own", [str(tmp_path / "one.txt")])
