@@ -2,6 +2,7 @@
 
 import functools
 
+import cv2
 import haiku as hk
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,13 @@ from matplotlib import colors
 import numpy as np
 
 from experiments.data import pipeline
+from experiments.data.images import image as image_lib
 from experiments.engine import figures
 from experiments.engine.choose import choose
+from experiments.inference import commands
+from experiments.task import Batch
 from experiments.task import Eval
+from experiments.task import Prediction
 from experiments.task import Task
 from perceiver import Decoder
 from perceiver import Encoder
@@ -150,3 +155,56 @@ def draw(outputs, batch):
   return {
       "predictions": figures.sixteen(count, show, title, (10.0, 6.0), scale)
   }
+
+
+def prepare(config, raw) -> Batch:
+  """A digit as evaluation reads it: white on black, 28 × 28.
+
+  Args:
+    config: of the model.
+    raw: a file of any size, or RGB uint8 [Y, X, 3]. If its border is lighter
+      than its mean, as of ink on paper, it is inverted.
+
+  Raises:
+    UserError: if it is no image.
+  """
+  del config  # All models read the same.
+  name = commands.name_of(raw)
+  with commands.using(name):
+    pixels = image_lib.decode(commands.encoded(raw), name)
+  gray = pixels.astype(np.float32).mean(-1)
+  border = np.concatenate([gray[0], gray[-1], gray[:, 0], gray[:, -1]])
+  if border.mean() > gray.mean():
+    gray = 255 - gray
+  small = cv2.resize(gray, (28, 28), interpolation=cv2.INTER_AREA)
+  image = scaled({"image": small[..., None], "label": 0})["image"]
+  return {"image": image[None]}
+
+
+def predict(weights, raw) -> list[commands.Scored]:
+  """All ten digits, likeliest first; `raw` is as of `prepare`."""
+  logits = weights.outputs(prepare(weights.config, raw))["logits"][0]
+  return commands.one_of(logits, figures.names_of((), NUM_CLASSES))
+
+
+def add_arguments(parser):
+  """What the command reads of its command line."""
+  parser.add_argument("inputs", nargs="+", metavar="IMAGE")
+
+
+def read_digits(args, load):
+  """Prints the likeliest digits of images."""
+  model = load()
+  for file in args.inputs:
+    print(file)
+    commands.print_classes(model.predict(file))
+
+
+PREDICTION = Prediction(
+    "digit",
+    "configs/quickstart.py",
+    add_arguments,
+    read_digits,
+    prepare,
+    predict,
+)
