@@ -27,8 +27,15 @@ def with_positions(
     x: Float[Array, "B M C"], pos: Float[Array, "#B M P"]
 ) -> Float[Array, "B M C+P"]:
   """Channels of x, then those of its positions."""
-  pos = for_examples(pos.astype(x.dtype), x.shape[0])
-  return jnp.concatenate([x, pos], axis=-1)
+  channels, of_pos = x.shape[-1], pos.shape[-1]
+  pos = pos.astype(x.dtype)
+  if context.current_target().platform != "tpu":
+    return jnp.concatenate([x, for_examples(pos, x.shape[0])], axis=-1)
+  # A TPU would write, before it concatenates, the positions of each example.
+  after = lambda width: [(0, 0), (0, 0), (0, width)]
+  before = lambda width: [(0, 0), (0, 0), (width, 0)]
+  pos = for_examples(jnp.pad(pos, before(channels)), x.shape[0])
+  return jnp.pad(x, after(of_pos)) + pos
 
 
 def pixels(

@@ -8,6 +8,7 @@ import numpy as np
 
 from perceiver import attention
 from perceiver import context
+from perceiver.target import Target
 
 
 def normal(*shape):
@@ -22,6 +23,31 @@ def transform(function, *args):
   shapes = jax.eval_shape(net.init, jax.random.key(0), *args)
   params = jax.tree.map(lambda x: jnp.asarray(0.5 * normal(*x.shape)), shapes)
   return net.apply, params
+
+
+class RoundedLayerNormTest(parameterized.TestCase):
+
+  @parameterized.parameters("cpu", "tpu")
+  def test_rounded_to_bfloat16_it_is_as_exact_where_means_are_large(self, to):
+    # Elements whose mean is ten deviations, and one that is all the same.
+    x = jnp.asarray(normal(5, 131) + 10 * np.arange(5)[:, None], jnp.bfloat16)
+    x = x.at[3].set(7.0)
+    scale, offset, dy = 1 + normal(131) / 3, normal(131), normal(5, 131)
+
+    def reference(x, scale, offset):
+      deviation = jnp.sqrt(x.var(-1, keepdims=True) + 1e-5)
+      return (x - x.mean(-1, keepdims=True)) / deviation * scale + offset
+
+    def of(function, x):
+      y, pull = jax.vjp(function, x, scale, offset)
+      return y, *pull(jnp.asarray(dy, y.dtype))
+
+    with context.compiled_for(Target(to)):
+      found = of(attention._layer_norm, x)
+    expected = of(reference, x.astype(jnp.float32))
+    for one, other in zip(found, expected, strict=True):
+      error = np.abs(np.asarray(one, np.float32) - other)
+      self.assertLess(error.max(), 0.02 * np.abs(other).max())
 
 
 class AttentionTest(parameterized.TestCase):

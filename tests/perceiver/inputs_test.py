@@ -6,8 +6,10 @@ import jax.numpy as jnp
 from jaxtyping import TypeCheckError
 import numpy as np
 
+from perceiver import compiled_for
 from perceiver import inputs
 from perceiver import position
+from perceiver.target import Target
 
 
 def normal(*shape):
@@ -31,6 +33,19 @@ class WithPositionsTest(parameterized.TestCase):
     pos = jnp.asarray([[[-1.0, 5.0], [1.0, 6.0]]])
     expected = [[[1, -1, 5], [2, 1, 6]], [[3, -1, 5], [4, 1, 6]]]
     np.testing.assert_array_equal(inputs.with_positions(x, pos), expected)
+
+  def test_are_the_same_on_a_tpu_as_are_gradients(self):
+    x, pos, weights = normal(3, 5, 2), normal(1, 5, 7), normal(3, 5, 9)
+
+    def loss(x, pos):
+      array = inputs.with_positions(x, pos)
+      return (weights * array).sum(), array
+
+    found = []
+    for platform in ("cpu", "tpu"):
+      with compiled_for(Target(platform)):
+        found.append(jax.grad(loss, (0, 1), has_aux=True)(x, pos))
+    jax.tree.map(np.testing.assert_array_equal, *found)
 
   def test_take_the_dtype_of_the_channels(self):
     x = jnp.zeros([2, 3, 5], jnp.bfloat16)
