@@ -1,7 +1,8 @@
 """Prints what a model is made of: shapes, parameters, FLOPs.
 
     python -m scripts.describe --config=configs/X.py[:variant]
-        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]]
+        [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]
+         [--programs=DIR]]
 
 With --devices: what a training step would take of so many accelerators: memory,
 what is sent, attention implementations, time. Their compiler says so, without
@@ -156,9 +157,15 @@ def attention_table(row: Mapping[str, Any]) -> rich.table.Table:
 
 
 def estimates(
-    config: Any, counts: list[int], device: str, utilisation: float
+    config: Any,
+    counts: list[int],
+    device: str,
+    utilisation: float,
+    programs: pathlib.Path | None = None,
 ) -> Iterator[dict[str, Any]]:
   """`scaling.estimate` for each number of devices, and the "compiler".
+
+  The programs' texts are kept in a folder, if there is one for them.
 
   Raises:
     UserError: if the device is not known, or a number of them does not divide
@@ -166,7 +173,8 @@ def estimates(
   """
   devices, compiler, missing = scaling.devices(device, counts)
   for count, on in devices.items():
-    found = compilers.measure(config, on)
+    text = None if programs is None else programs / f"{count}_{device}.txt"
+    found = compilers.measure(config, on, text)
     row = scaling.estimate(config, found, count, device, utilisation)
     yield row | {"compiler": compiler, "estimated_because": missing}
 
@@ -179,8 +187,13 @@ def main() -> None:
       raise UserError(f"--devices={','.join(_COUNTS.value)} is not 8,64")
     counts = [int(count) for count in _COUNTS.value]
     device, utilisation = _DEVICE.value, _UTILISATION.value
+    programs = pathlib.Path(_PROGRAMS.value) if _PROGRAMS.value else None
+    if programs is not None:
+      programs.mkdir(parents=True, exist_ok=True)
     rows = []
-    for row in estimates(command.config(), counts, device, utilisation):
+    for row in estimates(
+        command.config(), counts, device, utilisation, programs
+    ):
       rows.append(row)
       if _JSON.value:  # Each may take minutes.
         text = json.dumps(rows, indent=2) + "\n"
@@ -209,4 +222,7 @@ if __name__ == "__main__":
       "share of the rate in products that is reached, where no compiler tells",
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the estimates")
+  _PROGRAMS = flags.DEFINE_string(
+      "programs", None, "a folder for the texts of the compiled programs"
+  )
   command.run(main)

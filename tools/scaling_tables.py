@@ -38,21 +38,25 @@ FILE, ATTENTION = _RESULTS / "scaling.json", _RESULTS / "attention.json"
 # follows a config makes it fit.
 STEPS = (
     "imagenet:fourier",
-    "imagenet:fourier accumulate=4",
+    "imagenet:fourier accumulate=2",
     "imagenet:learned",
+    "imagenet:learned accumulate=4",
     "imagenet:conv",
+    "imagenet:conv accumulate=2",
     "imagenet:repeated",
+    "imagenet:repeated accumulate=4",
     "mlm:bytes",
-    "mlm:bytes accumulate=4",
     "mlm:sentencepiece",
     "mlm:bytes_plus_plus",
+    "mlm:bytes_plus_plus accumulate=2",
     "mlm:bert_base",
     "glue:mnli",
     "flow:patches",
     "flow:patches accumulate=2",
+    "flow:patches accumulate=4",
     "flow:conv",
     "kinetics:latents_784",
-    "kinetics:latents_784 accumulate=4",
+    "kinetics:latents_784 accumulate=2",
     "audioset:raw_audio",
     "audioset:mel_audio",
     "starcraft",
@@ -90,13 +94,16 @@ def keep(file: pathlib.Path, results: Mapping[str, Any]) -> None:
   file.write_text(text + "\n", "utf-8")
 
 
-def describe(step: str, device: str, count: int) -> dict[str, Any]:
+def describe(
+    step: str, device: str, count: int, programs: str | None = None
+) -> dict[str, Any]:
   """A row of `scripts.describe`, made in another process.
 
   Args:
     step: a config and changes, as in `STEPS`.
     device: a key of `scaling.ACCELERATORS`.
     count: how many.
+    programs: a folder for the text of the program; None: it is not kept.
 
   Raises:
     UserError: if it fails; its error is printed.
@@ -113,6 +120,7 @@ def describe(step: str, device: str, count: int) -> dict[str, Any]:
             f"--devices={count}",
             f"--device={device}",
             f"--json={rows.name}",
+            *([f"--programs={programs}"] if programs else []),
         ],
         stdout=subprocess.DEVNULL,
         check=False,
@@ -120,7 +128,6 @@ def describe(step: str, device: str, count: int) -> dict[str, Any]:
     if done.returncode:
       raise UserError(f"{step} was not compiled for {count} {device}")
     (row,) = json.loads(pathlib.Path(rows.name).read_text("utf-8"))
-  row.pop("attention")
   return row
 
 
@@ -190,6 +197,7 @@ def main() -> None:
         key = f"{step} on {count} {device}"
         if key not in results:
           row = describe(step, device, int(count))
+          row.pop("attention")
           results = known(FILE) | {key: {"step": step, **row}}
           keep(FILE, results)
   print(scaling_table(results))

@@ -11,6 +11,7 @@ import importlib.metadata
 import importlib.util
 import math
 import os
+import pathlib
 import re
 import time
 from typing import Any
@@ -236,12 +237,15 @@ def compile_step(built: Any) -> Any:
   return built.train_step().lower(built.like, batch).compile()
 
 
-def measure(config: task_lib.Config, on: list[Any]) -> dict[str, Any]:
+def measure(
+    config: task_lib.Config, on: list[Any], text: pathlib.Path | None = None
+) -> dict[str, Any]:
   """What the compiler says of a training step.
 
   Args:
     config: of a task, with the batch of all devices.
     on: the devices: those of `devices`, or JAX's.
+    text: a file for the program, to be read; None: it is not kept.
 
   Returns:
     "attention" (module -> implementation), "compile_seconds", and
@@ -275,6 +279,8 @@ def measure(config: task_lib.Config, on: list[Any]) -> dict[str, Any]:
   found["needed_bytes"], found["state_bytes"] = memory(compiled, target)
   found["fits"] = found["needed_bytes"] <= target.memory
   program = hlo.Program(compiled.as_text() or "")
+  if text is not None:
+    text.write_text(compiled.as_text() or "", "utf-8")
   found |= _sending(program)
   if target.platform != "cpu":  # A CPU computes in what it is fast in.
     flops = hlo.products(program)
@@ -338,7 +344,8 @@ def seconds(program: hlo.Program, kind: str) -> dict[str, float]:
     if inside:
       continue
     if each.operation == "custom-call" and "tpu_custom_call" in each.text:
-      products = kernel_flops(program.operands(each, computation))
+      operands = program.operands(each, computation)
+      products = kernel_flops(operands, hlo.shapes(each.type))
       total[KERNELS] += times * products / rate
       continue
     cycles = _CYCLES.search(each.text)
@@ -354,18 +361,23 @@ def seconds(program: hlo.Program, kind: str) -> dict[str, float]:
   return dict(total)
 
 
-def kernel_flops(operands: list[str]) -> float:
-  """FLOPs of a call of splash attention, forward or backward.
+def kernel_flops(operands: list[str], results: list[list[int]]) -> float:
+  """FLOPs of a call of JAX's flash or splash attention, forward or backward.
 
   Args:
     operands: their types. Arrays of four axes, [B, H, rows, features], are
       queries, keys and values, and of the backward pass what was read and its
       gradient too. A matrix unit takes features in multiples of 128.
+    results: shapes; of the backward pass those of more than three axes are
+      gradients of keys and values, of queries, or of all three.
   """
   arrays = [hlo.shape(kind) for kind in operands]
   q, k, v, *more = [each for each in arrays if len(each) == 4]
   features, of_values = (-(-each[3] // 128) * 128 for each in (q, v))
+  # Products over features of queries, and over those of values.
+  over = 1, 1
+  if more:
+    gradients = sum(len(each) > 3 for each in results)
+    over = {1: (2, 1), 2: (2, 2), 3: (3, 2)}[gradients]
   scores = 2 * math.prod(q[:3]) * k[2]
-  if more:  # Five products: scores, and the gradients.
-    return scores * (3 * features + 2 * of_values)
-  return scores * (features + of_values)
+  return scores * (over[0] * features + over[1] * of_values)

@@ -145,10 +145,14 @@ class Program:
 
   def operands(self, each: Instruction, computation: str) -> list[str]:
     """Types of what an instruction reads."""
-    inner = each.text.split(f" {each.operation}(", 1)[1]
-    names = re.findall(r"%([\w.\-]+)", _COMMENT.sub("", _until_closed(inner)))
     known = self.computations[computation]
+    names = self.operand_names(each)
     return [known[name].type for name in names if name in known]
+
+  def operand_names(self, each: Instruction) -> list[str]:
+    """Names of what an instruction reads."""
+    inner = each.text.split(f" {each.operation}(", 1)[1]
+    return re.findall(r"%([\w.\-]+)", _COMMENT.sub("", _until_closed(inner)))
 
 
 def exchanged(text: str) -> dict[str, int]:
@@ -216,6 +220,65 @@ def products(program: Program) -> dict[str, float]:
       dtype = max((dtype for dtype, _ in arrays), key=_bits)
       total[dtype] += times * count
   return dict(total)
+
+
+# What only names memory, or whose parts are counted by themselves.
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast"),
+    *("while", "conditional", "call", "after-all", "opt-barrier"),
+}
+
+
+def traffic(program: Program) -> float:
+  """Bytes that instructions read and write: a fusion's, those around it.
+
+  Of an array of which a fusion takes, or replaces, slices alone, those count.
+  A kernel that reads its operands more than once is counted as if it did so
+  once.
+  """
+  total = 0.0
+  for times, inside, computation, each in program.executed():
+    if inside or each.operation in _FREE or each.operation.endswith("-done"):
+      continue
+    types = program.operands(each, computation)
+    sizes = [_size(kind) for kind in types]
+    moved = _size(each.type) + sum(sizes)
+    if each.operation == "dynamic-slice":
+      moved = 2 * _size(each.type)
+    elif each.operation == "dynamic-update-slice":
+      moved = 2 * sizes[1]
+    elif each.operation == "fusion":
+      moved = _of_fusion(program, each, sizes)
+    total += times * moved
+  return total
+
+
+def _of_fusion(program: Program, fusion: Instruction, sizes) -> float:
+  (called,) = _named(fusion.text, "calls")
+  body = program.computations[called]
+  users = collections.defaultdict(list)
+  for each in body.values():
+    for place, name in enumerate(program.operand_names(each)):
+      users[name].append((each.operation, place, each))
+  moved = float(_size(fusion.type))
+  for each in body.values():
+    number = re.search(r" parameter\((\d+)\)", each.text)
+    if number is None:
+      continue
+    uses = {use[:2] for use in users[each.name]}
+    if uses == {("dynamic-slice", 0)}:
+      moved += sum(_size(user.type) for *_, user in users[each.name])
+    elif uses == {("dynamic-update-slice", 0)} and each.type == fusion.type:
+      (*_, update), *_ = users[each.name]
+      new = body[program.operand_names(update)[1]]
+      moved += 2 * _size(new.type) - _size(fusion.type)
+    else:
+      moved += sizes[int(number[1])]
+  return moved
+
+
+def _size(kind: str) -> int:
+  return sum(map(_bytes, _arrays(kind)))
 
 
 def _flops(program: Program, computation: str, each: Instruction) -> float:
@@ -329,6 +392,11 @@ def _arrays(kind: str) -> Iterator[tuple[str, list[int]]]:
 def shape(kind: str) -> list[int]:
   """Sizes of the first array of a type."""
   return next(_arrays(kind), ("", []))[1]
+
+
+def shapes(kind: str) -> list[list[int]]:
+  """Sizes of each array of a type."""
+  return [sizes for _, sizes in _arrays(kind)]
 
 
 def _bytes(array: tuple[str, list[int]]) -> int:

@@ -25,7 +25,14 @@ PROGRAM = """HloModule jit_step
     custom_call_target="tpu_custom_call", frontend_attributes={kernel_metadata={
 "blocks":"{\\"block_q\\": 512}"
 }}
-  %backward = bf16[8] custom-call(%bounds, %q, %k, %k, %q, %q),
+  %backward = (bf16[2,1,3,8,32], bf16[2,3,16,32], bf16[2,3,16,32])
+    custom-call(%bounds, %q, %k, %k, %q, %q),
+    custom_call_target="tpu_custom_call"
+  %of_keys = (bf16[2,3,16,32], bf16[2,3,16,32])
+    custom-call(%bounds, %q, %k, %k, %q, %q),
+    custom_call_target="tpu_custom_call"
+  %of_queries = bf16[2,3,8,32]
+    custom-call(%bounds, %q, %k, %k, %q, %q),
     custom_call_target="tpu_custom_call"
 }
 
@@ -46,9 +53,10 @@ ENTRY %main (a: f32[8]) -> f32[8] {
 def test_times_are_summed_as_often_as_they_are_spent():
   found = compilers.seconds(hlo.Program(PROGRAM), "TPU v5 lite")
   clock = compilers.CLOCK["TPU v5 lite"]
-  # Both passes of a kernel, whose 32 features are computed as 128.
+  # Both passes of kernels, whose 32 features are computed as 128. A backward
+  # pass is one kernel, or one for keys and values and one for queries.
   scores = 2 * 2 * 3 * 8 * 16
-  products = (1 + 1) * 128 * scores + (3 + 2) * 128 * scores
+  products = (2 + 5 + 4 + 3) * 128 * scores
   assert found == {
       "products": (3 + 2) * 100 / clock,
       "kernels": pytest.approx((3 + 2) * products / (0.55 * 197e12)),

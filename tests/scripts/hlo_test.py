@@ -116,3 +116,45 @@ def test_products_are_counted_by_dtype():
       "bf16": pytest.approx(2 * 8 * 8 * 256 * 2048 * 32),
       "f32": 2 * (2 * 24 * 7 * 5),
   }
+
+
+TRAFFIC = """HloModule jit_step
+
+%slice_of_a (a: f32[64,128], i: s32[]) -> f32[1,128] {
+  %a = f32[64,128]{1,0} parameter(0)
+  %i = s32[] parameter(1)
+  %zero = s32[] constant(0)
+  ROOT %row = f32[1,128]{1,0} dynamic-slice(%a, %i, %zero), dynamic_slice_sizes={1,128}
+}
+
+%put (a: f32[64,128], b: f32[1,128], i: s32[]) -> f32[64,128] {
+  %a = f32[64,128]{1,0} parameter(0)
+  %b = f32[1,128]{1,0} parameter(1)
+  %i = s32[] parameter(2)
+  %zero = s32[] constant(0)
+  ROOT %new = f32[64,128]{1,0} dynamic-update-slice(%a, %b, %i, %zero)
+}
+
+%body (p: (s32[], f32[64,128])) -> (s32[], f32[64,128]) {
+  %p = (s32[], f32[64,128]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element(%p), index=0
+  %a = f32[64,128]{1,0} get-tuple-element(%p), index=1
+  %row = f32[1,128]{1,0} fusion(%a, %i), kind=kLoop, calls=%slice_of_a
+  %next = f32[64,128]{1,0} fusion(%a, %row, %i), kind=kLoop, calls=%put
+  ROOT %both = (s32[], f32[64,128]{1,0}) tuple(%i, %next)
+}
+
+ENTRY %main (x: f32[64,128]) -> f32[64,128] {
+  %x = f32[64,128]{1,0} parameter(0)
+  %start = (s32[], f32[64,128]{1,0}) tuple(%zero, %x)
+  %loop = (s32[], f32[64,128]{1,0}) while(%start), condition=%less, body=%body, backend_config={"known_trip_count":{"n":"5"}}
+  %read = f32[64,128]{1,0} get-tuple-element(%loop), index=1
+  ROOT %copied = f32[64,128]{0,1} copy(%read)
+}
+"""
+
+
+def test_of_slices_only_what_is_moved_is_traffic():
+  row, whole, index = 4 * 128, 4 * 64 * 128, 4
+  per_trip = (2 * row + index) + (3 * row + index)
+  assert hlo.traffic(hlo.Program(TRAFFIC)) == 5 * per_trip + 2 * whole
