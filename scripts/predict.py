@@ -18,9 +18,10 @@
 
 MODEL is the folder of a run; a file of this project's, an official checkpoint
 or one of transformers; the name of a published model, as imagenet_fourier,
-which is downloaded once; or "random". Others' files are taken for the published
-model; another one is named by --config=configs/FILE.py:variant and
---config.key=value. In Python: `experiments.inference.load`.
+which is downloaded once, or of a small model of this repository, as digits; or
+"random". Others' files are taken for the published model; another one is named
+by --config=configs/FILE.py:variant and --config.key=value. In Python:
+`experiments.inference.load`.
 """
 
 import argparse
@@ -30,6 +31,7 @@ import sys
 
 from experiments import inference
 from experiments.engine import command
+from experiments.engine import weights
 from experiments.engine import workdir as workdir_lib
 from experiments.engine.declared import of_every_task
 from experiments.engine.errors import UserError
@@ -46,7 +48,8 @@ def load(args: argparse.Namespace) -> LoadedModel:
   """
   path = pathlib.Path(args.weights).expanduser()
   config = command.config()
-  has_own = args.weights in inference.published() or path.suffix == ".npz"
+  names = {**inference.published(), **weights.trained()}
+  has_own = args.weights in names or path.suffix == ".npz"
   if has_own or workdir_lib.find_checkpoints(path):
     if args.changes and not args.config:
       raise UserError(

@@ -1,6 +1,7 @@
 """Texts with masked tokens, and what may be there."""
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 import heapq
 import itertools
 import re
@@ -12,6 +13,7 @@ from experiments.data.text import tokenizers as text_lib
 from experiments.data.text.tokenizers import Tokenizer
 from experiments.engine.errors import UserError
 
+_MARK = "\ue000"  # For private use: it stands for a mark while text is encoded.
 _MASK = r"\[MASK(?::(\d{1,6}))?\]"
 
 
@@ -62,34 +64,47 @@ def masked(
   """
   # Between the marks, whose numbers `split` gives as well.
   pieces = re.split(_MASK, text)
-  parts = [(part, part.encode()) for part in masks]
-  ids, hidden, found = [], [], set()
-  for place, piece in enumerate(pieces):
-    if place % 2:  # A mark.
-      count = int(piece or 1)
-      if not count:
-        raise UserError("nothing is masked by [MASK:0]")
-      its, is_in = [text_lib.MASK] * count, np.ones(count, bool)
-    else:
-      its = tokenizer.encode(piece.encode()).tolist()
-      read = b"".join(tokenizer.texts[i] for i in its)
-      ends = np.cumsum(tokenizer.num_bytes[its], dtype=np.int64)
-      starts = ends - tokenizer.num_bytes[its]
-      is_in = np.zeros(len(its), bool)
-      for part, sought in parts:
-        at = read.find(sought) if sought else -1
-        while at >= 0:
-          found.add(part)
-          is_in |= (starts < at + len(sought)) & (ends > at)
-          at = read.find(sought, at + 1)
-    ids += np.where(is_in, text_lib.MASK, its).tolist()
-    hidden += is_in.tolist()
-  for part, _ in parts:
-    if part not in found:
+  counts = [int(count or 1) for count in pieces[1::2]]
+  if 0 in counts:
+    raise UserError("nothing is masked by [MASK:0]")
+  if _MARK in text:
+    raise UserError(f"a text cannot have the character {ascii(_MARK)}")
+  # Tokens are those of the whole text: beside a mark as anywhere.
+  whole = tokenizer.encode(_MARK.join(pieces[::2]).encode())
+  read = b"".join(tokenizer.texts[i] for i in whole)
+  ends = np.cumsum(tokenizer.num_bytes[whole], dtype=np.int64)
+  starts = ends - tokenizer.num_bytes[whole]
+
+  def tokens_of(part: str) -> Iterator[slice]:
+    sought = part.encode()
+    at = read.find(sought) if sought else -1
+    while at >= 0:
+      first = int(np.searchsorted(ends, at, "right"))
+      yield slice(first, int(np.searchsorted(starts, at + len(sought))))
+      at = read.find(sought, at + 1)
+
+  whole, hidden = np.array(whole), np.zeros(len(whole), bool)
+  for part in masks:
+    places = list(tokens_of(part))
+    if not places:
       raise UserError(f"{part!r} is to be masked and is not in the text")
-  if needs_any and not any(hidden):
+    for place in places:
+      hidden[place] = True
+  whole[hidden] = text_lib.MASK
+  ids, is_in, done = [], [], 0
+  for mark, count in zip(tokens_of(_MARK), counts, strict=True):
+    until = mark.start
+    # The space before a masked word is of its token.
+    if tokenizer.spaces_in_words and read[: starts[until]].endswith(b" "):
+      until -= int(ends[until - 1] - starts[until - 1] == 1)
+    ids += [*whole[done:until], *[text_lib.MASK] * count]
+    is_in += [*hidden[done:until], *[True] * count]
+    done = mark.stop
+  ids += [*whole[done:]]
+  is_in += [*hidden[done:]]
+  if needs_any and not any(is_in):
     raise UserError("nothing is masked: write [MASK] for a token, or [MASK:9]")
-  edges = np.flatnonzero(np.diff([0, *hidden, 0])).reshape(-1, 2)
+  edges = np.flatnonzero(np.diff([0, *is_in, 0])).reshape(-1, 2)
   spans = [slice(int(start), int(end)) for start, end in edges]
   return np.array(ids, np.int32), spans
 

@@ -201,14 +201,30 @@ class TestFillMask:
       np.testing.assert_array_equal(ids == text_lib.MASK, has_some)
       np.testing.assert_array_equal(ids[~has_some], whole[~has_some])
       assert sum(span.stop - span.start for span in spans) == has_some.sum() > 0
-    marked, _ = masks.masked("abcde [MASK:2] abc", [], tokens)
-    expected = [
-        *tokens.encode(b"abcde "),
-        text_lib.MASK,
-        text_lib.MASK,
-        *tokens.encode(b" abc"),
-    ]
-    assert marked.tolist() == expected
+
+  def test_beside_a_mark_tokens_are_those_of_the_whole_text(self, tmp_path):
+    file = readers.sentencepiece_model(tmp_path)
+    tokens = text_lib.sentencepiece(str(file))
+    mask = text_lib.MASK
+    for text, before, after in (
+        ("abcde[MASK:2] abc", "abcde", " abc"),
+        ("abcde [MASK:2] abc", "abcde", " abc"),
+        ("[MASK:2] abc", "", " abc"),
+        ("abcde[MASK:2]", "abcde", ""),
+    ):
+      ids, _ = masks.masked(text, [], tokens)
+      expected = [
+          *tokens.encode(before.encode()),
+          *[mask, mask],
+          *tokens.encode(after.encode()),
+      ]
+      assert ids.tolist() == expected
+    (_, comma), _ = masks.masked("[MASK],", [], tokens)
+    assert tokens.texts[comma] == b","  # Without a space.
+
+  def test_the_character_that_stands_for_a_mark_is_refused(self):
+    with pytest.raises(UserError, match="cannot have the character"):
+      masks.masked("a\ue000[MASK]", [], BYTES)
 
   def test_what_is_masked_is_not_seen(self):
     by_part = mlm.fill_mask(made("mlm"), "one two", [" two"])
