@@ -26,6 +26,7 @@ PAGES = [
     *sorted(ROOT.glob("docs/*.md")),
     *sorted(ROOT.glob("docs/tasks/*.md")),
     ROOT / "docs" / "results" / "README.md",
+    ROOT / "docs" / "results" / "reports.md",
 ]
 MODULES = [
     *sorted(ROOT.glob("scripts/*.py")),
