@@ -118,6 +118,11 @@ class LayersTest(parameterized.TestCase):
         with self.subTest(path):
           self.assertEmpty([n for n in imports_of(file) if is_any_of(n, RUN)])
 
+  def test_what_users_run_needs_nothing_of_what_maintainers_run(self):
+    for file in files_below("scripts"):
+      with self.subTest(file.relative_to(ROOT)):
+        self.assertEmpty([n for n in imports_of(file) if is_any_of(n, "tools")])
+
   @parameterized.parameters(
       "perceiver", "experiments", "scripts", "tools", "configs"
   )

@@ -248,7 +248,7 @@ COMMANDS = {
         ["--config=configs/flow.py:mimi"],
         "'mimi' (did you mean 'mini'?)",
     ),
-    "scripts.check_parity": (["--reference=a"], "Unknown command line flag"),
+    "tools.check_parity": (["--reference=a"], "Unknown command line flag"),
     "scripts.show_attention": (
         [
             "--weights=random",

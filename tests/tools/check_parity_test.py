@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from experiments.engine.errors import UserError
-from scripts import check_parity
 from tests.conftest import GOLDEN
+from tools import check_parity
 from tools import recordings
 from tools.recordings import official
 from tools.recordings import transformers
@@ -83,7 +83,7 @@ def test_the_exit_code_says_whether_all_agree(tmp_path, is_right):
     arrays["out2:logits"] += 1e-3
     np.savez(tmp_path / "imagenet_fourier.npz", **arrays)
   done = subprocess.run(
-      [sys.executable, "-m", "scripts.check_parity", str(tmp_path)],
+      [sys.executable, "-m", "tools.check_parity", str(tmp_path)],
       cwd=GOLDEN.parents[1],
       capture_output=True,
       text=True,

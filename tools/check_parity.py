@@ -1,6 +1,6 @@
 """Compares this project's models with recorded outputs of the others'.
 
-python -m scripts.check_parity FOLDER
+python -m tools.check_parity FOLDER
 
 The folder has models of the official release (`NAME.json`, `NAME.npz`,
 `NAME_grads.npz`) or of Hugging Face's transformers (`NAME.json`, `NAME.npz`,
@@ -80,7 +80,7 @@ class Deviation(NamedTuple):
 def main(argv: list[str]) -> None:
   """Checks a folder."""
   if len(argv) != 2:
-    fail("which folder? python -m scripts.check_parity FOLDER")
+    fail("which folder? python -m tools.check_parity FOLDER")
   try:
     deviations = list(check(pathlib.Path(argv[1])))
   except UserError as error:
