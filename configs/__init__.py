@@ -1,1 +1,1 @@
-"""Numbers of every experiment; a config file never computes."""
+"""Settings of every experiment; config files do not compute."""

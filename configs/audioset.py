@@ -165,19 +165,19 @@ DEFAULT = "raw"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "raw"."""
+  """The settings of "raw"."""
   config = base.get_config()
   config.task = "audioset"
   config.modalities = ("audio", "video")
   config.video = (32, 224, 224)  # frames, pixels, pixels
-  config.fps = 25.0  # frames a second
+  config.fps = 25.0  # frames per second
   config.samples_per_frame = 1920  # 48 kHz
-  config.num_audio = 61_440  # numbers that are read
+  config.num_audio = 61_440  # input samples, or numbers of the spectrogram
   config.num_classes = 527
   config.count_classes = False  # True: num_classes is that of the data.
   config.class_names = ()  # Of the data, by label; they are found there.
@@ -189,16 +189,15 @@ def numbers() -> ConfigDict:
           "video": {
               "patch": (2, 8, 8),
               "num_bands": 16,
-              "max_resolution": None,  # that of the patches
+              "max_resolution": None,  # None: that of the patches
           },
-          # The papers do not say how many bands sound has; its elements are
-          # widened to those of the video in any case.
+          # Elements of sound are padded to the channels of video.
           "audio": {"patch": 128, "num_bands": 64, "max_resolution": None},
           "min_padding": 4,
           "encoder": {
               "num_latents": 512,
               "latent_channels": 512,
-              "qk_channels": None,  # as many as the input array has
+              "qk_channels": None,  # None: those of the input array
           },
           "processor": {"layers_per_block": 12, "num_heads": 8},
           "reads": {"num_reads": 1},
@@ -222,17 +221,16 @@ def numbers() -> ConfigDict:
           },
       }
   )
-  config.evals = ("test",)  # of these
-  config.skip_missing = False  # True: evaluate on the clips that there are
-  config.windows = 16  # of each clip, whose scores are averaged
+  config.evals = ("test",)  # names of `sets`
+  config.skip_missing = False  # evaluate although clips are missing
+  config.windows = 16  # windows of a clip, whose scores are averaged
   config.eval_batch_size = 64  # windows
-  config.color_augmentation = 0.8  # the part of the clips that it changes
-  # Where both are there, the parts of the clips that are heard or seen alone.
-  config.video_dropout = 0.3
-  config.audio_dropout = 0.0
-  config.spec_augment = ConfigDict({})  # {}: nothing is masked
-  # The papers have 100 epochs, and say of batches and optimizer nothing: they
-  # are as for ImageNet.
+  config.color_augmentation = 0.8  # fraction of clips with changed colours
+  config.video_dropout = 0.3  # fraction of clips without video in training
+  config.audio_dropout = 0.0  # fraction of clips without sound in training
+  config.spec_augment = ConfigDict({})  # {}: no SpecAugment
+  # The papers have 100 epochs and do not give batches and optimizer; these are
+  # those of ImageNet.
   config.train_examples = 100 * TRAIN_CLIPS
   config.batch_size = 1024
   config.optimizer = ConfigDict({"name": "lamb", "weight_decay": 0.1})

@@ -268,12 +268,12 @@ DEFAULT = "copy"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "copy"."""
+  """The settings of "copy"."""
   config = base.get_config()
   config.task = "autoregression"
   config.model = ConfigDict(

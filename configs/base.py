@@ -1,4 +1,4 @@
-"""What every config has, and how a config file's variants are made.
+"""Settings of every config, and variants of config files.
 
 A task's config file has the numbers of one model, its root, and `VARIANTS`, the
 changes that make the others.
@@ -25,31 +25,31 @@ def get_config() -> ConfigDict:
   return ConfigDict(
       {
           "task": "",  # experiments/TASK.py
-          "seed": 0,  # of parameters, order and all random numbers
-          "data_dir": DATA_DIR,  # with all data sets; --data_dir sets it too
+          "seed": 0,  # seed of parameters, data order and all random numbers
+          "data_dir": DATA_DIR,  # folder of all data sets; also --data_dir
           "num_workers": 0,  # processes that prepare input; 0: threads
           "batch_size": 64,  # examples, over all devices
           "accumulate": 1,  # gradient accumulation steps of a batch
-          "train_examples": 64,  # examples seen in all: epochs × examples
+          "train_examples": 64,  # training length: epochs × examples
           "compute_dtype": "float32",  # or "bfloat16"; parameters stay float32
           "attention": "auto",  # or "plain", "blocked", "cudnn", "tpu"
-          # In which order attention multiplies, perceiver/orders.py; or
-          # "written": as in the papers, whatever that costs.
+          # Order of attention's products (perceiver/orders.py): "cheapest", or
+          # "written", as in the papers.
           "products": "cheapest",
-          # What a run is initialised with.
+          # Initialisation of a run.
           "init": {
               # A run's folder, or a file of scripts/convert_weights.py; "": all
               # parameters are new.
               "pretrained": "",
-              # Regular expressions that are searched in parameters' paths:
-              # which are re-initialised, and which are frozen.
+              # Regular expression of paths of parameters to re-initialise.
               "reinitialize": "",
+              # Regular expression of paths of parameters to freeze.
               "frozen": "",
-              # How strongly new cross-attends are biased towards near
-              # positions; 0: not at all.
+              # Strength of the initial bias of cross-attends towards near
+              # positions; 0: no bias.
               "locality_bias": 0.0,
-              # With Fourier features, where latents are: a name, and the fields
-              # of locality.Grid.
+              # With Fourier features, the grids of latents: a name, and the
+              # fields of locality.Grid.
               "grids": {},
           },
           "mesh": {
@@ -57,27 +57,27 @@ def get_config() -> ConfigDict:
               # a part of its inputs, latents and output queries.
               "context": 1,
               "heads": False,  # In attention, split heads instead of queries.
-              # FSDP: parameters of at least so many numbers are split over all
-              # devices; smaller ones are copied to each.
+              # FSDP: parameters of at least this size are split over all
+              # devices; smaller ones are replicated.
               "fsdp_min_size": 2**18,
           },
-          "max_grad_norm": 10.0,  # of all gradients together
-          # The decay of an exponential moving average of the parameters, which
-          # is evaluated and saved beside them, as 0.9999; 0: there is none.
+          "max_grad_norm": 10.0,  # global norm that gradients are clipped to
+          # Decay of an exponential moving average of the parameters, such as
+          # 0.9999, which is also evaluated and saved; 0: no average.
           "ema": 0.0,
-          "skip_nonfinite": False,  # True: leave it out; False: stop
-          "best": "",  # the metric whose best checkpoint is kept
+          "skip_nonfinite": False,  # skip updates that are not finite, or stop
+          "best": "",  # EVAL/METRIC that selects the best checkpoint
           "best_is_largest": True,
-          # May differ when a run is continued; changes nothing that is learned.
+          # Settings that may change when a run resumes.
           "run": {
               "log_every": 50,  # steps
               "eval_every": 1000,  # steps
               "checkpoint_every": 1000,  # steps
               "checkpoints": "",  # a folder or URL; empty: in the run's folder
-              "keep_checkpoints": 2,  # the newest; the best stays beside them
+              "keep_checkpoints": 2,  # number of newest ones; also the best
               "profile_from": 10,  # the first step that jax.profiler traces
-              "profile_steps": 0,  # how many it traces
-              "wandb": "",  # the project of Weights & Biases that has it too
+              "profile_steps": 0,  # number of traced steps
+              "wandb": "",  # project of Weights & Biases
           },
       }
   )
@@ -86,7 +86,7 @@ def get_config() -> ConfigDict:
 def variant_of(
     variants: Variants, name: str, root: Callable[[], ConfigDict]
 ) -> ConfigDict:
-  """The config of a variant: that of its base, with its changes.
+  """The config of a variant: the config of its base with changes.
 
   Changes are made in their order. {"model.encoder.num_latents": 64} sets one
   value. {"model.encoder": {"num_latents": 64}} replaces a section: it has these
@@ -112,6 +112,6 @@ def variant_of(
     *sections, last = key.split(".")
     section = functools.reduce(operator.getitem, sections, config)
     if last not in section:
-      raise KeyError(f"variant {name!r} changes {key!r}, which is not there")
+      raise KeyError(f"variant {name!r} changes {key!r}, which does not exist")
     section[last] = value
   return config

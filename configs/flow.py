@@ -130,16 +130,16 @@ DEFAULT = "patches"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "patches"."""
+  """The settings of "patches"."""
   config = base.get_config()
   config.task = "flow"
-  config.frame_size = (368, 496)  # pixels, y and x; larger frames: in tiles
-  # The release's are not even.
+  config.frame_size = (368, 496)  # pixels, y and x; larger frames use tiles
+  # Tiles of large frames. The release's are not evenly spaced.
   config.tiling = ConfigDict({"min_overlap": 20, "even": True})
   config.model = ConfigDict(
       {
@@ -150,29 +150,29 @@ def numbers() -> ConfigDict:
               "channels": 64,
           },
           "num_bands": 64,
-          "max_resolution": None,  # that of the features
-          # That of time, where the frames are two images. They lie at -1 and
-          # 1, where all bands of resolution 2 agree; the Nyquist frequency of
-          # two such samples is that of resolution 1. The paper does not say.
+          "max_resolution": None,  # None: that of the features
+          # Resolution of time with separate frames, which lie at -1 and 1. The
+          # Nyquist frequency of two such samples belongs to resolution 1; with
+          # 2, all bands are equal at both. The paper does not give it.
           "time_resolution": 1,
           "encoder": {"num_latents": 2048, "latent_channels": 512},
           "processor": {"layers_per_block": 24, "num_heads": 16},
-          # In eight chunks, 22816, training takes 2.6 GiB less an example.
+          # chunk=22816, eight chunks, saves 2.6 GiB per training example.
           "decoder": {"use_query_residual": False},
           "upsample": 1,
       }
   )
-  # A data set of AutoFlow's kind, or scenes that are generated.
+  # A data set in AutoFlow's format, or "scenes", which are generated.
   config.train = "autoflow"
-  config.sparse = False  # Whether flow is known at few pixels, as KITTI's is.
-  config.augmentation = ConfigDict()  # Ranges, where they are not the usual.
-  # In examples; the paper says neither how long the first phase is, without
-  # augmentation, nor how fast severity grows then.
+  config.sparse = False  # whether flow is known at few pixels, as in KITTI
+  config.augmentation = ConfigDict()  # ranges, other than the defaults
+  # Examples without augmentation, and with growing severity. The paper gives
+  # neither.
   config.curriculum = ConfigDict(
       {"unaugmented_examples": 20 * 400_000, "ramp_examples": 100 * 400_000}
   )
   config.evals = ("sintel_clean", "sintel_final", "kitti_2015")
-  # How robust flow is: pairs of one of them with the noise of `Disturbed`.
+  # One of the evals, which is also evaluated with the noise of `Disturbed`.
   config.disturbed = "sintel_final"
   config.noises = ConfigDict(
       {
@@ -180,8 +180,8 @@ def numbers() -> ConfigDict:
           "noise": {"side": 0.0, "deviation": 32.0},
       }
   )
-  config.eval_batch_size = 2  # Pairs of which a tile is computed at once.
-  config.eval_pairs = 64  # Of those that are generated.
+  config.eval_batch_size = 2  # pairs of which a tile is computed at once
+  config.eval_pairs = 64  # number of generated pairs
   config.scenes = ConfigDict({"size": (448, 576)})
   config.homographies = ConfigDict()
   config.motorcycle = ConfigDict({"shrink": 1})

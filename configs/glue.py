@@ -89,7 +89,7 @@ def tasks_of(model: str) -> dict[str, tuple[int, int]]:
 
 
 def of_model(model: str) -> dict[str, Any]:
-  """The changes that make a config that of a model of configs/mlm.py."""
+  """The changes for a model of configs/mlm.py."""
   config = mlm.get_config(model)
   return {
       "model": config.model.to_dict(),
@@ -100,7 +100,7 @@ def of_model(model: str) -> dict[str, Any]:
 
 
 def of_tasks(model: str, *names: str) -> dict[str, Any]:
-  """The changes that make a config of a model that of some tasks."""
+  """The changes for some tasks."""
   tasks = {name: tasks_of(model)[name] for name in names}
   epochs = 5 if model in mlm.MINIS else 10
   return {
@@ -110,7 +110,7 @@ def of_tasks(model: str, *names: str) -> dict[str, Any]:
 
 
 def of_all_tasks(model: str, task_token: str | None) -> dict[str, Any]:
-  """The changes that make a config of a model that of all its tasks."""
+  """The changes for all tasks of a model."""
   return {
       "model": of_model(model)["model"] | {"task_token": task_token},
       **of_tasks(model, *tasks_of(model)),
@@ -154,17 +154,17 @@ DEFAULT = "cola"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant, as is said above."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "bytes_cola"."""
+  """The settings of "bytes_cola"."""
   config = base.get_config()
   config.task = "glue"
   config.tasks = ConfigDict({"cola": 2})
-  config.custom = ConfigDict()  # data/text/custom.py; {}: GLUE.
-  config.size_power = 1.0  # Tasks are drawn in proportion to size ** this.
+  config.custom = ConfigDict()  # a folder of texts, data/text/custom.py
+  config.size_power = 1.0  # tasks are drawn in proportion to size ** this
   config.hidden_head = True
   pretrained = mlm.get_config("bytes")
   config.model = pretrained.model
@@ -177,7 +177,7 @@ def numbers() -> ConfigDict:
   config.schedule = ConfigDict(
       {"name": "warmup_cosine", "peak": 5e-5, "warmup": 200}  # steps
   )
-  # What scripts/sweep.py tries, each with each.
+  # The grid of scripts/sweep.py.
   config.sweep = ConfigDict(
       {
           "batch_size": (16, 32, 64),

@@ -242,12 +242,12 @@ DEFAULT = "fourier"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "fourier"."""
+  """The settings of "fourier"."""
   config = base.get_config()
   config.task = "imagenet"
   config.image_size = (224, 224)  # pixels
@@ -270,12 +270,11 @@ def numbers() -> ConfigDict:
           },
       }
   )
-  config.permuted = False  # Elements in an order that is no image's.
-  # Whether the model, with `image_size` and `permuted`, is that of
-  # `init.pretrained`.
+  config.permuted = False  # apply a fixed random permutation to the elements
+  # Use the model, `image_size` and `permuted` of `init.pretrained`.
   config.model_of_weights = False
-  # A folder or zip file of images to train on and to evaluate, with a folder
-  # for each class, perhaps in train and validation; in place of `train.name`.
+  # A folder or zip file of images in class folders, optionally in train and
+  # validation, instead of `train.name`.
   config.folder = ""
   # A folder of images or a data set of TFDS.
   config.train = ConfigDict({"name": "imagenet2012", "split": "train"})
@@ -291,16 +290,16 @@ def numbers() -> ConfigDict:
           },
       }
   )
-  config.evals = ("test",)  # Of these.
-  config.classes = ()  # These alone, from 0 in this order; none: all.
-  # Take num_classes, class_names and what `sets` leave empty from the data.
+  config.evals = ("test",)  # names of `sets`
+  config.classes = ()  # only these, renumbered from 0 in this order; (): all
+  # Take num_classes, class_names and missing entries of `sets` from the data.
   config.count_classes = False
-  config.class_names = ()  # By label; none: they are shown as numbers.
-  config.max_labels = None  # Of an image; None: it has one.
-  # Whether images are turned as their EXIF says; the release's are not.
+  config.class_names = ()  # by label; (): shown as numbers
+  config.max_labels = None  # maximum labels of an image; None: one label
+  # Apply the EXIF rotation of images, unlike the release.
   config.upright = False
   config.augmentation = ConfigDict({"num_layers": 4, "magnitude": 5})
-  # Of pairs; {}: there are none.
+  # MixUp and CutMix; {}: neither.
   config.mix = ConfigDict({"alpha": 0.2, "mixup": True, "cutmix": True})
   config.label_smoothing = 0.1
   config.best = "test/top1"

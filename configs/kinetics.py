@@ -140,12 +140,12 @@ DEFAULT = "published"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "published"."""
+  """The settings of "published"."""
   config = base.get_config()
   config.task = "kinetics"
   config.video = (16, 224, 224)  # frames, pixels, pixels
@@ -157,8 +157,7 @@ def numbers() -> ConfigDict:
   config.num_points = 512  # voxels and audio patches decoded; 0: all
   config.num_chunks = 128  # in which all are decoded
   config.modalities = ("audio", "video", "label")  # any but the label alone
-  # The paper's other weights are these with label 1: better classes, and worse
-  # images.
+  # The paper's other weights have label 1: better classes and worse images.
   config.loss_weights = ConfigDict({"video": 0.03, "audio": 1.0, "label": 1e-4})
   # Lists that scripts/prepare_data.py has indexed.
   config.train = ConfigDict({"name": "kinetics", "split": "train"})
@@ -168,13 +167,13 @@ def numbers() -> ConfigDict:
           "training_set": {"name": "kinetics", "split": "train"},
       }
   )
-  config.evals = ("test",)  # of these
-  config.skip_missing = False  # True: evaluate on the clips that there are
+  config.evals = ("test",)  # names of `sets`
+  config.skip_missing = False  # evaluate although clips are missing
   config.eval_batch_size = 64
   config.best = "test/video_psnr"
   config.batch_size = 1024
-  # The papers say neither how long it was trained nor with what optimizer: as
-  # for ImageNet.
+  # The papers give neither the length of training nor the optimizer; these are
+  # those of ImageNet.
   config.train_examples = 110 * TRAIN_CLIPS
   config.optimizer = ConfigDict({"name": "lamb", "weight_decay": 0.1})
   config.schedule = ConfigDict(
@@ -185,9 +184,9 @@ def numbers() -> ConfigDict:
           "video": {
               "patch": (1, 4, 4),
               "num_bands": 32,
-              "max_resolution": None,  # that of the patches
+              "max_resolution": None,  # None: that of the patches
           },
-          # None: that of the samples, though a patch has 16 of them.
+          # None: that of samples, of which a patch has 16.
           "audio": {"patch": 16, "num_bands": 192, "max_resolution": None},
           "min_padding": 4,
           "encoder": {"num_latents": 784, "latent_channels": 512},

@@ -186,12 +186,12 @@ DEFAULT = "bytes"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "bytes"."""
+  """The settings of "bytes"."""
   config = base.get_config()
   config.task = "mlm"
   config.model = ConfigDict(
@@ -224,12 +224,12 @@ def numbers() -> ConfigDict:
       }
   )
   config.tokenizer = ConfigDict({"name": "utf8"})
-  # Parts of the training tokens, by the name of the prepared corpus.
+  # Fraction of the training tokens of each prepared corpus.
   config.corpora = ConfigDict({"c4": 0.7, "wikipedia": 0.3})
-  # Ids that are masked in an example, at most; a fifth is seldom reached.
+  # Maximum masked ids of an example; a fifth is seldom reached.
   config.max_masked = 2048 // 5
-  config.decode_all = False  # All positions, though the masked ones suffice.
-  config.eval_examples = 4096  # of each corpus
+  config.decode_all = False  # decode all positions, not only masked ones
+  config.eval_examples = 4096  # examples of each corpus
   config.best = "wikipedia/bits_per_byte"
   config.best_is_largest = False
   config.batch_size = 2048

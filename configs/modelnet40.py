@@ -59,12 +59,12 @@ DEFAULT = "perceiver"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "perceiver"."""
+  """The settings of "perceiver"."""
   config = base.get_config()
   config.task = "modelnet40"
   config.dataset = "modelnet40"  # or "shapes"
@@ -81,11 +81,11 @@ def numbers() -> ConfigDict:
   config.model = ConfigDict(
       {
           "input": {"num_bands": 64, "max_frequency": 1120},
-          # What the paper does not say here is as on ImageNet.
+          # Settings that the paper does not give are those of ImageNet.
           "encoder": {"num_latents": 512, "latent_channels": 1024},
           "processor": {
               "layers_per_block": 6,
-              "num_blocks": 2,  # one after each read
+              "num_blocks": 2,  # one after each cross-attend
               "share_blocks": True,
               "num_heads": 8,
           },

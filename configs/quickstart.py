@@ -37,12 +37,12 @@ DEFAULT = "full"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "full"."""
+  """The settings of "full"."""
   config = base.get_config()
   config.task = "digits"
   config.batch_size = 64

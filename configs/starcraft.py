@@ -76,17 +76,17 @@ DEFAULT = "perceiver_io"
 
 
 def get_config(variant: str = DEFAULT) -> ConfigDict:
-  """The numbers of a variant."""
+  """The settings of a variant."""
   return base.variant_of(VARIANTS, variant, numbers)
 
 
 def numbers() -> ConfigDict:
-  """The numbers of "perceiver_io"."""
+  """The settings of "perceiver_io"."""
   config = base.get_config()
   config.task = "starcraft"
   config.dataset = "starcraft2"  # or "starcraft2_raw", with the game's own data
-  config.num_units = 512  # slots
-  config.max_picks = 64  # of a selection, as AlphaStar's
+  config.num_units = 512  # maximum number of units
+  config.max_picks = 64  # maximum size of a selection, as in AlphaStar
   config.batch_size = 128
   config.train_examples = 50 * 15_000  # 50 epochs of 35 games
   config.best = "validation/log_likelihood"

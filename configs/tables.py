@@ -1,4 +1,4 @@
-"""The papers' tables: the config of each row, and what is printed there.
+"""The papers' tables: the config and the printed numbers of each row.
 
 Rows are the models of this project; those that the papers cite from others are
 left out. `scripts/reproduce.py` compares.
@@ -69,7 +69,7 @@ METRICS = {
 
 @dataclasses.dataclass(frozen=True)
 class Reason:
-  """Why a printed number is not that of the model it stands beside."""
+  """The reason why a printed number differs from the model of its row."""
 
   text: str
   # Further changes to the config with which the number comes out.
@@ -95,7 +95,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """What the rows have in common."""
+  """A table of a paper."""
 
   title: str
   rows: tuple[Row, ...]
@@ -104,7 +104,7 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  """Where the data of a config comes from."""
+  """The source of a config's data."""
 
   # What a person puts there: path -> what it is. Data sets that need no
   # preparation lie in the default DATA_DIR.
@@ -268,26 +268,28 @@ def table(title: str, columns: str, *rows: tuple) -> Table:
 
 
 FLOW_SIZE = Reason(
-    "The size in appendix H is that of 16 layers and 1024 latents; the paper's"
-    " text, its table and the published weights have 24 and 2048.",
+    "The size in appendix H is of a model with 16 layers and 1024 latents."
+    " The paper's text, its table and the published weights have 24 layers and"
+    " 2048 latents.",
     fits={
         "model.processor.layers_per_block": 16,
         "model.encoder.num_latents": 1024,
     },
 )
 LEARNED_FLOPS = Reason(
-    "The figure of the Fourier model, repeated. Learned positions make the"
-    " input array 512 wide instead of 261."
+    "The paper repeats the number of the Fourier model. Learned positions"
+    " have 512 input channels instead of 261."
 )
 LARGE_FLOPS = {
     "conv": Reason(
-        "That of 12 layers, while the parameters are those of 16.",
+        "The number is of 12 layers, and the paper's number of parameters is"
+        " of 16 layers.",
         fits={"model.processor.layers_per_block": 12},
     ),
     "fourier": Reason(
-        "That of 12 layers that read the pixels' own three channels; the paper"
-        " describes 16 layers, which its parameters have, and pixels projected"
-        " to 256 channels.",
+        "The number is of 12 layers and pixels with three channels. The paper"
+        " describes 16 layers, as in its number of parameters, and pixels"
+        " projected to 256 channels.",
         fits={
             "model.processor.layers_per_block": 12,
             "model.input.channels": None,
@@ -295,42 +297,42 @@ LARGE_FLOPS = {
     ),
 }
 MASKED_FLOPS = Reason(
-    "All positions are counted here. The figure comes out if, of what follows"
-    " the processor, only the masked 15 % of the positions count, except for"
-    " the product with the embeddings: it counts at all positions, with one"
-    " FLOP for each multiply-accumulate. The paper cannot have counted all its"
-    " models so: of Perceiver IO++ that makes 232.7B, and the printed 241B is"
-    " that of all positions.",
+    "All positions are counted here. The paper's number results if only the"
+    " masked 15 % of the positions count after the processor, except for the"
+    " product with the embeddings, which counts at all positions with one FLOP"
+    " per multiply-accumulate. The paper cannot have counted all its models"
+    " this way: Perceiver IO++ would have 232.7B, and the printed 241B is of"
+    " all positions.",
     count="masked_positions",
 )
 
 MEL_PARAMETERS = Reason(
-    "That of an encoder whose queries, keys and values are as wide as the"
-    " latents; the FLOPs are those of one where they are as wide as the input"
-    " array.",
+    "The number is of an encoder whose queries, keys and values have the"
+    " latents' channels. The paper's FLOPs are of an encoder where they have"
+    " the channels of the input array.",
     fits={"model.encoder.qk_channels": 1024},
 )
 KINETICS_TRAINING_FLOPS = Reason(
-    "That of 1024 latents; the paper's models have 784 or fewer.",
+    "The number is of 1024 latents. The paper's models have 784 or fewer.",
     fits={"model.encoder.num_latents": 1024},
 )
 KINETICS_EVALUATION_FLOPS = Reason(
-    "Not explained: neither the text's 784 latents nor the 1024 of the training"
-    " figure give it."
+    "Unexplained: it results neither from the text's 784 latents nor from the"
+    " 1024 latents of the training number."
 )
 ONE_READ_PARAMETERS = Reason(
-    "A misprint: with one cross-attend the two places are the same model, which"
-    " the next row gives 42.1M."
+    "A misprint: with one cross-attend the two rows are the same model, and"
+    " the next row has 42.1M."
 )
 
 WHOLE_AGENT = Reason(
-    "That of the whole agent, AlphaStar; here are the embedding of units, the"
-    " entity encoder and a pointer network. 97 % or more of the agent is"
-    " outside of them."
+    "The number is of the whole agent, AlphaStar. The models here are the"
+    " embedding of units, the entity encoder and a pointer network, which are"
+    " at most 3 % of the agent."
 )
 ENTITY_FLOPS = Reason(
-    "The paper does not print how wide latents, queries and MLPs are; here they"
-    " are as wide as the Transformer's. The encoder alone has 0.95B."
+    "The paper does not give the widths of latents, queries and MLPs. Here"
+    " they are those of the Transformer. The encoder alone has 0.95B."
 )
 
 MASKED = {"flops": MASKED_FLOPS}

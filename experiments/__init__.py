@@ -1,4 +1,4 @@
-"""What is run: tasks, and the engine that trains and evaluates them."""
+"""Tasks, and the engine that trains and evaluates them."""
 
 import importlib.util
 

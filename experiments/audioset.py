@@ -1,4 +1,4 @@
-"""AudioSet: what is heard in clips, from their sound, their video or both.
+"""AudioSet: classification of clips by their sound, their video or both.
 
 Source: Perceiver IO, appendix C; Perceiver, §4.2.
 """
@@ -51,7 +51,7 @@ BEST = 5  # classes of each
 
 
 def network(config) -> Network:
-  """Clips to logits of what is heard, [B, classes]; several may be right.
+  """The model: from clips to logits [B, classes]; clips have several labels.
 
   Video is in [-1, 1]: the papers do not say how it is normalised. Audio is
   samples in [-1, 1], or a spectrogram as `sound.log_mel` makes it, frame by
@@ -93,7 +93,7 @@ def network(config) -> Network:
 
 
 def positions(config) -> Positions:
-  """Of patches of video and of sound."""
+  """Positions of patches of video and of sound."""
   sizes = zip(config.video, config.model.video.patch, strict=True)
   return Positions(
       resolutions={
@@ -106,12 +106,12 @@ def positions(config) -> Positions:
 
 
 def fitted(config, note):
-  """With the names of the classes, which stay with the run and its weights."""
+  """The config with the names of the classes."""
   return settings.changed(config, reading.decided(config, note))
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   check_sizes(config)
   shape = jax.ShapeDtypeStruct
@@ -190,14 +190,14 @@ def task(config) -> Task:
 
 
 def check_sizes(config) -> None:
-  """Sees that what is read from files is what the model reads.
+  """Checks that the sizes of the data are those of the model.
 
   Raises:
     ValueError: if it is not.
   """
   num_frames, size, width = config.video
   if size != width:
-    raise ValueError(f"video {tuple(config.video)}: frames are cut square")
+    raise ValueError(f"video {tuple(config.video)}: frames must be square")
   if "audio" not in config.modalities:
     return
   numbers = samples = num_frames * config.samples_per_frame
@@ -212,7 +212,7 @@ def check_sizes(config) -> None:
 
 
 def steps_of(config, is_training: bool) -> list[pipeline.Step]:
-  """From an example of `clips` to one of the task."""
+  """The steps from an example of `clips` to one of the task."""
   bind = functools.partial
   frames = {
       "num_frames": config.video[0],
@@ -248,14 +248,14 @@ def steps_of(config, is_training: bool) -> list[pipeline.Step]:
 
 
 def finished(example, names, num_classes):
-  """A step: what the model reads, and 1 for each class that is heard."""
+  """A step: the model's inputs, and 1 for each class of the clip."""
   labels = np.zeros(num_classes, np.float32)
   labels[example["labels"]] = 1
   return {**{name: example[name] for name in names}, "labels": labels}
 
 
 def loss(outputs, batch):
-  """The cross-entropy of each class by itself, summed over classes."""
+  """The binary cross-entropy, summed over classes."""
   logits, labels = outputs["logits"], batch["labels"]
   best = jnp.take_along_axis(labels, logits.argmax(-1)[:, None], axis=-1)
   told = {"skipped_clips": batch["skipped"].sum(), "top1": 100.0 * best.mean()}
@@ -263,7 +263,7 @@ def loss(outputs, batch):
 
 
 def measure(outputs, batch):
-  """A window's scores, how likely each class is, and its clip's labels."""
+  """The scores of a window's classes, and the labels of its clip."""
   logits, labels = outputs["logits"], batch["labels"]
   return {
       "scores": jax.nn.sigmoid(logits.astype(jnp.float32)),
@@ -273,7 +273,7 @@ def measure(outputs, batch):
 
 
 def summarize(measured, windows):
-  """Of each clip, the mean score of its windows, which follow each other.
+  """Metrics of clips, whose scores are means over consecutive windows.
 
   Returns:
     "map": the mean average precision of the clips, in percent, over classes
@@ -302,7 +302,7 @@ def summarize(measured, windows):
 
 
 def mean_average_precision(scores, labels) -> tuple[float, int]:
-  """How well the clips of each class are ranked before all others.
+  """The mean over classes of the average precision, in percent.
 
   Args:
     scores: [clips, classes], the higher the likelier.
@@ -321,7 +321,7 @@ def mean_average_precision(scores, labels) -> tuple[float, int]:
 
 
 class Heard(NamedTuple):
-  """How the sound of a window is drawn."""
+  """Settings of figures of sound."""
 
   seconds: float
   num_bands: int = 0  # Of a spectrogram; 0: audio is samples.
@@ -330,11 +330,11 @@ class Heard(NamedTuple):
 
 
 def draw(outputs, batch, classes, heard):
-  """Some clips, and the likeliest classes of the window that is shown.
+  """Figures of some clips with the most likely classes of the shown window.
 
   Args:
-    outputs: of the model.
-    batch: what it was given.
+    outputs: outputs of the model.
+    batch: the model's input.
     classes: their names.
     heard: how long the sound is, and what its numbers are.
   """
@@ -354,7 +354,7 @@ def draw(outputs, batch, classes, heard):
 
 
 def draw_input(batch, classes, heard):
-  """Some clips that are trained on, with their classes; see `draw`."""
+  """Figures of some training clips with their classes; see `draw`."""
 
   def answers(row):
     right = np.flatnonzero(batch["labels"][row])
@@ -366,7 +366,7 @@ def draw_input(batch, classes, heard):
 
 
 def _drawn(batch, rows, heard, answers, title):
-  """A line of plots for each row: frames, sound, lines of text in colours."""
+  """A row of plots for each clip: frames, sound, coloured lines of text."""
   scale = None
   if heard.num_bands and "audio" in batch:
     scale = figures.Scale("level of sound (dB)", colors.Normalize(-100.0, 0.0))
@@ -432,7 +432,7 @@ def prepare(config, raw) -> Batch:
   """A clip as evaluation reads it: a batch of its windows.
 
   Args:
-    config: of the model.
+    config: config of the model.
     raw: a video file, with or without sound; or, for a model of sound alone, a
       file of sound.
 
@@ -461,7 +461,7 @@ def prepare(config, raw) -> Batch:
 
 
 def predict(weights, raw, labels=None) -> list[commands.Scored]:
-  """What is heard in a clip, likeliest first; several may be.
+  """The tags of a clip, the most likely first.
 
   Scores are the mean over the clip's windows, as in evaluation.
 
@@ -479,7 +479,7 @@ def predict(weights, raw, labels=None) -> list[commands.Scored]:
 
 
 def tag(args, load):
-  """Prints what is heard in clips: the likeliest classes, with their scores."""
+  """Prints the most likely tags of clips with their scores."""
   model = load()
   for file in args.inputs:
     classes = model.predict(file, labels=args.labels)
@@ -488,7 +488,7 @@ def tag(args, load):
 
 
 def add_arguments(parser):
-  """What `tag` reads of its command line."""
+  """Arguments of `tag`."""
   parser.add_argument("inputs", nargs="+", metavar="CLIP")
   commands.add_labels(parser)
 
@@ -499,7 +499,7 @@ PREDICTION = Prediction(
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:
-  """The beginnings of clips, as evaluation reads their first window."""
+  """The first windows of clips, prepared as for evaluation."""
   model = config.model
   sizes = zip(config.video, model.video.patch, strict=True)
   layout = {

@@ -1,4 +1,4 @@
-"""Sequences, element after element: Perceiver AR.
+"""Autoregressive models of sequences: Perceiver AR.
 
 Text, images as their values, music as events, and the copy task. The model is
 given a window of a sequence, and predicts what comes after each of the newest
@@ -69,14 +69,14 @@ RATE = 22_050  # Samples per second of music that is played.
 
 
 class Start(NamedTuple):
-  """What a sample goes on from."""
+  """A prompt of a sample."""
 
   ids: np.ndarray
   original: np.ndarray  # How the sequence goes on in the data.
 
 
 class Continued(NamedTuple):
-  """A sequence that a model went on with."""
+  """A continued sequence."""
 
   ids: np.ndarray  # int32, what was given and what came after it.
   given: int  # How many of them were given.
@@ -89,7 +89,7 @@ Samples = Sequence[tuple[Start, np.ndarray]]
 
 @dataclasses.dataclass(frozen=True)
 class Split:
-  """A part of the data that is evaluated."""
+  """A split for evaluation."""
 
   windows: Any  # By index.
   # So many things, or fewer, that samples go on from.
@@ -100,7 +100,7 @@ class Split:
 
 @dataclasses.dataclass(frozen=True)
 class Sequences:
-  """What a kind of data is made of; files are opened when it is read."""
+  """A kind of data; files are opened when they are read."""
 
   vocabulary_size: Callable[[], int]
   # What ids are counted in, and how much of it each one is.
@@ -132,10 +132,10 @@ def text(
   """Documents of prepared corpora.
 
   Args:
-    config: of the run.
+    config: config of the run.
     corpora: parts of the training text, by the corpora's names.
     sentencepiece: the file of a SentencePiece model; empty: bytes.
-    order: of the n-grams to compare with.
+    order: order of the n-grams to compare with.
     most_bytes: of each corpus to evaluate, about.
   """
   length, latents = lengths(config)
@@ -228,14 +228,14 @@ def copies(
     mirrored: bool = True,
     ramp_examples: int = 0,
 ) -> Sequences:
-  """The copy task: random values, and these once more; no files.
+  """The copy task: generated random values and their copy.
 
   What is predicted in evaluation is the second half. In training a window ends
   anywhere in it.
 
   Args:
-    config: of the run.
-    size: of a sequence, with its beginning and end; even.
+    config: config of the run.
+    size: even length of a sequence, including BOS and EOS.
     values: different ones.
     mirrored: whether the second half is the first in reverse.
     ramp_examples: of training, in which the halves grow from as many values
@@ -285,12 +285,12 @@ def images(
     train: str = "train",
     evaluation: str = "test",
 ) -> Sequences:
-  """Images of a data set as their values, row by row; labels are not read.
+  """Images of a data set as sequences of values, row by row.
 
   Args:
-    config: of the run.
+    config: config of the run.
     dataset: its name, as `images.sets` opens it.
-    size: of the images' sides.
+    size: size of the images' sides.
     channels: 3: RGB; 1: gray.
     train: the split that is learned from.
     evaluation: the split that is evaluated.
@@ -370,15 +370,15 @@ def music(
     evaluation: str = "validation",
     order: int = 5,
 ) -> Sequences:
-  """MAESTRO's pieces as events, from its MIDI files; or one's own.
+  """MIDI files as sequences of events: MAESTRO's, or other files.
 
   Args:
-    config: of the run.
+    config: config of the run.
     folder: in the folder with all data sets; without a table, as MAESTRO's, it
       has a folder of MIDI files for each split.
     train: the split that is learned from.
     evaluation: the split that is evaluated.
-    order: of the n-grams to compare with.
+    order: order of the n-grams to compare with.
   """
   length, latents = lengths(config)
   opened = functools.partial(midi.Pieces.opened, folder)
@@ -419,7 +419,7 @@ def music(
 
 
 def texts_of(samples: Samples, shown: Callable[[np.ndarray], str]):
-  """Texts, with "▸" where what was given ends."""
+  """Texts with "▸" at the end of the prompt."""
   texts = []
   for start, ids in samples:
     given, whole = shown(start.ids), shown(ids)
@@ -428,7 +428,7 @@ def texts_of(samples: Samples, shown: Callable[[np.ndarray], str]):
 
 
 def copied(samples: Samples):
-  """How much of each copy is right."""
+  """The fraction of correct elements in each copy."""
   lines = []
   for i, (start, ids) in enumerate(samples):
     begin = len(start.ids)
@@ -441,7 +441,7 @@ def copied(samples: Samples):
 
 
 def images_of(samples: Samples, shown: Callable[[np.ndarray], np.ndarray]):
-  """Images of the data above those that went on from a part of them."""
+  """Images of the data above images that were continued from a part of them."""
   columns = [
       np.concatenate([shown(start.original), shown(ids)])
       for start, ids in samples
@@ -452,7 +452,7 @@ def images_of(samples: Samples, shown: Callable[[np.ndarray], np.ndarray]):
 
 
 def music_of(samples: Samples):
-  """Piano rolls, that of the data above each that went on; and their sound."""
+  """Piano rolls of the data above continued ones, and their sound."""
   rolls = [
       (ids, len(start.ids))
       for start, drawn in samples
@@ -475,7 +475,7 @@ def played(ids: np.ndarray) -> Sound:
 
 
 def _number(text: str) -> int:
-  """A whole number that was written.
+  """An integer from a text.
 
   Raises:
     UserError: if it is none.
@@ -499,12 +499,12 @@ DATA = (text, copies, images, music)
 
 
 def lengths(config) -> tuple[int, int]:
-  """Elements that the model of a config reads, and predicts, at once."""
+  """Numbers of inputs and of predictions of a config's model."""
   return config.model.max_length, config.model.encoder.num_latents
 
 
 def network(config) -> Network:
-  """The newest ids of sequences to logits of what comes after each of them.
+  """The model: from the newest ids to logits of the element after each.
 
   "tokens", [B, M + 1], are a window, padded at its front; the last one is not
   read. Logits are of the newest N of the others, [B, N, vocabulary].
@@ -522,14 +522,14 @@ def network(config) -> Network:
 
 
 def places(ids):
-  """Which ids are no padding, and how far each is from the first of them."""
+  """A mask of padding, and positions relative to the first element."""
   seen = ids != PAD
   first = jnp.argmax(seen, axis=1)[:, None]
   return seen, jnp.maximum(jnp.arange(ids.shape[1]) - first, 0)
 
 
 def rotary(pos, channels: int, /, fraction: float = 0.5, longest: float = 8192):
-  """Positions turn queries and keys."""
+  """Rotary positions of queries and keys."""
   del channels
   return None, position.Rotary(pos, pos, fraction, longest)
 
@@ -545,7 +545,7 @@ def learned(pos, channels: int, /, number: int):
 
 
 def on_grid(pos, channels: int, /, dims: Sequence[int]):
-  """The same for each place along each axis of a grid, row-major.
+  """A learned vector for each index along each axis of a grid.
 
   An id stands where what it is stands; the first id, before the grid, at none.
   """
@@ -563,7 +563,7 @@ POSITIONS = (rotary, sinusoidal, learned, on_grid)
 
 
 def positions(config) -> Positions:
-  """Those of sequences, or of each axis of a grid."""
+  """Positions in sequences, or along each axis of a grid."""
   how = config.model.positions
   if how.name == "learned":
     of_elements = {"positions/array": (how.number,)}
@@ -590,18 +590,18 @@ def perceiver_ar(
     processor: Annotated[Mapping[str, Any], CausalProcessor],
     deviation: float = 1.0,
 ):
-  """Logits of what comes after the newest ids, [B, N, vocabulary_size].
+  """Logits of the elements after the newest ids, [B, N, vocabulary_size].
 
   Args:
     ids: [B, M].
     seen: False where there is padding, [B, M]; None: there is none.
     pos: of each in its sequence, from 0, [B, M].
-    latents: how many of the newest, N.
+    latents: N, number of the newest elements.
     is_training: whether inputs are dropped.
     vocabulary_size: different ids.
-    channels: of the input array.
+    channels: channels of the input array.
     max_length: M, at most.
-    positions: how the model knows where an element is.
+    positions: position encoding.
     encoder: settings of `CausalEncoder`.
     processor: settings of `CausalProcessor`.
     deviation: of the embeddings at their start, before it is cut at two of
@@ -634,7 +634,7 @@ SETTINGS = {
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   data = choose(DATA, config.data)(config)
   bounds.check("samples", config.samples, 0)
@@ -702,7 +702,7 @@ def task(config) -> Task:
 
 
 def check_vocabulary(config, data: Sequences) -> None:
-  """Sees that the model has as many ids as the data.
+  """Checks that the model's vocabulary has the size of the data's.
 
   Raises:
     ValueError: if not.
@@ -715,7 +715,7 @@ def check_vocabulary(config, data: Sequences) -> None:
 
 
 def predicted(batch, latents: int):
-  """What is to be predicted, [B, N], and which of it counts."""
+  """The targets, [B, N], and a mask of those that count."""
   tokens = batch["tokens"]
   targets, given = tokens[:, -latents:], tokens[:, -latents - 1 : -1]
   newest = jnp.arange(latents) >= latents - batch["counted"][:, None]
@@ -723,10 +723,10 @@ def predicted(batch, latents: int):
 
 
 def loss(outputs, batch, z_loss: float = 0.0):
-  """Nats for each element: their mean in each example, and over examples.
+  """Nats per element: the mean over an example, then over examples.
 
   Args:
-    outputs: of the network.
+    outputs: outputs of the network.
     batch: windows.
     z_loss: weight of the squared log of the softmax's sum, which is added.
   """
@@ -745,7 +745,7 @@ def loss(outputs, batch, z_loss: float = 0.0):
 
 
 def measure(outputs, batch, sizes):
-  """Sums over what each window predicts; those of the guesses beside."""
+  """Sums over the predictions of a window, of the model and of baselines."""
   logits = outputs["logits"].astype(jnp.float32)
   targets, counts = predicted(batch, logits.shape[1])
   right = logits.argmax(-1) == targets
@@ -764,7 +764,7 @@ def measure(outputs, batch, sizes):
 
 
 def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
-  """Bits for each byte, value or event; perplexity; what others need."""
+  """Bits per unit and perplexity, of the model and of baselines."""
   total = {name: x.sum(dtype=np.float64) for name, x in measured.items()}
   elements, units = max(total["elements"], 1), max(total["units"], 1)
   bits = lambda nats: float(nats / np.log(2) / units)
@@ -783,7 +783,7 @@ def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
 
 @dataclasses.dataclass(frozen=True)
 class Sampler:
-  """Draws what comes after sequences; compiled once for each shape.
+  """Samples continuations of sequences; compiled once for each shape.
 
   In between two readings of the newest elements, what was computed of all those
   before is kept. A reading has half of the latents, and each further element
@@ -803,20 +803,20 @@ class Sampler:
 
   @property
   def latents(self) -> int:
-    """Of a reading."""
+    """Latents at the start of a cache."""
     most = lengths(self.config)[1]
     return most - most // 2
 
   @property
   def steps_per_fill(self) -> int:
-    """Elements that are drawn of a reading, its own among them."""
+    """Elements that are sampled from one cache."""
     if not self.keeps:
       return 1
     return lengths(self.config)[1] // 2 + 1
 
   @property
   def window(self) -> int:
-    """Elements of a reading."""
+    """Elements that a cache starts with."""
     length = lengths(self.config)[0]
     if self.reads_all:
       return length
@@ -868,13 +868,13 @@ class Sampler:
       choice: sampling.Choice,
       seed: int,
   ) -> np.ndarray:
-    """What comes after each prompt, int32 [prompts, number].
+    """Continuations of prompts, int32 [prompts, number].
 
     Args:
       model: the numbers in it.
       prompts: ids of each, of any lengths; the newest that fit are read.
-      choice: how each id is drawn.
-      seed: of what is drawn.
+      choice: sampling settings.
+      seed: random seed.
     """
     window = np.stack(
         [windows.ending(x, len(x), self.window - 1) for x in prompts]
@@ -912,14 +912,14 @@ def generate(
     choice: sampling.Choice = CHOICE,
     seed: int = 0,
 ) -> list[np.ndarray]:
-  """What comes after each prompt, as ids, up to the end of its sequence.
+  """Continuations of prompts as ids, up to the ends of sequences.
 
   Args:
-    weights: of a model of this task.
+    weights: weights of a model of this task.
     prompts: ids of each, at least one, of any lengths.
-    number: of ids to draw, at most.
-    choice: how each is drawn.
-    seed: of what is drawn.
+    number: maximum number of ids.
+    choice: sampling settings.
+    seed: random seed.
 
   Raises:
     UserError: if a setting is out of its bounds.
@@ -933,7 +933,7 @@ def generate(
 
 
 def drawn_by(config, model, prompts, number, choice, seed) -> list[np.ndarray]:
-  """`generate` by a config and the numbers of its model."""
+  """`generate` for a config and the weights of its model."""
   # JSON can be a key of what is kept, and a config cannot.
   sampler = _sampler(config.to_json(), number)
   drawn = sampler(model, prompts, choice, seed)
@@ -942,7 +942,7 @@ def drawn_by(config, model, prompts, number, choice, seed) -> list[np.ndarray]:
 
 @functools.lru_cache(maxsize=8)
 def _sampler(config: str, number: int) -> Sampler:
-  """Draws as the data of a config, in JSON, wants it; it is compiled once."""
+  """The sampler of a config, in JSON; it is compiled once."""
   made: Any = ConfigDict(json.loads(config))
   data = choose(DATA, made.data)(made)
   never = tuple(i for i in range(NUM_SPECIAL) if i not in (data.stop, PAD))
@@ -954,7 +954,7 @@ def _sampler(config: str, number: int) -> Sampler:
 def left_of(
     data: Sequences, given: Sequence[np.ndarray], otherwise: int
 ) -> int:
-  """Elements that the shortest start lacks of a whole sequence.
+  """Number of elements after the shortest prompt in a whole sequence.
 
   Args:
     data: what the sequences are of.
@@ -967,10 +967,10 @@ def left_of(
 
 
 def prepare(config, raw, keep: int | None = None) -> Batch:
-  """A sequence as the model reads it: a window of its newest elements.
+  """A sequence as a model's input: a window of its newest elements.
 
   Args:
-    config: of a model of this task.
+    config: config of a model of this task.
     raw: a text; an image's file, or RGB uint8 [Y, X, 3]; a MIDI file; of the
       copy task, the number of a sequence. "": nothing.
     keep: its first so many ids alone; None: all.
@@ -993,13 +993,13 @@ def prepare(config, raw, keep: int | None = None) -> Batch:
 def predict(
     weights: Weights, raw, samples: int = 1, **options
 ) -> list[Continued]:
-  """How a model goes on where something stops, so many times.
+  """Continuations of an input, one for each sample.
 
   Args:
-    weights: of a model of this task.
+    weights: weights of a model of this task.
     raw: as of `prepare`; of an image its upper half is kept.
-    samples: how many.
-    **options: of `continued`.
+    samples: number of samples.
+    **options: options of `continued`.
   """
   return continued(weights, [raw] * samples, **options)
 
@@ -1014,15 +1014,15 @@ def continued(
     top_k: int = 0,
     top_p: float = 1.0,
 ) -> list[Continued]:
-  """How a model goes on with each of several things.
+  """Continuations of several inputs.
 
   Args:
-    weights: of a model of this task.
+    weights: weights of a model of this task.
     raws: as of `prepare`.
-    number: of ids to draw, at most; of an image, all that it lacks.
+    number: maximum number of ids; images are always completed.
     keep: ids of each that are kept; None: all of a text, the upper half of an
       image, of music a quarter of what the model reads, half of a copy.
-    seed: of what is drawn.
+    seed: random seed.
     temperature: 0: the likeliest.
     top_k: the likeliest so many; 0: all.
     top_p: the fewest of the likeliest with so much probability together.
@@ -1044,7 +1044,7 @@ def continued(
 
 
 def generated(args, load):
-  """Continues where a text, an image's upper half or a piece of music stops."""
+  """Continues texts, upper halves of images, or pieces of music."""
   weights = load()
   endings = choose(DATA, weights.config.data)(weights.config).endings
   if args.output or ".txt" not in endings:
@@ -1070,33 +1070,35 @@ def generated(args, load):
 
 
 def add_arguments(parser):
-  """What `generated` reads of its command line."""
+  """Arguments of `generated`."""
   parser.add_argument(
       "inputs",
       nargs="*",
       metavar="START",
-      help="a text; an image, whose upper half is kept; a MIDI file; of the"
-      " copy task, the number of a sequence. Without any, from nothing",
+      help="a text; an image, of which the upper half is kept; a MIDI file;"
+      " for the copy task, the index of a sequence; default: empty",
   )
   parser.add_argument(
-      "--number", type=int, default=256, help="ids to draw, at most"
+      "--number", type=int, default=256, help="maximum number of generated ids"
   )
   parser.add_argument(
-      "--keep", type=int, help="ids of each start that are kept"
-  )
-  parser.add_argument("--samples", type=int, default=1, help="of each start")
-  parser.add_argument("--seed", type=int, default=0, help="of what is drawn")
-  parser.add_argument(
-      "--temperature", type=float, default=1.0, help="0: the likeliest"
+      "--keep", type=int, help="number of ids of each input to keep"
   )
   parser.add_argument(
-      "--top_k", type=int, default=0, help="the likeliest so many; 0: all"
+      "--samples", type=int, default=1, help="samples per prompt"
+  )
+  parser.add_argument("--seed", type=int, default=0, help="random seed")
+  parser.add_argument(
+      "--temperature", type=float, default=1.0, help="0: the most likely id"
+  )
+  parser.add_argument(
+      "--top_k", type=int, default=0, help="number of most likely ids; 0: all"
   )
   parser.add_argument(
       "--top_p",
       type=float,
       default=1.0,
-      help="the fewest of the likeliest with so much probability together",
+      help="total probability of the most likely ids",
   )
   commands.add_output(parser)
 

@@ -39,7 +39,7 @@ SETTINGS = {
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = config.model
   read_image = choose(INPUTS, model.input)
 
@@ -104,7 +104,7 @@ def task(config) -> Task:
 
 
 def shifted(example, rng, max_shift: int):
-  """The digit moved by up to so many pixels each way; black comes in."""
+  """The digit, randomly shifted by a number of pixels and padded with black."""
   dy, dx = rng.integers(-max_shift, max_shift + 1, size=2)
   image = np.pad(example["image"], [(max_shift, max_shift)] * 2 + [(0, 0)])
   y, x = max_shift + dy, max_shift + dx
@@ -120,14 +120,14 @@ def scaled(example):
 
 
 def _composed(read, written):
-  """How much each output looks at each pixel, [B, M]: writes after reads."""
+  """Attention of each output to each pixel, [B, M], through the latents."""
   (of_inputs,), (of_latents,) = read.values(), written.values()
   of_inputs, of_latents = of_inputs.mean(1), of_latents.mean(1)  # Over heads.
   return jnp.einsum("bon,bnm->bom", of_latents, of_inputs)[:, 0]
 
 
 def draw(outputs, batch):
-  """The first 16 digits with their predictions, and where the model looked."""
+  """The first 16 digits with predictions and attention."""
   probabilities = np.asarray(jax.nn.softmax(outputs["logits"], axis=-1))
   predicted = probabilities.argmax(-1)
   scale = figures.Scale(
@@ -161,7 +161,7 @@ def prepare(config, raw) -> Batch:
   """A digit as evaluation reads it: white on black, 28 × 28.
 
   Args:
-    config: of the model.
+    config: config of the model.
     raw: a file of any size, or RGB uint8 [Y, X, 3]. If its border is lighter
       than its mean, as of ink on paper, it is inverted.
 

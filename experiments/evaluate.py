@@ -1,9 +1,9 @@
-"""Measures a checkpoint on a task's evals.
+"""Evaluates a checkpoint on a task's evals.
 
 python -m experiments.evaluate --workdir=DIR [--config=configs/X.py]
     [--checkpoint=latest|best|STEP[:ema]] [--json=FILE|-]
 
-Without --config, the config is that of the run; --config.key=value changes it.
+By default the config is that of the run. --config.key=value changes it.
 """
 
 from collections.abc import Mapping
@@ -57,10 +57,10 @@ class Evaluate:
     """Prepares it.
 
     Args:
-      evals: what is measured.
+      evals: the evaluations.
       net: the forward function.
-      layout: of the devices.
-      screen: where it shows how far it is; None: nowhere.
+      layout: layout of the devices.
+      screen: shows the progress; None: no output.
     """
     self._evals, self._mesh = evals, layout.mesh
     self._screen = screen or Screen(is_active=False)
@@ -76,7 +76,7 @@ class Evaluate:
   def __call__(
       self, model: Model, ending: str = ""
   ) -> tuple[dict[str, float], Figures]:
-    """What is measured with a model.
+    """Evaluates a model.
 
     Args:
       model: with numbers.
@@ -106,7 +106,7 @@ class Evaluate:
     return metrics, figures
 
   def trace(self, like: Model) -> dict[str, list[str] | None]:
-    """Goes through each eval with the shapes of its first batch.
+    """Traces each eval with the shapes of its first batch.
 
     Args:
       like: shapes and shardings of the model.
@@ -130,7 +130,7 @@ class Evaluate:
     return found
 
   def _run(self, name: str, model: Model):
-    """What is measured of every example, and what is drawn."""
+    """The measurements of all examples, and figures."""
     parts: list[dict[str, np.ndarray]] = []
     drawn: Any = None
     data = self._evals[name].data(self._shard)
@@ -157,7 +157,7 @@ class Evaluate:
 
 
 def measured_and_drawn(e: task_lib.Eval, outputs, batch):
-  """What leaves the devices: measure, "real", and the rows that are drawn.
+  """The outputs of the devices: measurements, "real", and rows to draw.
 
   Outputs may be far larger than what is measured of them, so they are cut here,
   where the compiler sees that no more is needed.
@@ -188,7 +188,7 @@ def evaluate(
   """Metrics of a checkpoint; `config` may differ from that of its training.
 
   Args:
-    config: of the evaluation.
+    config: config of the evaluation.
     workdir: the run's folder.
     which: checkpoint.
     screen: as of `Evaluate`.
@@ -255,9 +255,9 @@ if __name__ == "__main__":
   _CHECKPOINT = flags.DEFINE_string(
       "checkpoint",
       "latest",
-      '"latest", "best" or a step; with ":ema", its averaged parameters',
+      '"latest", "best" or a step; ":ema" after it: averaged parameters',
   )
   _JSON = flags.DEFINE_string(
-      "json", None, "a file for the metrics; -: prints them, and nothing else"
+      "json", None, "a file for the metrics; -: print only the metrics"
   )
   command.run(main, needs_config=False)

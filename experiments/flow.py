@@ -1,4 +1,4 @@
-"""Optical flow: for each pixel of a frame, where it is in the next one.
+"""Optical flow: the movement of each pixel from one frame to the next.
 
 Source: Perceiver IO, §4.2 and appendix H.
 """
@@ -63,7 +63,7 @@ WAYS = ("", *(f"_{name}" for name in baselines.BASELINES))
 
 
 def network(config) -> Network:
-  """Two frames in [-1, 1] to flow in pixels, [B, Y, X, 2], x first."""
+  """The model: from two frames in [-1, 1] to flow in pixels, [B, Y, X, 2]."""
   model = config.model
   features_of = choose((patches, conv), model.input)
 
@@ -88,7 +88,7 @@ def network(config) -> Network:
     return y if head is flow_of else upsampled(y, flow_of, model.upsample)
 
   def resolution_of(features):
-    """Samples of each axis; of time, if the frames stayed apart, fewer."""
+    """The resolution of each axis, including time for separate frames."""
     *time, height, width = features.shape[1:-1]
     return [*([model.time_resolution] if time else []), height, width]
 
@@ -111,7 +111,7 @@ def network(config) -> Network:
 
 
 def positions(config) -> Positions:
-  """Of the features of frames."""
+  """Positions of the features of frames."""
   model, dims = config.model, tuple(config.frame_size)
   if model.input.name == "conv":
     dims = subjects.conv_features(dims)
@@ -121,7 +121,7 @@ def positions(config) -> Positions:
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   size = tuple(config.frame_size)
   open_pairs = functools.partial(pairs_of, config=config)
@@ -180,7 +180,7 @@ def task(config) -> Task:
 
 
 def pairs_of(name, part, config) -> Any:
-  """Pairs of frames of a data set, or those of `flow_scenes`, to train or test.
+  """Pairs of frames of a data set or of generated scenes.
 
   Generated test pairs have the model's size, and textures of their own.
   """
@@ -197,12 +197,12 @@ def pairs_of(name, part, config) -> Any:
 
 
 def trained_on(example):
-  """What training reads of a pair."""
+  """The entries of a pair that training reads."""
   return {key: example[key] for key in ("frames", "flow", "known")}
 
 
 def loss(outputs, batch):
-  """The end-point error where it is known: a mean of each pair's mean."""
+  """The end-point error at known pixels: the mean over pairs of their means."""
   error = losses.end_point_error(outputs["flow"], batch["flow"])
   known = batch["known"]
   each = (error * known).sum((1, 2)) / jnp.maximum(known.sum((1, 2)), 1)
@@ -210,7 +210,7 @@ def loss(outputs, batch):
 
 
 def measure(outputs, batch):
-  """Of each pair, and of each way to its flow, sums over what is known."""
+  """Sums over the known pixels of each pair, for each method."""
   known = batch["known"]
   length = jnp.linalg.norm(batch["flow"], axis=-1)
   sums = {"known": known.sum((1, 2)).astype(jnp.float32)}
@@ -223,7 +223,7 @@ def measure(outputs, batch):
 
 
 def flows_of(outputs, batch):
-  """The model's flow and the baselines', by what their metrics end with."""
+  """The flows of the model and the baselines, by suffix of their metrics."""
   return {"": outputs["flow"]} | {
       f"_{name}": batch[name] for name in baselines.BASELINES
   }
@@ -311,7 +311,7 @@ def shown_pairs(outputs, batch) -> list[Shown]:
 
 
 def error_scale(pairs: Sequence[Shown]) -> figures.Scale:
-  """Colours of errors in pixels, up to what is exceeded by a pixel of 100."""
+  """The colour scale of errors, up to the 99th percentile."""
   errors = np.concatenate([pair.error.ravel() for pair in pairs])
   errors = errors[np.isfinite(errors)]
   most = max(float(np.quantile(errors, 0.99)) if errors.size else 1.0, 0.5)
@@ -320,7 +320,7 @@ def error_scale(pairs: Sequence[Shown]) -> figures.Scale:
 
 
 def draw(outputs, batch, most=4):
-  """Pairs, a row each: frames, true and found flow, and the error.
+  """A figure with a row per pair: frames, true and predicted flow, error.
 
   Pairs that follow each other in time, as those of a film do, are a movie too.
   """
@@ -351,7 +351,7 @@ def draw(outputs, batch, most=4):
 
 @figures.styled()
 def draw_pairs(pairs: Sequence[Shown]) -> np.ndarray:
-  """Pairs, a row each, with the colour wheel and the scale of the error.
+  """A figure with a row per pair, the colour wheel and the error's scale.
 
   Returns:
     RGB, uint8 [Y, X, 3].
@@ -377,7 +377,7 @@ def draw_pairs(pairs: Sequence[Shown]) -> np.ndarray:
 
 @figures.styled()
 def draw_input(batch, most=4):
-  """Pairs that are trained on, a row each: frames and their flow."""
+  """A figure with a row per training pair: frames and flow."""
   frames = batch["frames"][:most]
   heads = ("frame 1", "frame 2", "flow", "")
   figure, axes = _rows(len(frames), heads, frames[0], 3)
@@ -412,7 +412,7 @@ def _rows(count, heads, frames, wheel):
 
 
 def show_wheel(ax, longest: float) -> None:
-  """Draws the colours of flows that are up to so many pixels long."""
+  """Draws the colour wheel of flows up to a length in pixels."""
   side = np.linspace(-1.0, 1.0, 101)
   flow = np.stack(np.meshgrid(side, side), axis=-1)
   inside = np.linalg.norm(flow, axis=-1) <= 1.0
@@ -422,13 +422,13 @@ def show_wheel(ax, longest: float) -> None:
 
 
 def filled_up(frames, size):
-  """Frames that are at least as large as a tile: what is outermost repeats.
+  """Frames padded to the size of a tile by repeating their edges.
 
   Source: RAFT's `InputPadder`, which does so on both sides.
 
   Args:
     frames: [B, T, Y, X, C].
-    size: of a tile, y and x.
+    size: size of a tile, y and x.
 
   Returns:
     frames, and the y and x at which the given ones begin in them.
@@ -480,7 +480,7 @@ def conv(
 
 
 def upsampled(y, flow_of, factor):
-  """A coarse flow, and how RAFT would have it interpolated."""
+  """A coarse flow, upsampled as in RAFT."""
   weights = hk.Linear(9 * factor**2, name="upsample")(y)
   return outputs.raft_upsample(flow_of(y), weights, factor)
 
@@ -503,12 +503,12 @@ SETTINGS = {
 def flow_between(
     weights: Weights, first: np.ndarray, second: np.ndarray
 ) -> np.ndarray:
-  """How far each pixel of a frame moves to where it is in the next one.
+  """The movement of each pixel from one frame to the next.
 
   Args:
     weights: a model of optical flow.
     first: RGB, uint8 [Y, X, 3].
-    second: of the same size.
+    second: frame of the same size.
 
   Returns:
     x and y in pixels, float32 [Y, X, 2], as in evaluation: of frames that are
@@ -525,7 +525,7 @@ def prepare(config, raw) -> Batch:
   """Two frames of one size as the model reads them, "frames" [1, 2, Y, X, 3].
 
   Args:
-    config: of any model of flow.
+    config: config of any model of flow.
     raw: two image files, or RGB uint8 [Y, X, 3].
 
   Raises:
@@ -550,7 +550,7 @@ def predict(weights, raw) -> np.ndarray:
 
 
 def write_flow(args, load):
-  """Writes the flow from an image to another, or through a video."""
+  """Writes the flow between two images, or of a video."""
   if len(args.inputs) > 2:
     raise UserError("flow takes two images or one video")
   is_video = len(args.inputs) == 1
@@ -567,7 +567,7 @@ def write_flow(args, load):
       else:
         frames.append(image.read(file))
   if len(frames) < 2:
-    raise UserError(f"{args.inputs[0]} has one frame, flow is between two")
+    raise UserError(f"{args.inputs[0]} has one frame; flow needs two")
   model = load()
   with commands.using(*args.inputs):
     flows = [
@@ -591,7 +591,7 @@ def write_flow(args, load):
 
 
 def add_arguments(parser):
-  """What `write_flow` reads of its command line."""
+  """Arguments of `write_flow`."""
   parser.add_argument(
       "inputs", nargs="+", metavar="FILE", help="two images or one video"
   )
@@ -617,7 +617,7 @@ PREDICTION = Prediction(
 
 
 def attention_subjects(config, inputs) -> Iterator[Subject]:
-  """Pairs of frames; each is resized until the model's just fits into it."""
+  """Pairs of frames, resized and cropped to the model's size."""
   if len(inputs) % 2:
     raise UserError("optical flow needs two images: the frames")
   dims = tuple(config.frame_size)

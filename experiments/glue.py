@@ -1,4 +1,4 @@
-"""GLUE, one model a task or one for all tasks; and classes of any texts.
+"""GLUE, by single-task or multitask models; and classification of any texts.
 
 Source: Perceiver IO, §4.1 and appendix F.4; Table 2 for several tasks at once.
 """
@@ -61,7 +61,7 @@ EPOCHS = 10  # Over a folder of texts, by default.
 
 
 def network(config) -> Network:
-  """Text to logits of every task, {task: [B, classes]}; one class: a number."""
+  """The model: from text to logits of every task, {task: [B, classes]}."""
   read_text = choose((perceiver_io, bert), config.model)
   tasks, custom = config.tasks.to_dict(), custom_of(config)
 
@@ -92,7 +92,7 @@ def custom_of(config) -> Custom | None:
 
 
 def class_names(config, name) -> Sequence[str] | None:
-  """What the classes of a task are called, by number; None: it has scores."""
+  """The names of a task's classes; None: it has scores."""
   custom = custom_of(config)
   if custom is None:
     return glue.TASKS[name].labels
@@ -121,12 +121,12 @@ def fitted(config, note):
   }
   if not config.train_examples:
     changes["train_examples"] = EPOCHS * count
-    note(f"{EPOCHS} times over the {count:,} examples: train_examples")
+    note(f"{EPOCHS} epochs of {count:,} examples: train_examples")
   return settings.changed(config, changes)
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   names, custom = list(config.tasks), custom_of(config)
   notes: list[str] = []
@@ -223,7 +223,7 @@ def prepared(
     custom=None,
     given=None,
 ):
-  """A split's examples as a model reads them; or those that are given.
+  """The examples of a split, or given ones, prepared for the model.
 
   Two texts are joined by a separator; what is too long is cut as
   `data.glue.joined` says, and how much that was goes into `notes`. With a
@@ -270,7 +270,7 @@ def prepared(
 def test_answers(
     read: Weights, data_dir: str, note: Callable[[str], None]
 ) -> Iterator[tuple[str, list[tuple[int, str]]]]:
-  """What a model says of the test sets of its tasks, for GLUE's server.
+  """The predictions of a model for the test sets of its tasks.
 
   Args:
     read: the model.
@@ -350,7 +350,7 @@ def loss(outputs, batch, names, deviation=1.0):
 
 
 def measure(outputs, batch, names, deviation=1.0):
-  """What is said, and what is right."""
+  """Predictions and targets."""
   nats, said = answers(outputs, batch, names, deviation)
   given = {key: batch[key] for key in ("label", "split", "constant")}
   return {"loss": nats, "said": said, **given}
@@ -362,7 +362,7 @@ def draw(outputs, batch, names, decode):
   The probability of a predicted class stands behind it.
 
   Args:
-    outputs: of `network`.
+    outputs: outputs of `network`.
     batch: "tokens", "mask", "task", "label", "real".
     names: task -> names of its classes; None: it has scores.
     decode: ids to a text.
@@ -390,7 +390,7 @@ def confusions(measured, splits, names) -> dict[str, np.ndarray]:
   """A confusion matrix of each split of a task with classes.
 
   Args:
-    measured: of all examples, as `measure`.
+    measured: measurements of all examples, as of `measure`.
     splits: (task, split) by number.
     names: task -> names of its classes; None: it has scores.
   """
@@ -479,16 +479,16 @@ def perceiver_io(
     decoder: Annotated[Mapping[str, Any], Decoder],
     task_token: Literal["shared", "per_task"] | None = None,
 ):
-  """What queries read from the latents of a text.
+  """The output array of a text.
 
   Args:
     batch: "tokens", "mask", "task".
     num_tasks: tasks of this model.
     tokens: settings of `inputs.tokens`.
-    encoder: of `Encoder`.
-    processor: of `Processor`.
+    encoder: settings of `Encoder`.
+    processor: settings of `Processor`.
     query_channels: E.
-    decoder: of `Decoder`.
+    decoder: settings of `Decoder`.
     task_token: None: a query per task, and nothing is added to the text.
       "shared": a learned element comes before the text, and the one query is
       that of its position. "per_task": a different one for each task.
@@ -516,7 +516,7 @@ def bert(
     tokens: Annotated[Mapping[str, Any], inputs.tokens],
     transformer: Annotated[Mapping[str, Any], baselines.Transformer],
 ):
-  """The first element of BERT's output, which is that of [CLS]."""
+  """The output of BERT at [CLS]."""
   del num_tasks
   x, _ = inputs.tokens(batch["tokens"], **tokens)
   x = baselines.embedded(x)
@@ -524,14 +524,14 @@ def bert(
 
 
 def head(y, num_classes, has_hidden, name):
-  """Two linear maps with a tanh between them; or the last one alone."""
+  """Two linear layers with a tanh between them, or the last one alone."""
   if has_hidden:
     y = jnp.tanh(hk.Linear(y.shape[-1], name=f"{name}_hidden")(y))
   return hk.Linear(num_classes, name=f"{name}_logits")(y)
 
 
 def positions(config) -> Positions:
-  """Those of the text."""
+  """Positions of the text."""
   learned = {"positions/array": (config.model.tokens.max_length,)}
   return Positions(learned, learned.keys())
 
@@ -545,18 +545,18 @@ SETTINGS = {
 
 
 def has_two_texts(config, name) -> bool:
-  """Whether an example of a task is a pair."""
+  """Whether the examples of a task are pairs."""
   custom = custom_of(config)
   return custom.has_two_texts if custom else glue.TASKS[name].has_two_sentences
 
 
 def prepare(config, raw, task=None) -> Batch:
-  """A text, or a pair (first, second), as evaluation reads it.
+  """A text, or a pair (first, second), prepared as for evaluation.
 
   Args:
-    config: of the model.
+    config: config of the model.
     raw: the text or texts.
-    task: which of the model's tasks; it need not be named if it is the one.
+    task: one of the model's tasks; optional for a single-task model.
 
   Raises:
     UserError: if there is no such task, or it has other texts.
@@ -588,7 +588,7 @@ _READ = ("tokens", "mask", "task")  # What a model reads of an example.
 def _task_of(config, task) -> str:
   names = list(config.tasks)
   if task is None and len(names) > 1:
-    raise UserError(f"--task is missing: the model's are {', '.join(names)}")
+    raise UserError(f"--task is missing; tasks: {', '.join(names)}")
   if task is not None and task not in names:
     hint = settings.hint(task, names)
     raise UserError(
@@ -598,12 +598,12 @@ def _task_of(config, task) -> str:
 
 
 def predict(weights, raw, task=None) -> list[commands.Scored] | float:
-  """The classes of a text or a pair, likeliest first; or its score, a number.
+  """The classes of a text or a pair, the most likely first; or its score.
 
   Args:
     weights: the model.
     raw: a text, or a pair (first, second).
-    task: which of the model's tasks; it need not be named if it is the one.
+    task: one of the model's tasks; optional for a single-task model.
   """
   name = _task_of(weights.config, task)
   logits = weights.outputs(prepare(weights.config, raw, name))[name][0]
@@ -641,11 +641,14 @@ def tell(args, load):
 
 
 def add_arguments(parser):
-  """What `tell` reads of its command line."""
+  """Arguments of `tell`."""
   parser.add_argument(
-      "inputs", nargs="+", metavar="TEXT", help="of pairs, one after the other"
+      "inputs",
+      nargs="+",
+      metavar="TEXT",
+      help="texts; the two texts of a pair follow each other",
   )
-  parser.add_argument("--task", help="of a model of several, which one")
+  parser.add_argument("--task", help="task of a multitask model")
 
 
 PREDICTION = Prediction(

@@ -59,7 +59,7 @@ OUTPUTS = (outputs.class_query, outputs.average_and_project)
 
 
 def network(config) -> Network:
-  """Images, normalised, to logits [B, classes]."""
+  """The model: from normalised images to logits [B, classes]."""
   model = config.model
   encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
   read_image = choose(INPUTS, model.input)
@@ -88,7 +88,7 @@ def network(config) -> Network:
 
 
 def positions(config) -> Positions:
-  """Of pixels, or of a convolution's features."""
+  """Positions of pixels, or of a convolution's features."""
   dims, name = tuple(config.image_size), config.model.input.name
   if name == "learned_positions":
     return Positions({"positions/array": dims})
@@ -98,7 +98,7 @@ def positions(config) -> Positions:
 
 
 def permuted(x):
-  """Elements [B, M, C] in an order that is always the same.
+  """Elements [B, M, C] in a fixed random order.
 
   As in the paper, those with positions keep them; a convolution has no other
   way to know where a pixel was.
@@ -109,7 +109,7 @@ def permuted(x):
 
 
 def _named(config):
-  """With the names of the classes, where the data set is there and has them."""
+  """The config with the names of classes, if the data set has them."""
   count = config.num_classes
   for name in dict.fromkeys([config.train.name, *_evaluated(config)]):
     with contextlib.suppress(FileNotFoundError, errors.DataError):
@@ -127,7 +127,7 @@ def _evaluated(config) -> list[str]:
 
 
 def fitted(config, note):
-  """With the names of its classes, which stay with the run and its weights.
+  """The config with the classes that were found in the data.
 
   With `model_of_weights`, the model is that of `init.pretrained`. With
   `folder`, that folder is trained on and evaluated. With it or `count_classes`,
@@ -146,8 +146,8 @@ def fitted(config, note):
   """
   if not (config.folder or config.train.name):
     raise UserError(
-        "no pictures are named: --config.folder=FOLDER, which has a folder of"
-        " images for each class"
+        "--config.folder=FOLDER is missing: a folder with a folder of images"
+        " for each class"
     )
   if config.model_of_weights:
     config = _with_model_of_weights(config, note)
@@ -172,8 +172,8 @@ def fitted(config, note):
   classes = [about.classes[number] for number in chosen]
   if len(classes) == 1:
     raise UserError(
-        f"{name} has one class, {', '.join(classes)}: a folder of images for"
-        " each of two classes or more is needed"
+        f"{name} has one class, {', '.join(classes)}: folders of images"
+        " for two or more classes are needed"
     )
   note(f"{name}: {len(classes)} classes: {', '.join(classes)}")
   changes: dict[str, Any] = {
@@ -191,7 +191,7 @@ def fitted(config, note):
       if config.train.split != "train":
         raise UserError(
             f"{name} has only {', '.join(about.splits)}: --config.{path}.split="
-            "... says which part of it is evaluated"
+            "... selects the part to evaluate"
         )
       changes["train.split"], splits = "train[:90%]", ["train[90%:]"]
       note(
@@ -230,7 +230,7 @@ def _with_model_of_weights(config, note):
 
 
 def _of_folder(config):
-  """With the data set that `folder` is, in place of those that are named."""
+  """The config with the data set of `folder`."""
   # An absolute path; but a link keeps its name.
   path = pathlib.Path(os.path.abspath(os.path.expanduser(config.folder)))
   name = path.name.removesuffix(".zip")
@@ -246,7 +246,7 @@ def _of_folder(config):
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   names = tuple(config.class_names)
   notes: list[str] = []
@@ -324,12 +324,12 @@ def size_of(config) -> int:
   """
   size, width = config.image_size
   if size != width:
-    raise ValueError(f"image_size {size} x {width}: images are cut square")
+    raise ValueError(f"image_size {size} x {width}: images must be square")
   return size
 
 
 def images(config, /, name: str, split: str, max_labels: int | None = None):
-  """A split of a data set; of some of its classes alone if the config says."""
+  """A split of a data set, or some of its classes."""
   return sets.open_images(
       name,
       split,
@@ -341,7 +341,7 @@ def images(config, /, name: str, split: str, max_labels: int | None = None):
 
 
 def loss(outputs, batch, smoothing):
-  """The cross-entropy with labels that are mixed, then smoothed.
+  """The cross-entropy with mixed, then smoothed labels.
 
   Of several labels, each class is a question of its own.
   """
@@ -362,7 +362,7 @@ def loss(outputs, batch, smoothing):
 
 
 def measure(outputs, batch):
-  """Whether an image's label, or one of them, is among the best answers."""
+  """Top-1 and top-5: whether a label of the image is among the best classes."""
   logits, labels = outputs["logits"], labels_of(batch)
   measured = {
       "top1": metrics.top_k(logits, labels),
@@ -376,7 +376,7 @@ def measure(outputs, batch):
 
 
 def summarize(measured):
-  """Percents of the images that have a label."""
+  """The means over images with a label, in percent."""
   has_label = measured["has_label"].astype(bool)
   return {
       name: float(np.mean(measured[name][has_label], dtype=np.float64))
@@ -406,7 +406,7 @@ def draw(outputs, batch, names=()):
 
 
 def draw_input(batch, names=()):
-  """The first images that are trained on, with their labels."""
+  """The first training images with their labels."""
 
   def show(ax, i):
     _show(ax, batch["image"][i])
@@ -453,7 +453,7 @@ SETTINGS = {
 
 
 def read_images(config, files) -> Iterator[Batch]:
-  """Each file, or array of pixels, as a batch of one, as evaluation reads it.
+  """Files or pixel arrays as batches of one, prepared as for evaluation.
 
   Raises:
     UserError: if the model's images are not square, or a file holds no image.
@@ -472,13 +472,13 @@ def read_images(config, files) -> Iterator[Batch]:
 
 
 def prepare(config, raw) -> Batch:
-  """An image, a file or RGB uint8 [Y, X, 3], as evaluation reads it."""
+  """An image, a file or RGB uint8 [Y, X, 3], prepared as for evaluation."""
   (batch,) = read_images(config, [raw])
   return batch
 
 
 def predict(weights, raw, labels=None) -> list[commands.Scored]:
-  """The classes of an image, likeliest first.
+  """The classes of an image, the most likely first.
 
   Args:
     weights: the model.
@@ -495,7 +495,7 @@ def predict(weights, raw, labels=None) -> list[commands.Scored]:
 
 
 def classify(args, load):
-  """Prints the likeliest classes of images."""
+  """Prints the most likely classes of images."""
   model = load()
   for file in args.inputs:
     classes = model.predict(file, labels=args.labels)
@@ -504,7 +504,7 @@ def classify(args, load):
 
 
 def add_arguments(parser):
-  """What `classify` reads of its command line."""
+  """Arguments of `classify`."""
   parser.add_argument("inputs", nargs="+", metavar="IMAGE")
   commands.add_labels(parser)
 
@@ -520,7 +520,7 @@ PREDICTION = Prediction(
 
 
 def attention_subjects(config, files) -> Iterator[Subject]:
-  """Images, as they are evaluated."""
+  """Images, prepared as for evaluation."""
   dims = tuple(config.image_size)
   is_conv = config.model.input.name == "conv"
   grid = subjects.conv_features(dims) if is_conv else dims

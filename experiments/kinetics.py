@@ -1,4 +1,4 @@
-"""Kinetics: a video, its sound and its class through one bottleneck.
+"""Kinetics: an autoencoder of videos, their sound and their class.
 
 Any of the three may be left out (`config.modalities`).
 
@@ -59,7 +59,7 @@ FPS = 25.0
 
 
 def network(config) -> Network:
-  """Video in [0, 1], audio in [-1, 1] and label to the same, reconstructed.
+  """The model: reconstructs video in [0, 1], audio in [-1, 1] and label.
 
   With "video_points" and "audio_points" in the batch, indices of voxels and of
   audio patches, only those are decoded: [B, points, 3] and [B, points, patch].
@@ -117,7 +117,7 @@ def network(config) -> Network:
 
 
 def positions(config) -> Positions:
-  """Of patches of video, and of samples."""
+  """Positions of patches of video and of samples."""
   sizes = zip(config.video, config.model.video.patch, strict=True)
   return Positions(
       resolutions={
@@ -130,7 +130,7 @@ def positions(config) -> Positions:
 
 
 def num_points(config):
-  """How many voxels and audio patches a clip has, which can be decoded."""
+  """The numbers of voxels and audio patches of a clip."""
   num_samples = config.video[0] * config.samples_per_frame
   return {
       "video_points": math.prod(config.video),
@@ -158,7 +158,7 @@ def encoded(batch, label_masked, modalities, num_classes, model):
 
 
 def too_narrow(config) -> Iterator[str]:
-  """A line if a patch of sound has more samples than what it is told by."""
+  """A warning if patches of sound have more samples than decoded channels."""
   model, patch = config.model, config.model.audio.patch
   decoder = {"qk_channels": None, "v_channels": None, **model.decoder}
   widths = {
@@ -175,7 +175,7 @@ def too_narrow(config) -> Iterator[str]:
 
 
 def make_decode(z, dims, modalities, num_classes, model):
-  """A function of {"audio": [B, patches], "video": [B, voxels]}: which ones."""
+  """A function that decodes {"audio": [B, patches], "video": [B, voxels]}."""
   patch = model.audio.patch
   resolution = model.video.max_resolution or [
       n // size
@@ -229,7 +229,7 @@ def make_decode(z, dims, modalities, num_classes, model):
 
 
 def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
-  """Every voxel and every sample, a chunk of both at a time."""
+  """Decodes every voxel and every sample in chunks."""
   counts = {
       "audio": dims["audio"][0] // model.audio.patch,
       "video": math.prod(dims["video"]),
@@ -261,12 +261,12 @@ def decode_all(decode, batch_size, dims, modalities, model, num_chunks):
 
 
 def fitted(config, note):
-  """With the names of the classes, which stay with the run and its weights."""
+  """The config with the names of the classes."""
   return settings.changed(config, reading.decided(config, note))
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   train_steps = steps_of(config, "random")
   eval_steps = steps_of(config, "center")
@@ -340,14 +340,14 @@ def task(config) -> Task:
 
 
 def steps_of(config, where: str) -> list[pipeline.Step]:
-  """From an example of `reading` to one of the task; `where` is `read`'s.
+  """The steps from an example of `reading` to one of the task.
 
   Raises:
     ValueError: if the model's frames are not square.
   """
   num_frames, size, width = config.video
   if size != width:
-    raise ValueError(f"video {config.video}: frames are cut square")
+    raise ValueError(f"video {config.video}: frames must be square")
   read = functools.partial(
       reading.read,
       num_frames=num_frames,
@@ -370,12 +370,12 @@ def finished(example, size):
 
 
 def rate_of(config) -> int:
-  """Samples of sound in a second."""
+  """Samples of sound per second."""
   return round(FPS * config.samples_per_frame)
 
 
 def loss(outputs, batch, weights):
-  """L1 of pixels and of samples, and the label's cross-entropy, weighted."""
+  """The weighted sum of L1 of pixels and samples, and cross-entropy."""
   targets = {"audio": batch["audio"], "video": batch["video"]}
   if "video_points" in batch:
     pixels = rearrange(batch["video"], "b t y x c -> b (t y x) c")
@@ -398,7 +398,7 @@ def loss(outputs, batch, weights):
 
 
 def measure(outputs, batch):
-  """How far what was decoded is, beside baselines that see the clip itself.
+  """Errors of the decoded clip and of baselines that see the clip.
 
   These are silence, the colour that the clip has on average, and the mean of
   its frames.
@@ -427,7 +427,7 @@ def measure(outputs, batch):
 
 
 def summarize(measured):
-  """PSNRs in dB, of the mean squared errors of all clips; top-1 in percent."""
+  """PSNR in dB of the mean squared errors of all clips; top-1 in percent."""
   summary = {}
   for name, values in measured.items():
     if name == "top1":
@@ -440,13 +440,13 @@ def summarize(measured):
 
 
 def draw(outputs, batch, rate, names=()):
-  """Clips above what was decoded: frames, spectrograms, and two as movies.
+  """Clips above decoded clips: frames, spectrograms, and two movies.
 
   Args:
-    outputs: of the model.
-    batch: what it was given.
+    outputs: outputs of the model.
+    batch: the model's input.
     rate: samples of sound in a second.
-    names: of the classes, by number; of a model that predicts them.
+    names: names of the classes, by number; of a model that predicts them.
   """
   count = batch["real"].sum()
   decoded = in_range(outputs)
@@ -483,7 +483,7 @@ def draw(outputs, batch, rate, names=()):
 
 @figures.styled()
 def draw_sound(sounds, decoded, rate) -> np.ndarray:
-  """Spectrograms of up to eight sounds, each beside the decoded one.
+  """Spectrograms of up to eight sounds and of the decoded ones.
 
   Args:
     sounds: [B, S, 1] in [-1, 1].
@@ -522,7 +522,7 @@ def draw_sound(sounds, decoded, rate) -> np.ndarray:
 
 
 def in_range(outputs) -> dict[str, np.ndarray]:
-  """The video in [0, 1] and the sound in [-1, 1] that were decoded."""
+  """Decoded video and sound, clipped to [0, 1] and [-1, 1]."""
   return {
       name: np.clip(np.asarray(outputs[name], np.float32), least, 1.0)
       for name, least in (("video", 0.0), ("audio", -1.0))
@@ -560,7 +560,7 @@ SETTINGS = {
 
 
 def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:
-  """Clips that follow each other from a file's beginning, each a batch of one.
+  """Consecutive clips from the beginning of a file, each a batch of one.
 
   They are prepared as in evaluation; their label, which the model is not told,
   is 0.
@@ -583,7 +583,7 @@ def read_clips(config, file: str, count: int = 1) -> Iterable[Batch]:
 
 
 class Remembered(NamedTuple):
-  """A video, clip after clip, as a model remembers it."""
+  """Reconstructed clips of a video."""
 
   video: np.ndarray  # RGB in [0, 1], [T, Y, X, 3].
   audio: np.ndarray  # In [-1, 1], [S, 1].
@@ -600,12 +600,12 @@ def prepare(config, raw, clips=1) -> Batch:
 
 
 def predict(weights, raw, clips=1, labels=None) -> Remembered:
-  """A video file as a model remembers it.
+  """The reconstruction of a video file.
 
   Args:
     weights: the model.
     raw: the file.
-    clips: how many, one after another from its beginning.
+    clips: number of consecutive clips from its beginning.
     labels: a file with the names of the classes.
   """
   config = weights.config
@@ -627,7 +627,7 @@ def predict(weights, raw, clips=1, labels=None) -> Remembered:
 
 
 def autoencode(args, load):
-  """Writes a video as the model remembers it."""
+  """Writes the reconstruction of a video."""
   (file,) = args.inputs
   commands.check_outputs(args.output, (".mp4",), args.inputs)
   if args.clips < 1:
@@ -648,10 +648,10 @@ def autoencode(args, load):
 
 
 def add_arguments(parser):
-  """What `autoencode` reads of its command line."""
+  """Arguments of `autoencode`."""
   parser.add_argument("inputs", nargs=1, metavar="VIDEO")
   parser.add_argument(
-      "--clips", type=int, default=1, help="how many, one after another"
+      "--clips", type=int, default=1, help="number of consecutive clips"
   )
   commands.add_output(parser)
   commands.add_side_by_side(parser)

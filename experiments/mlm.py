@@ -54,7 +54,7 @@ SHOWN = 4  # Texts that are filled in for people to look at.
 
 
 def network(config) -> Network:
-  """Tokens, some masked, to logits of what was there, [B, M, vocabulary].
+  """The model: from masked tokens to logits [B, M, vocabulary].
 
   Where a batch has "positions", [B, P], logits are of those alone.
   """
@@ -73,7 +73,7 @@ def network(config) -> Network:
 
 
 def fitted(config, note):
-  """With a corpus whose part is 1, the others have none.
+  """The config with only one corpus, if its fraction is 1.
 
   `best` is a metric of a corpus that has a part.
   """
@@ -82,17 +82,17 @@ def fitted(config, note):
   others = [name for name, part in parts.items() if part and name not in whole]
   if len(whole) == 1 and others:
     changes |= {f"corpora.{name}": 0.0 for name in others}
-    note(f"of all text, {whole[0]} has a part of 1, and the others none")
+    note(f"reads only {whole[0]}: its fraction is 1")
   read = whole if len(whole) == 1 else [n for n, part in parts.items() if part]
   best, _, metric = config.best.partition("/")
   if metric and best not in read and read:
     changes["best"] = f"{read[0]}/{metric}"
-    note(f"the best checkpoint is that of {changes['best']}")
+    note(f"selects the best checkpoint by {changes['best']}")
   return settings.changed(config, changes)
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   tokens, most = config.model.tokens, config.max_masked
   # Building a model needs no files: they are opened with the data.
@@ -172,7 +172,7 @@ def task(config) -> Task:
 
 
 def positions(config) -> Positions:
-  """Those of the text, and the queries."""
+  """Positions of the text and of the queries."""
   length = (config.model.tokens.max_length,)
   learned = {"positions/array": length, "queries/array": length}
   return Positions(learned, learned.keys())
@@ -214,7 +214,7 @@ def perceiver_io(
     query_channels: int,
     decoder: Annotated[Mapping[str, Any], Decoder],
 ):
-  """One learned query a position; logits share the embeddings."""
+  """One learned query per position; logits are tied to the embeddings."""
   x, table = inputs.tokens(ids, **tokens)  # [B, M, C]
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
@@ -250,7 +250,7 @@ def bert(
     tokens: Annotated[Mapping[str, Any], inputs.tokens],
     transformer: Annotated[Mapping[str, Any], baselines.Transformer],
 ):
-  """Devlin et al.'s model, without the embeddings that tell sentences apart.
+  """BERT (Devlin et al.) without segment embeddings.
 
   Texts stand between [CLS] and [SEP].
   """
@@ -263,7 +263,7 @@ def bert(
 
 
 def loss(outputs, batch):
-  """Nats for each masked id: their mean in each example, and over examples.
+  """Nats per masked id: the mean over an example, then over examples.
 
   Examples of which nothing is masked count for nothing.
   """
@@ -279,7 +279,7 @@ def loss(outputs, batch):
 
 
 def measure(outputs, batch, num_bytes):
-  """Sums over what is masked in each example; those of the baselines beside."""
+  """Sums over the masked ids of each example, for model and baselines."""
   logits, targets = outputs["logits"], batch["targets"]
   sums = {
       "masked": jnp.ones(targets.shape),
@@ -298,7 +298,7 @@ def measure(outputs, batch, num_bytes):
 
 
 def summarize(measured):
-  """Means over all masked ids, bits for each of their bytes, and their share.
+  """Means over masked ids, bits per masked byte, and the masked fraction.
 
   Where nothing is masked, the share, 0, is all that can be said.
   """
@@ -315,7 +315,7 @@ def summarize(measured):
 
 
 def filled_in(outputs, batch, tokenizer):
-  """A few texts as Markdown: **right** and ~~wrong~~ guesses of masked ones.
+  """Texts as Markdown with **correct** and ~~wrong~~ predictions.
 
   What stood there follows a wrong one in brackets.
   """
@@ -332,7 +332,7 @@ def filled_in(outputs, batch, tokenizer):
 
 
 def marked(tokenizer, given, positions, targets, guess):
-  """One text as Markdown, masked words as they were guessed."""
+  """One text as Markdown with predictions of masked words."""
   whole = np.array(given)
   whole[positions] = targets
 
@@ -368,10 +368,10 @@ SETTINGS = {
 
 
 def prepare(config, text, parts=()) -> Batch:
-  """A text as the model reads it: "tokens" and "mask", [1, length].
+  """A text as the model's input: "tokens" and "mask", [1, length].
 
   Args:
-    config: of a masked language model.
+    config: config of a masked language model.
     text: as of `fill_mask`, though nothing need be masked.
     parts: as of `fill_mask`.
 
@@ -437,7 +437,7 @@ def fill_mask(
 
 
 def fill_masks(args, load):
-  """Prints texts without masks, and what else may have been there."""
+  """Prints texts with filled masks, and other candidates."""
   model = load()
   unit = _unit(model.config)
   for text in args.inputs:
@@ -454,18 +454,18 @@ def fill_masks(args, load):
 
 
 def add_arguments(parser):
-  """What `fill_masks` reads of its command line."""
+  """Arguments of `fill_masks`."""
   parser.add_argument(
       "inputs",
       nargs="+",
       metavar="TEXT",
-      help="[MASK] is a masked token, or byte; [MASK:9] are nine",
+      help="[MASK] masks one token or byte, [MASK:9] nine",
   )
   parser.add_argument(
       "--mask",
       action="append",
       default=[],
-      help="mask this wherever it is; of bytes, best with the space before it",
+      help="mask all occurrences; for bytes, include the space before a word",
   )
 
 

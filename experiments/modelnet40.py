@@ -54,7 +54,7 @@ JITTER = 0.01  # Paper, §4.3: a point is scaled by 0.99 to 1.01.
 
 
 def network(config) -> Network:
-  """Points in [-1, 1]^3 to logits [B, classes]."""
+  """The model: from points in [-1, 1]^3 to logits [B, classes]."""
   model = config.model
   encoder, processor = model.encoder.to_dict(), model.processor.to_dict()
   num_classes = len(classes_of(config))
@@ -129,7 +129,7 @@ def _objects(config, which: int) -> Objects:
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   classes = classes_of(config)
 
@@ -192,13 +192,13 @@ def classes_of(config) -> tuple[str, ...]:
 
 
 def some_points(example, rng, num_points: int):
-  """So many of the points, which are in no order; and the label."""
+  """The first points of an example, which are unordered, and the label."""
   points = rng.permutation(example["points"])[:num_points]
   return {"points": points, "label": np.int32(example["label"])}
 
 
 def points_scaled(example, rng):
-  """Each point a little nearer to the origin, or farther from it."""
+  """Points, each multiplied by a random factor near 1."""
   points = example["points"]
   factor = rng.uniform(1 - JITTER, 1 + JITTER, [len(points), 1])
   return {**example, "points": points * np.float32(factor)}
@@ -211,10 +211,10 @@ def normalized(example):
 
 
 def prepare(config, raw) -> Batch:
-  """An object as evaluation reads it: "points" [1, num_points, 3].
+  """An object prepared as for evaluation: "points" [1, num_points, 3].
 
   Args:
-    config: of the model.
+    config: config of the model.
     raw: an OFF file; or points on its surface, [P, 3] in any unit, in an array
       or in a .npy file.
 
@@ -272,13 +272,13 @@ def _checked(points, name: str, num_points: int) -> np.ndarray:
 
 
 def predict(weights, raw) -> list[commands.Scored]:
-  """The classes of an object, likeliest first; `raw` as of `prepare`."""
+  """The classes of an object, the most likely first; `raw` as in `prepare`."""
   logits = weights.outputs(prepare(weights.config, raw))["logits"][0]
   return commands.one_of(logits, classes_of(weights.config))
 
 
 def classify(args, load):
-  """Prints the likeliest classes of objects: OFF files, or points in .npy."""
+  """Prints the most likely classes of OFF files or of points in .npy."""
   model = load()
   for file in args.inputs:
     classes = model.predict(file)
@@ -287,7 +287,7 @@ def classify(args, load):
 
 
 def add_arguments(parser):
-  """What `classify` reads of its command line."""
+  """Arguments of `classify`."""
   parser.add_argument("inputs", nargs="+", metavar="FILE")
 
 
@@ -302,7 +302,7 @@ PREDICTION = Prediction(
 
 
 def draw(outputs, batch, classes):
-  """The first 16 clouds with their predictions; colours are depths."""
+  """The first 16 point clouds with predictions, coloured by depth."""
   probabilities = np.asarray(jax.nn.softmax(outputs["logits"], axis=-1))
   predicted = probabilities.argmax(-1)
   scale = figures.Scale(

@@ -1,4 +1,4 @@
-"""Selections of units in StarCraft II, as people make them.
+"""Prediction of players' selections of units in StarCraft II.
 
 An encoder reads all units; a pointer network over what it says of each picks
 those that a person selected next.
@@ -126,7 +126,7 @@ def perceiver_io(
     processor: Annotated[Mapping[str, Any], Processor],
     decoder: Annotated[Mapping[str, Any], Decoder],
 ):
-  """Units to units through latents; the queries are the units themselves."""
+  """Perceiver IO as an encoder of units, whose queries are the units."""
   z = Encoder(**encoder)(x, mask)  # [B, N, D]
   z = Processor(**processor)(z)
   return Decoder(**decoder)(x, z, mask)  # [B, O=M, E]
@@ -141,7 +141,7 @@ def transformer(
     widening_factor: int = 4,
     remat: bool = False,
 ):
-  """AlphaStar's entity encoder: every unit reads every other."""
+  """AlphaStar's entity encoder, a Transformer."""
   layers = Transformer(num_layers, num_heads, widening_factor, remat)
   return layers(x, mask)
 
@@ -151,7 +151,7 @@ SETTINGS = {"model.encode": ENCODERS, "model.pointer": starcraft.pointer}
 
 
 def network(config) -> Network:
-  """Units to `entity_embeddings`, `embedded_entity`, and what is picked."""
+  """The model: from units to embeddings and picks."""
   columns = columns_of(config.dataset)
   telling = TELLING.get(config.dataset, ())
   codes = {
@@ -185,7 +185,7 @@ def network(config) -> Network:
 
 
 def task(config) -> Task:
-  """Builds the task; the config goes no further than this function."""
+  """Builds the task from its config."""
   model = network(config)
   columns = columns_of(config.dataset)
   read = functools.partial(
@@ -231,7 +231,7 @@ def task(config) -> Task:
 
 
 def likelihood(outputs, batch):
-  """Of each selection, how likely it is, and how many units it has."""
+  """The log-likelihood and the number of units of each selection."""
   picks, num_units = batch["picks"], batch["units"].shape[1]
   value = starcraft.log_likelihood(outputs["log_probs"], picks)
   return value, (picks < num_units).sum(-1)
@@ -244,7 +244,7 @@ def loss(outputs, batch):
 
 
 def measure(outputs, batch, columns):
-  """Of each selection, how likely it is, and how it agrees with baselines.
+  """Metrics of each selection, for the model and baselines.
 
   The baselines are the current and the previous selection and, where a batch
   has it, the most frequently selected type ("majority").
@@ -277,7 +277,7 @@ def measure(outputs, batch, columns):
 
 
 def padding_of(config) -> pipeline.Step:
-  """The step `padded` for a config's model."""
+  """The step `padded` with a config's sizes."""
   return functools.partial(
       padded,
       columns=columns_of(config.dataset),
@@ -308,7 +308,7 @@ def selectable(units, columns):
 
 
 def probability(log_probs, picks):
-  """How likely each unit is picked, if all others are as they were, [B, M]."""
+  """The probability of each unit, given the other picks, [B, M]."""
   probs = jnp.exp(log_probs)  # [B, K, M+1]
   end = probs.shape[-1] - 1
   before = jnp.pad(picks, [(0, 0), (1, 0)])[:, :-1]
@@ -320,7 +320,7 @@ def probability(log_probs, picks):
 
 
 def uniform_log_likelihood(num_units, count, picks):
-  """Of picks if all units that are left, and the end, are equally likely."""
+  """The log-likelihood of picks by a uniform distribution."""
   steps = jnp.arange(picks.shape[1])
   left = num_units[:, None] - steps + (steps > 0)
   real = steps < count[:, None] + 1
@@ -328,7 +328,7 @@ def uniform_log_likelihood(num_units, count, picks):
 
 
 def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """Likelihoods for each selected unit, and means of all else."""
+  """Log-likelihoods per selected unit, and means of all other metrics."""
   sums = {
       name: float(np.sum(values, dtype=np.float64))
       for name, values in measured.items()
@@ -341,7 +341,7 @@ def summarize(measured: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def padded(example, columns, num_units, max_picks):
-  """Units in slots, and the selected ones' slots, nearest first.
+  """Units padded to a fixed number, and the selected ones, nearest first.
 
   If there are too many units, the player's own are kept, then the nearest. If
   too many were selected, the nearest count.
@@ -360,7 +360,7 @@ def padded(example, columns, num_units, max_picks):
 
 
 def ranks(source: Any, columns, examples: int = 4000) -> dict[int, int]:
-  """How often each kind of unit was selected, alone, in some examples."""
+  """The frequencies of unit types in selections of one type."""
   counts: collections.Counter[int] = collections.Counter()
   for i in range(min(len(source), examples)):
     units, selected = source[i]["units"], source[i]["selected"]
@@ -383,7 +383,7 @@ def with_majority(example, columns, rank):
 
 
 def draw(outputs, batch, columns):
-  """The first 16 moments: what was selected, and how likely that was."""
+  """The first 16 moments with true and predicted selections."""
   most = float(np.max(outputs["probability"], initial=1e-6))
   scale = figures.Scale("probability to be selected", colors.Normalize(0, most))
   show = functools.partial(
@@ -442,7 +442,7 @@ def show_moment(ax, i, columns, units, probability, picks, scale, truth=None):
 
 
 class Selected(NamedTuple):
-  """What a model would have selected in a game, and what was selected."""
+  """Predicted and true selections of a game."""
 
   outputs: Outputs  # "picks" [moments, picks], "probability" [moments, slots].
   batch: Batch  # What the model is given, as in evaluation.
@@ -469,7 +469,7 @@ def _played(raw) -> replays.Played:
 
 def _batches(config, game, batch_size):
   if columns_of(config.dataset) != REPLAY_UNITS:
-    raise UserError(f"the model reads {config.dataset}, which no replay has")
+    raise UserError(f"the model reads {config.dataset}, which replays lack")
   moments = [
       {"units": units, "selected": selected}
       for units, selected in zip(game.units, game.selected, strict=True)
@@ -483,14 +483,14 @@ def _batches(config, game, batch_size):
 
 
 def predict(weights, raw) -> Selected:
-  """What a model would have selected in a game, as `predict_game`."""
+  """The predicted selections of a game, as in `predict_game`."""
   return predict_game(weights, _played(raw))
 
 
 def predict_game(
     weights: Weights, game: replays.Played, batch_size: int = 16
 ) -> Selected:
-  """What a model would have selected at each moment of a game.
+  """The predicted selections at each moment of a game.
 
   Args:
     weights: a model of selections in replays.
@@ -515,7 +515,7 @@ def predict_game(
 
 
 def tell_game(args, load):
-  """Prints what people selected in a game, and what the model would have."""
+  """Prints the true and predicted selections of games."""
   (file,) = args.inputs
   png_files = [*args.output, *args.attention]
   if png_files:
@@ -558,17 +558,17 @@ def tell_game(args, load):
 
 
 def add_arguments(parser):
-  """What `tell_game` reads of its command line."""
+  """Arguments of `tell_game`."""
   parser.add_argument("inputs", nargs=1, metavar="REPLAY")
   parser.add_argument(
-      "--moments", type=int, default=16, help="how many selections are shown"
+      "--moments", type=int, default=16, help="number of selections to draw"
   )
   parser.add_argument(
       "--attention",
       type=pathlib.Path,
       action="append",
       default=[],
-      help="a .png: what latents read in the middle one of these",
+      help="a .png: attention of latents at the middle selection",
   )
   commands.add_output(parser)
 

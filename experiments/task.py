@@ -1,4 +1,4 @@
-"""The one interface between the tasks and the engine.
+"""The interface between tasks and the engine.
 
 What a file `experiments/TASK.py` defines, found by its name. One of the first
 two must be there; each other one makes a command work for the task.
@@ -44,7 +44,7 @@ Config = Any  # A ConfigDict; its values are of any type.
 
 @dataclasses.dataclass(frozen=True)
 class Movie:
-  """Frames of a video, perhaps with sound."""
+  """Frames of a video, optionally with sound."""
 
   frames: np.ndarray  # RGB, uint8 [T, Y, X, 3].
   fps: float
@@ -54,7 +54,7 @@ class Movie:
 
 @dataclasses.dataclass(frozen=True)
 class Sound:
-  """Sound, perhaps with the notes that it is played from."""
+  """Sound, optionally with a MIDI file."""
 
   audio: np.ndarray  # float32 [S, 1] in [-1, 1].
   rate: int  # Samples per second.
@@ -72,7 +72,7 @@ CLASSES = ("label", "predicted")
 def mean_of_each(
     measured: Mapping[str, np.ndarray],
 ) -> Mapping[str, float]:
-  """The mean over all examples of each thing measured, but for `CLASSES`."""
+  """The mean of each measurement over all examples, except for `CLASSES`."""
   return {
       name: float(np.mean(values, dtype=np.float64))
       for name, values in measured.items()
@@ -82,7 +82,7 @@ def mean_of_each(
 
 @dataclasses.dataclass(frozen=True)
 class Eval:
-  """One row of results: a split, what to measure on it, how to sum it up."""
+  """An evaluation: a split, its measurements and their summary."""
 
   # One pass over the split; "real" is False on rows that only fill a batch.
   data: Callable[[Shard], Iterable[Batch]]
@@ -105,7 +105,7 @@ class Eval:
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-  """What a model is made of: all that describing it or using it needs."""
+  """A model without data: enough to describe it and to use it."""
 
   example: Mapping[str, jax.ShapeDtypeStruct]  # What one example is made of.
   # Haiku code: (batch) or, if it differs in training, (batch, is_training).
@@ -114,7 +114,7 @@ class Network:
 
 @dataclasses.dataclass(frozen=True)
 class Task(Network):
-  """Everything that the training loop knows about a task."""
+  """A task, as the training loop uses it."""
 
   train_data: Callable[[Shard], grain.IterDataset]  # From any batch on.
   # The loss is a mean over the examples of the batch.
@@ -128,7 +128,7 @@ class Task(Network):
 
 @dataclasses.dataclass(frozen=True)
 class Positions:
-  """What of a model depends on the size of its inputs."""
+  """The parts of a model that depend on the size of its inputs."""
 
   # Parameters whose rows are the cells of a grid -> its size. Rows of nothing
   # may come before them.
@@ -148,7 +148,7 @@ Grids = Mapping[str, tuple[int, ...]]
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-  """An input, and how its elements and the output queries lie."""
+  """An input with the layouts of its elements and output queries."""
 
   name: str
   batch: Mapping[str, Any]  # One example, without the batch's axis.
@@ -163,7 +163,7 @@ class Subject:
 def each_word(
     config: Config, words: Sequence[str], task: str | None = None
 ) -> Sequence[str]:
-  """Words of a command line that are a raw input each.
+  """Words of a command line, each as a raw input.
 
   Raises:
     ValueError: if a task is named, though models have one alone.
@@ -175,7 +175,7 @@ def each_word(
 
 @dataclasses.dataclass(frozen=True)
 class Prediction:
-  """What a trained model is asked, in Python and by `scripts.predict`."""
+  """A task's predictions, in Python and by `scripts.predict`."""
 
   name: str  # Of the command.
   config: str  # The published model's, unless the command names another.
@@ -193,7 +193,7 @@ class Prediction:
 
 @dataclasses.dataclass(frozen=True)
 class Transformers:
-  """The class of Hugging Face's transformers that is the same model."""
+  """The corresponding class of Hugging Face's transformers."""
 
   name: str
   places: Places

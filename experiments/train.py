@@ -3,8 +3,8 @@
     python -m experiments.train --config=configs/X.py[:variant] --workdir=DIR
         [--config.key=value ...]
 
-The same command again continues where the newest checkpoint left off. With
-more --config.train_examples, it trains longer.
+The same command resumes the run from its newest checkpoint. With more
+--config.train_examples it trains longer.
 """
 
 from collections.abc import Mapping
@@ -43,7 +43,7 @@ EMA = "_ema"  # Ends the names of evals of averaged parameters.
 
 
 def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
-  """Trains to the end or until a signal, as SIGTERM; returns the last metrics.
+  """Trains to the end or a signal such as SIGTERM; returns the last metrics.
 
   Raises:
     UserError: if the config, the data or the folder do not allow it, or the
@@ -57,7 +57,7 @@ def train(config: task_lib.Config, workdir: pathlib.Path) -> dict[str, float]:
 def check_batch(
     batch: Mapping[str, np.ndarray], example: Mapping[str, jax.ShapeDtypeStruct]
 ) -> None:
-  """Compares what the pipeline gives with what the task says it gives.
+  """Compares a batch of the pipeline with the example of the task.
 
   Raises:
     UserError: if they differ; names the key.
@@ -85,7 +85,7 @@ def _train(
 
 
 def _check_settings(config: task_lib.Config, steps: int) -> None:
-  """Looks at what the loop reads of `config.run`."""
+  """Checks the settings in `config.run`."""
   run = config.run
   with user_errors("the config"):
     for name in ("log_every", "eval_every", "checkpoint_every"):
@@ -105,7 +105,7 @@ class _Run:
       workdir: pathlib.Path,
       opened: contextlib.ExitStack,
   ):
-    """Prepares the run; what it opens is closed with `opened`."""
+    """Prepares the run; `opened` closes its files."""
     config, self.notes = fitted(config)
     config = self._keep_resolutions(config, workdir)
     self.built = built = build(config)
@@ -163,7 +163,7 @@ class _Run:
   def _keep_resolutions(
       self, config: task_lib.Config, workdir: pathlib.Path
   ) -> task_lib.Config:
-    """The config with the Fourier features of what the run starts from."""
+    """The config with the Fourier features of the pretrained model."""
     own = workdir / "config.json"  # A run that goes on keeps its own.
     source, where = None, workdir
     if own.exists():
@@ -178,7 +178,7 @@ class _Run:
     return config
 
   def _check_best(self, metrics: Mapping[str, list[str] | None]) -> None:
-    """Looks whether there is the metric that chooses the best checkpoint."""
+    """Checks that the metric that selects the best checkpoint exists."""
     best = self.config.best
     if not best:
       return
@@ -195,7 +195,7 @@ class _Run:
     )
 
   def _introduce(self) -> None:
-    """Says what runs where."""
+    """Prints the model, the devices and the settings of the run."""
     config, built = self.config, self.built
     self.flops = built.network.flops_per_example()
     device = built.mesh.devices.flat[0]
@@ -219,7 +219,7 @@ class _Run:
     self.peak = peak and peak * built.mesh.size
 
   def loop(self, preemption: Preemption) -> dict[str, float]:
-    """Steps, with what is due after each."""
+    """Runs all steps, with logging, evaluation and checkpoints."""
     done, last = int(self.state.step), self.built.steps
     self.first = done + 1
     # A run may be made longer: which steps had which schedule is told here.
@@ -284,7 +284,7 @@ class _Run:
         raise
       raise UserError(
           f"stopped before step {step}: a process that prepares input was"
-          " killed, perhaps for want of memory; the last checkpoint:"
+          " killed, perhaps because memory was short; the last checkpoint:"
           f" {self.checkpoints.last_good()}; the same command resumes"
       ) from error
     if batch is None:
@@ -298,7 +298,7 @@ class _Run:
     return sharding.spread(batch, self.built.mesh)
 
   def _record(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
-    """Checks, writes and shows the numbers of a step."""
+    """Checks, writes and prints the metrics of a step."""
     values = {k: float(v) for k, v in jax.device_get(scalars).items()}
     finite = np.isfinite([values["loss"], values["grad_norm"]]).all()
     if not finite and not self.config.skip_nonfinite:
@@ -363,7 +363,7 @@ class _Run:
 
 
 def main() -> int:
-  """Trains what the flags say; returns the exit code."""
+  """Runs the command; returns the exit code."""
   if not _WORKDIR.value:
     raise UserError("--workdir=DIR is missing")
   workdir = pathlib.Path(_WORKDIR.value)
@@ -372,9 +372,9 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-  _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
+  _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the run")
   _STOPPED_CODE = flags.DEFINE_integer(
-      "stopped_code", 0, "exit code where a signal came before the end"
+      "stopped_code", 0, "exit code if a signal stops the run"
   )
   with Preemption() as _PREEMPTION:
     command.run(main)

@@ -1,4 +1,4 @@
-"""Attention, and the two modules that everything else is made of.
+"""Multi-head attention, MLPs, and the two modules composed of them.
 
 Axes: B examples, N or O queries, M keys.
 """
@@ -32,14 +32,14 @@ from perceiver.position import Rotary
 
 @dataclasses.dataclass
 class Linear(hk.Module):
-  """A linear map whose weights start with a deviation of 1 / √(fan-in).
+  """A linear layer, initialised with a deviation of 1 / √(fan-in).
 
   Plain `hk.Linear` cuts the same distribution at two deviations without
   correcting for it and starts at 0.88 / √(fan-in).
 
   Attributes:
-    channels: D, of the result.
-    name: of the module, in the paths of its parameters; None: its class's.
+    channels: D, channels of the result.
+    name: name of the module in parameter paths; None: that of its class.
 
   Source: official behaviour, all projections of attention and of its MLP.
   """
@@ -48,12 +48,12 @@ class Linear(hk.Module):
   name: str | None = None
 
   def __call__(self, x: Float[Array, "*B C"]) -> Float[Array, "*B D"]:
-    """The map of each element."""
+    """Applies the layer to each element."""
     w, b = self.map_from(x.shape[-1], x.dtype)
     return layout.place(plus(product(x, w), b))
 
   def map_from(self, channels: int, dtype: Any) -> tuple[Any, Any]:
-    """The map itself: weights [channels, D] and bias [D], as they are kept."""
+    """Weights [channels, D] and bias [D], in their stored dtype."""
     init = hk.initializers.VarianceScaling(1.0, "fan_in", "truncated_normal")
     shape = [channels, self.channels]
     with context.parameters_as_kept():
@@ -65,7 +65,7 @@ class Linear(hk.Module):
 def layer_norm(x: Float[Array, "*B C"], name: str) -> Float[Array, "*B C"]:
   """x with mean 0 and deviation 1 over its channels, then scaled and shifted.
 
-  Computed in float32 whatever the dtype of x, with epsilon 1e-5 under the root.
+  Computed in float32 for any dtype of x, with epsilon 1e-5 under the root.
   """
   with hk.name_scope(name), context.parameters_as_kept():
     scale = hk.get_parameter("scale", x.shape[-1:], x.dtype, init=jnp.ones)
@@ -74,7 +74,7 @@ def layer_norm(x: Float[Array, "*B C"], name: str) -> Float[Array, "*B C"]:
 
 
 def _statistics(x):
-  """The mean of each element, and 1 / its deviation, in float32."""
+  """The mean and the inverse deviation of each element, in float32."""
   rounded = x.dtype != jnp.float32
   x = x.astype(jnp.float32)
   mean = x.mean(-1, keepdims=True)
@@ -130,11 +130,12 @@ class Attention(hk.Module):
   """Multi-head attention; heads are contiguous slices of the channels.
 
   Attributes:
-    num_heads: how many; they divide qk_channels and v_channels.
-    qk_channels: of queries and keys, of all heads; None: as the query array.
-    v_channels: of values, of all heads; None: qk_channels.
-    output_channels: of the result; None: v_channels.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_heads: number of heads, a divisor of qk_channels and v_channels.
+    qk_channels: channels of queries and keys, all heads together; None: those
+      of the query array.
+    v_channels: channels of values, all heads together; None: qk_channels.
+    output_channels: channels of the result; None: v_channels.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_heads: int
@@ -151,18 +152,18 @@ class Attention(hk.Module):
       causal: int | None = None,
       rotary: Rotary | None = None,
   ) -> Float[Array, "B N E"]:
-    """What each element of `query` reads from x.
+    """The result of attention for each element of `query`.
 
-    The products are taken in the order that `orders.choose` gives; parameters
-    and values, but for rounding, are the same in any.
+    The products are computed in the order that `orders.choose` gives.
+    Parameters are the same in any order, and values up to rounding.
 
     Args:
-      query: the array that reads; with one example, all examples have it.
-      x: the array that is read.
-      mask: True where an element of `query` may see one of x.
-      causal: element i of `query` may see j of x only if j ≤ i + causal; None:
-        any.
-      rotary: where the elements of both are; None: nowhere.
+      query: the query array; one example stands for all.
+      x: the array to attend to.
+      mask: True where an element of `query` may attend to one of x.
+      causal: element i of `query` may attend to j of x only if j ≤ i + causal;
+        None: to any.
+      rotary: positions of the elements of both; None: no rotary positions.
     """
     heads = self.num_heads
     bounds.check(f"{self.module_name}: num_heads", heads, 1)
@@ -252,14 +253,14 @@ class Attention(hk.Module):
     return project(y, w_o, b_o)
 
   def _remembered(self, remembering, k, v, mask, causal):
-    """Keys, values, mask and rule with what came before; keeps the first two.
+    """Keys, values, mask and rule including earlier elements; stores the cache.
 
     Raises:
       ValueError: if the mask is not of keys, or there is more than the next.
     """
     if remembering.given is None:
       if mask is not None and mask.shape[1] > 1:
-        raise ValueError(f"{self.module_name}: only masks of keys are kept")
+        raise ValueError(f"{self.module_name}: a cache needs a mask of keys")
       seen = jnp.ones(k.shape[:2], bool)
       memory = Memory(
           k,
@@ -269,7 +270,7 @@ class Attention(hk.Module):
       )
     else:
       if k.shape[1] > 1:
-        raise ValueError(f"{self.module_name}: one element at a time is added")
+        raise ValueError(f"{self.module_name}: a cache grows by one element")
       memory = remembering.given[self.module_name].with_next(k, v)
       k, v, mask, causal = memory.k, memory.v, memory.seen[:, None], None
     remembering.kept[self.module_name] = memory
@@ -281,10 +282,10 @@ def _split_heads(array, heads):
 
 
 def _by_head(array, w, heads_of_w):
-  """array [B, N, H, F] times each head's part of w, [B, N, H, G].
+  """array [B, N, H, F] times the part of w for each head, [B, N, H, G].
 
   Args:
-    array: of heads.
+    array: features by head.
     w: a map.
     heads_of_w: w as [H, F, G], in einops' words.
   """
@@ -297,23 +298,23 @@ def _by_head(array, w, heads_of_w):
 
 
 def _mapped_back(array, w):
-  """Each head's features by the transpose of the map that made them."""
+  """Multiplies the features of each head by the transpose of their map."""
   return _by_head(array, w, "c (h f) -> h f c")
 
 
 def _mapped_on(array, w):
-  """Each head's features by its rows of a map."""
+  """Multiplies the features of each head by its rows of a map."""
   return _by_head(array, w, "(h f) e -> h f e")
 
 
 def _mapped_by_head(array, w):
-  """Each head's array by its columns of a map; then all heads as one."""
+  """Multiplies each head's array by its columns of a map, and joins heads."""
   array = _by_head(array, w, "c (h f) -> h c f")
   return rearrange(array, "b n h f -> b n (h f)")
 
 
 def _seen(bias, sees_any):
-  """What a bias of the values adds to what is read."""
+  """The contribution of a bias of the values to the result."""
   if sees_any is None:
     return bias
   # A query that may see nothing reads 0.
@@ -321,7 +322,7 @@ def _seen(bias, sees_any):
 
 
 def squared_relu(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
-  """The square of what is above 0. Source: So et al., 2021; Perceiver AR."""
+  """max(x, 0)². Source: So et al., 2021; Perceiver AR."""
   return jnp.square(jax.nn.relu(x))
 
 
@@ -330,12 +331,12 @@ _ACTIVATIONS = {"gelu": _gelu, "squared_relu": squared_relu}
 
 @dataclasses.dataclass
 class MLP(hk.Module):
-  """Two linear maps with a nonlinearity between them, by default a GELU (tanh).
+  """Two linear layers with a nonlinearity, by default the tanh form of GELU.
 
   Attributes:
-    widening_factor: how many times as wide it is between them.
-    activation: what is between the maps, "gelu" or "squared_relu".
-    name: of the module, in the paths of its parameters; None: its class's.
+    widening_factor: hidden channels over input channels.
+    activation: the nonlinearity, "gelu" or "squared_relu".
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   widening_factor: int = 1
@@ -343,7 +344,7 @@ class MLP(hk.Module):
   name: str | None = None
 
   def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-    """Each element on its own."""
+    """Applies the MLP to each element."""
     channels = x.shape[-1]
     name = f"{self.module_name}: widening_factor"
     bounds.check(name, self.widening_factor, 1)
@@ -358,16 +359,15 @@ class MLP(hk.Module):
 
 @dataclasses.dataclass
 class CrossAttention(hk.Module):
-  """Lets a query array read another array, then transforms it.
+  """Cross-attention of a query array to another array, then an MLP.
 
   Attributes:
-    num_heads: of the attention.
-    qk_channels: of queries and keys; None: C, as the array that is read.
-    v_channels: of values; None: qk_channels.
-    widening_factor: of the MLP after the read.
-    use_query_residual: whether what is read is added to the query; off, the
-      result forgets the query.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_heads: number of heads.
+    qk_channels: channels of queries and keys; None: C, those of x.
+    v_channels: channels of values; None: qk_channels.
+    widening_factor: hidden channels of the MLP over its input channels.
+    use_query_residual: whether the result of attention is added to the query.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_heads: int = 1
@@ -386,7 +386,7 @@ class CrossAttention(hk.Module):
       rotary: Rotary | None = None,
       activation: str = "gelu",
   ) -> Float[Array, "B N D"]:
-    """The query array after the read; see `Attention` and `MLP`.
+    """The query array after attention and MLP; see `Attention` and `MLP`.
 
     Source: Perceiver IO, §3 and appendix E; official behaviour.
     """
@@ -407,13 +407,13 @@ class CrossAttention(hk.Module):
 
 @dataclasses.dataclass
 class SelfAttention(hk.Module):
-  """Lets an array read itself, then transforms it: a Transformer layer.
+  """Self-attention, then an MLP: a Transformer layer.
 
   Attributes:
-    num_heads: of the attention; they divide D.
-    qk_channels: of queries and keys; None: D, as the array.
-    widening_factor: of the MLP after the read.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_heads: number of heads, a divisor of D.
+    qk_channels: channels of queries and keys; None: D.
+    widening_factor: hidden channels of the MLP over its input channels.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_heads: int = 8

@@ -1,4 +1,4 @@
-"""The Transformers that the paper compares with."""
+"""The Transformer that the paper compares with."""
 
 import dataclasses
 
@@ -16,14 +16,14 @@ from perceiver.perceiver_io import scan_layers
 
 @dataclasses.dataclass
 class Transformer(hk.Module):
-  """BERT's encoder: every layer normalises after it has added.
+  """BERT's encoder, with layer norm after each residual (post-norm).
 
   Attributes:
-    num_layers: how many, each with its own weights.
-    num_heads: of each layer; they divide C.
-    widening_factor: of each layer's MLP.
+    num_layers: number of layers, each with its own weights.
+    num_heads: number of heads of each layer, a divisor of C.
+    widening_factor: hidden channels of each MLP over its input channels.
     remat: recompute layers in the backward pass: less memory, more time.
-    name: of the module, in the paths of its parameters; None: its class's.
+    name: name of the module in parameter paths; None: that of its class.
 
   Source: Devlin et al., 2019; sizes in Perceiver IO, Table 11.
   """
@@ -58,14 +58,14 @@ class Transformer(hk.Module):
 
 
 def embedded(x: Float[Array, "B M C"]) -> Float[Array, "B M C"]:
-  """What BERT's layers are given: its embeddings, normalised."""
+  """The input of BERT's layers: embeddings after layer norm."""
   return layer_norm(x, "norm_embeddings")
 
 
 def masked_token_features(
     x: Float[Array, "B M C"],
 ) -> Float[Array, "B M C"]:
-  """What BERT compares with the embeddings of tokens: a linear map of x.
+  """The features that BERT multiplies with token embeddings, a linear map of x.
 
   Source: Devlin et al., 2019; their released code.
   """

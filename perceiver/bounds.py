@@ -1,4 +1,4 @@
-"""Numbers that a model or its training can work with."""
+"""Bounds of settings."""
 
 import math
 from typing import Any
@@ -11,10 +11,10 @@ def check(
     high: int | float = math.inf,
     above: bool = False,
 ) -> None:
-  """Returns if a setting is a finite number from `low` to `high`.
+  """Checks that a setting is a finite number from `low` to `high`.
 
   Args:
-    name: of the setting, for the message.
+    name: name of the setting, for the message.
     value: the setting's.
     low: the least.
     high: the most.

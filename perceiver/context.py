@@ -1,4 +1,4 @@
-"""What a caller says once, and every module called inside obeys.
+"""Settings of a caller that apply to every module called inside.
 
 A setting that concerns all modules of a model alike is none of their settings:
 no signature and no config of a module grows with it. Each is a variable of a
@@ -56,14 +56,14 @@ Attend = Callable[..., Array]
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-  """What `record_attention` collects."""
+  """The weights that `record_attention` collects."""
 
   maps: dict[str, Array]
   of_scores: bool  # Instead of weights.
 
 
 class Memory(NamedTuple):
-  """Keys and values that an attention has computed; there may be more axes."""
+  """Keys and values of an attention; leading axes are possible."""
 
   k: Float[Array, "*layers B M H F"]
   v: Float[Array, "*layers B M H V"]
@@ -71,7 +71,7 @@ class Memory(NamedTuple):
   used: Int[Array, "*layers"]  # Rows that are filled; the next one is there.
 
   def grown(self, rows: int) -> "Memory":
-    """With so many further rows, in which nothing is yet."""
+    """The memory with additional empty rows."""
     more = lambda x, axis: jnp.pad(
         x, [(0, rows if i == axis else 0) for i in range(-x.ndim, 0)]
     )
@@ -80,7 +80,7 @@ class Memory(NamedTuple):
     )
 
   def with_next(self, k: Array, v: Array) -> "Memory":
-    """With one further element, [B, 1, H, _]."""
+    """The memory with one more element, [B, 1, H, _]."""
     put = lambda x, new: jax.lax.dynamic_update_slice_in_dim(
         x, new.astype(x.dtype), self.used, axis=1
     )
@@ -90,7 +90,7 @@ class Memory(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Remembering:
-  """What `remember` keeps, and what it was given."""
+  """The state of `remember`: new and given keys and values."""
 
   kept: dict[str, Memory]
   given: Mapping[str, Memory] | None
@@ -98,7 +98,7 @@ class Remembering:
 
 @runtime_checkable
 class Layout(Protocol):
-  """Where large arrays live: what the caller decides.
+  """The sharding of large arrays, as the caller chooses it.
 
   Nothing in this package knows of devices. Whoever runs a model on several says
   what happens to the arrays that are worth splitting: all that have a row for
@@ -108,17 +108,17 @@ class Layout(Protocol):
 
   @property
   def parts(self) -> int:
-    """How many parts the rows of an array are split into."""
+    """The number of parts that the rows of an array are split into."""
     ...
 
   def place(self, x: Array) -> Array:
-    """x [B, rows, C], placed; whole if its rows do not divide."""
+    """x [B, rows, C], sharded; not split if its rows do not divide."""
     ...
 
   def per_example(
       self, function: Callable[[Any, Array], Array], shared: Any, x: Array
   ) -> Array:
-    """function(shared, x), of each example by itself."""
+    """function(shared, x), applied to each example separately."""
     ...
 
   def attend(
@@ -131,7 +131,7 @@ class Layout(Protocol):
       constants: Array | None,
       causal: int | None,
   ) -> Array:
-    """attend(q, k, v, mask, constants, causal), or the same of parts, joined.
+    """attend(q, k, v, mask, constants, causal), computed in parts and joined.
 
     The causal rule counts a part's queries and keys from its own first.
     """
@@ -188,7 +188,7 @@ def record_attention(scores: bool | None = None) -> Iterator[dict[str, Array]]:
 
 @contextlib.contextmanager
 def no_recording() -> Iterator[None]:
-  """Lets modules called inside record and keep nothing, as a loop's body must.
+  """Turns recording and caching off inside, as in the body of a loop.
 
   Yields:
     nothing.
@@ -198,12 +198,12 @@ def no_recording() -> Iterator[None]:
 
 
 def recording() -> Recording | None:
-  """What the innermost `record_attention` collects; None: nothing is."""
+  """The recording of the innermost `record_attention`, or None."""
   return _recording.get()
 
 
 def record(path: str, weights: Array) -> None:
-  """Leaves a module's weights with the innermost `record_attention`."""
+  """Adds a module's weights to the innermost `record_attention`."""
   inner = recording()
   if inner is None:
     return
@@ -239,7 +239,7 @@ def remember(
 
 
 def remembering() -> Remembering | None:
-  """What the innermost `remember` keeps and was given; None: nothing is."""
+  """The state of the innermost `remember`, or None."""
   return _remembering.get()
 
 
@@ -284,7 +284,7 @@ def attended_by() -> Iterator[dict[str, str]]:
 
 
 def note_taken(text: str) -> None:
-  """Leaves a module's implementation with the innermost `attended_by`.
+  """Adds a module's implementation to the innermost `attended_by`.
 
   Args:
     text: the implementation, and sizes.
@@ -304,7 +304,7 @@ def _note(variable: ContextVar[dict[str, Any] | None], what: Any) -> None:
 
 
 def products_in(order: str) -> contextlib.AbstractContextManager[None]:
-  """Says how attention brackets its products inside; the outermost wins.
+  """Sets the order of attention's products inside; the outermost wins.
 
   Args:
     order: "cheapest", or "written": as in the papers, whatever that costs.
@@ -318,13 +318,13 @@ def products_in(order: str) -> contextlib.AbstractContextManager[None]:
 
 
 def asked_order() -> str:
-  """How attention is to bracket its products: one of `ORDERS`."""
+  """The requested order of attention's products: one of `ORDERS`."""
   return _order.get() or "cheapest"
 
 
 @contextlib.contextmanager
 def ordered_by() -> Iterator[dict[str, Any]]:
-  """Collects how the modules called inside bracket their products.
+  """Collects the orders of products of the modules called inside.
 
   Yields:
     a dict, filled as modules are called: module path -> (`orders.Sizes`,
@@ -336,29 +336,29 @@ def ordered_by() -> Iterator[dict[str, Any]]:
 
 
 def note_order(sizes: Any, order: Any) -> None:
-  """Leaves a module's sizes and order with the innermost `ordered_by`."""
+  """Adds a module's sizes and order to the innermost `ordered_by`."""
   _note(_orders, (sizes, order))
 
 
 def laid_out_by(
     layout: Layout | None,
 ) -> contextlib.AbstractContextManager[None]:
-  """Lets `layout` decide for the modules called inside; None: no one does."""
+  """Sets the layout for the modules called inside; None: no layout."""
   return _set(_layout, layout)
 
 
 def current_layout() -> Layout | None:
-  """Who decides where arrays live."""
+  """The current layout."""
   return _layout.get()
 
 
 def compiled_for(target: Target) -> contextlib.AbstractContextManager[None]:
-  """Says what the modules called inside are compiled for."""
+  """Sets the target that modules called inside are compiled for."""
   return _set(_target, target)
 
 
 def current_target() -> Target:
-  """What is compiled for: as `compiled_for` says, or all of JAX's devices."""
+  """The target of `compiled_for`, by default all of JAX's devices."""
   return _target.get() or targets.of(jax.devices())
 
 
@@ -407,7 +407,7 @@ def compute_in(dtype: str) -> Iterator[None]:
 
 
 def parameters_as_kept() -> contextlib.AbstractContextManager[None]:
-  """Lets modules called inside read parameters in float32, as they are kept.
+  """Lets modules called inside read parameters in float32, as stored.
 
   Whoever uses one rounds it itself (`learned.product` and the like), and its
   gradient is summed in float32 over examples, and so over devices.
@@ -416,5 +416,5 @@ def parameters_as_kept() -> contextlib.AbstractContextManager[None]:
 
 
 def cast(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
-  """x in the dtype that modules compute in, for those that do not cast it."""
+  """x in the compute dtype."""
   return x.astype(_dtype.get() or x.dtype)

@@ -1,4 +1,4 @@
-"""Parameters and FLOPs of a function, counted from what JAX traces of it."""
+"""Parameters and FLOPs of a function, counted from its JAX trace."""
 
 from collections.abc import Callable
 from collections.abc import Iterator
@@ -44,7 +44,7 @@ def count_flops(
 def flops_by_part(
     function: Callable[..., Any], *args: Any, products: str | None = "written"
 ) -> dict[str, int]:
-  """Where the FLOPs of one call of a Haiku model go.
+  """The FLOPs of one call of a Haiku model, by module.
 
   Args:
     function: any function that JAX can trace.
@@ -85,7 +85,7 @@ _PARTS = (
 def equations(
     jaxpr: core.Jaxpr, path: str = "", times: int = 1
 ) -> Iterator[tuple[Any, str, int]]:
-  """Every equation that runs, the path of its module, and how often it does.
+  """Every executed equation with the path of its module and its count.
 
   Of a condition's branches the one with most FLOPs; of a `while_loop`, none:
   nobody knows how often.

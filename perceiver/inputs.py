@@ -1,4 +1,4 @@
-"""From what a task is given to its input array [B, M, C]."""
+"""Input arrays [B, M, C], from the data of a task."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -26,7 +26,7 @@ def flatten(x: Float[Array, "B *dims C"]) -> Float[Array, "B M C"]:
 def with_positions(
     x: Float[Array, "B M C"], pos: Float[Array, "#B M P"]
 ) -> Float[Array, "B M C+P"]:
-  """Channels of x, then those of its positions."""
+  """Concatenates the channels of x and of its positions."""
   channels, of_pos = x.shape[-1], pos.shape[-1]
   pos = pos.astype(x.dtype)
   if context.current_target().platform != "tpu":
@@ -50,7 +50,7 @@ def pixels(
     image: an array with any number of index dimensions.
     num_bands: frequencies per index dimension.
     max_resolution: samples per index dimension; None: those of `image`.
-    channels: what each pixel is projected to first; None: it stays as it is.
+    channels: channels that pixels are projected to; None: no projection.
 
   Returns:
     the input array, row-major: the channels, then the position's.
@@ -72,13 +72,13 @@ def learned_positions(
     position_channels: int | None = None,
     projected_channels: int | None = None,
 ) -> Float[Array, "B M _"]:
-  """Every pixel, projected, with a learned position of its own.
+  """Every pixel, projected, with a learned position.
 
   Args:
     image: an array with any number of index dimensions.
-    channels: what each pixel is projected to.
-    position_channels: of the learned positions; None: as `channels`.
-    projected_channels: what the positions are projected to; None: as
+    channels: channels that pixels are projected to.
+    position_channels: channels of the learned positions; None: `channels`.
+    projected_channels: channels that positions are projected to; None:
       `channels`.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "learned". Like the
@@ -109,7 +109,7 @@ class ConvStem(hk.Module):
   def __call__(
       self, image: Float[Array, "B Y X C"], is_training: bool
   ) -> Float[Array, "B _ _ {self.channels}"]:
-    """Features, none below 0."""
+    """Features after a ReLU."""
     image = context.cast(image)
     x = hk.Conv2D(self.channels, 7, stride=2, with_bias=False, name="conv")(
         image
@@ -132,10 +132,10 @@ def conv(
 
   Args:
     image: pixels.
-    channels: of the features.
+    channels: channels of the features.
     num_bands: frequencies per axis.
     max_resolution: samples per axis; None: those of the features.
-    is_training: whether batch norm uses this batch and remembers it.
+    is_training: whether batch norm uses and averages statistics of the batch.
 
   Source: Perceiver IO, appendix A; official ImageNet model, "conv".
   """
@@ -146,7 +146,7 @@ def conv(
 def frame_patches(
     frames: Float[Array, "B T Y X C"], size: int = 3
 ) -> Float[Array, "B T Y X _"]:
-  """Around each pixel the patch of its neighbours, zeros outside the frame.
+  """The patch around each pixel, with zeros outside the frame.
 
   Channels are ordered row, column, color; `size` is odd.
 
@@ -166,11 +166,11 @@ def frame_patches(
 def video_patches(
     video: Float[Array, "B T Y X C"], size: Sequence[int]
 ) -> Float[Array, "B _ _ _ _"]:
-  """Patches that do not overlap; channels are ordered time, row, column, color.
+  """Patches without overlap; channels in order time, row, column, color.
 
   Args:
     video: voxels.
-    size: of a patch in time, y and x; it divides the video.
+    size: size of a patch in time, y and x, a divisor of the video's.
 
   Source: Perceiver IO, appendices C and I; official multimodal model.
   """
@@ -183,7 +183,7 @@ def video_patches(
 def audio_patches(
     audio: Float[Array, "B S C"], size: int
 ) -> Float[Array, "B M {size*audio.shape[-1]}"]:
-  """Stretches of so many samples, which divide the whole.
+  """Patches of samples without overlap.
 
   Source: Perceiver IO, appendices C and I; official multimodal model.
   """
@@ -193,12 +193,13 @@ def audio_patches(
 def points(
     pos: Float[Array, "B M d"], num_bands: int, max_frequency: int
 ) -> Float[Array, "B M {pos.shape[-1]*(2*num_bands+1)}"]:
-  """Fourier features of where points are; they have nothing else.
+  """Fourier features of the positions of points.
 
   Args:
-    pos: points in [-1, 1]^d; on their order nothing depends.
+    pos: points in [-1, 1]^d; their order does not matter.
     num_bands: frequencies per axis.
-    max_frequency: of them, in half cycles per unit of `pos`; the least is 1.
+    max_frequency: highest frequency, in half cycles per unit of `pos`; the
+      lowest is 1.
 
   Source: Perceiver, §4.3.
   """
@@ -217,15 +218,16 @@ def tokens(
 ) -> tuple[
     Float[Array, "B M {channels}"], Float[Array, "{vocabulary_size} {channels}"]
 ]:
-  """Each token's embedding plus its position's, and the embeddings' table.
+  """Embeddings of tokens plus positions, and the table of embeddings.
 
   Args:
     ids: tokens, from 0 to vocabulary_size.
     vocabulary_size: rows of the table.
-    channels: of both embeddings.
+    channels: channels of both embeddings.
     max_length: number of learned positions; texts may be shorter.
-    deviation: of the table at its start, before it is cut at two of them. That
-      of positions is 0.02: the default, the release's, hides them at first.
+    deviation: initial standard deviation of the table, a normal distribution
+      truncated at two deviations. Positions have 0.02, so the release's default
+      initially hides them.
 
   Returns:
     the input array, and the table, for outputs that share it.

@@ -1,4 +1,4 @@
-"""Marks the arrays whose place the caller may decide (`laid_out_by`)."""
+"""Marks arrays whose sharding the caller may choose (`laid_out_by`)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +12,13 @@ from perceiver.context import current_layout
 
 
 def parts() -> int:
-  """How many parts the rows of large arrays are split into."""
+  """The number of parts that the rows of large arrays are split into."""
   layout = current_layout()
   return 1 if layout is None else layout.parts
 
 
 def place(x: Float[Array, "*B C"]) -> Float[Array, "*B C"]:
-  """x where it is to live; what has no rows stays where it is."""
+  """x in its sharding; arrays without rows are unchanged."""
   layout = current_layout()
   return x if layout is None or x.ndim != 3 else layout.place(x)
 
@@ -28,7 +28,7 @@ def per_example(
     shared: Any,
     x: Float[Array, "B N D"],
 ) -> Float[Array, "B N E"]:
-  """function(shared, x), of each example by itself.
+  """function(shared, x), applied to each example separately.
 
   However often the function reads what is shared, it comes to each device once,
   and its gradient is summed over the devices once.
@@ -42,7 +42,7 @@ def per_example(
 def place_evenly(
     x: Float[Array, "#B L C"], mask: Bool[Array, "#B L"] | None
 ) -> tuple[Float[Array, "#B K C"], Bool[Array, "#B K"] | None]:
-  """x where it is to live, with further rows if it would not split evenly.
+  """x in its sharding, padded with rows to split evenly.
 
   Returns:
     x and the mask, which hides rows that were added; what is read of them, or

@@ -1,4 +1,4 @@
-"""Parameters: learned arrays, and how products and sums use what is learned.
+"""Learned arrays, and products and sums with parameters.
 
 Parameters are kept in float32, whatever the dtype to compute in. What uses one
 rounds it, and computes its gradient in float32, over all examples: so it is
@@ -25,9 +25,9 @@ class LearnedArray(hk.Module):
   """A learned array, the same for every example.
 
   Attributes:
-    num_elements: rows of the array.
-    channels: of each.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_elements: number of rows.
+    channels: channels of each row.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_elements: int
@@ -39,9 +39,10 @@ class LearnedArray(hk.Module):
   ) -> Float[Array, "{batch_size} {self.num_elements} {self.channels}"]:
     """The array, once for each of `batch_size` examples.
 
-    Attention takes one for all examples, and then projects it once.
+    Attention projects one array for all examples only once.
 
-    It starts as a normal of deviation 0.02, cut at two deviations.
+    It is initialised by a normal distribution with a standard deviation of
+    0.02, truncated at two deviations.
 
     Source: Perceiver, appendix C.
     """
@@ -108,7 +109,7 @@ plus.defvjp(lambda x, b: (plus(x, b), b), _plus_backward)
 def for_examples(
     x: Float[Array, "#B *C"], batch_size: Any
 ) -> Float[Array, "B *C"]:
-  """x for each of so many examples, where it is one for all.
+  """x repeated for a number of examples, if it has one.
 
   The number may be symbolic, as in an exported program.
   """

@@ -1,4 +1,4 @@
-"""What training minimises: a number per example, or per token."""
+"""Losses per example or per token."""
 
 import jax
 from jax import Array
@@ -15,11 +15,11 @@ def soft_labels(
     mix_labels: Int[Array, "B"] | None = None,
     mix_ratio: Float[Array, "B"] | None = None,
 ) -> Float[Array, "B {num_classes}"]:
-  """Class probabilities to be learned: labels, mixed, then smoothed.
+  """Target probabilities of classes: labels, mixed, then smoothed.
 
   Args:
     labels: classes, from 0.
-    num_classes: how many there are.
+    num_classes: number of classes.
     smoothing: the part that is spread evenly over all classes, in [0, 1].
     mix_labels: the classes of the second images of MixUp or CutMix.
     mix_ratio: the part of the first images, in [0, 1].
@@ -45,7 +45,7 @@ def soft_labels(
 def cross_entropy(
     logits: Float[Array, "B K"], targets: Float[Array, "B K"]
 ) -> Float[Array, "B"]:
-  """Nats by which softmax(logits) misses the target distributions."""
+  """Cross-entropy of softmax(logits) and target distributions, in nats."""
   return optax.softmax_cross_entropy(logits.astype(jnp.float32), targets)
 
 
@@ -56,7 +56,7 @@ def multi_hot(
 
   Args:
     labels: classes, from 0, each at most once; -1 fills the rows.
-    num_classes: how many there are.
+    num_classes: number of classes.
   """
   return jax.nn.one_hot(labels, num_classes).sum(axis=1)
 
@@ -64,7 +64,7 @@ def multi_hot(
 def binary_cross_entropy(
     logits: Float[Array, "B K"], targets: Float[Array, "B K"]
 ) -> Float[Array, "B"]:
-  """Nats by which sigmoid(logits) misses the targets, summed over classes."""
+  """Binary cross-entropy with logits, summed over classes, in nats."""
   each = optax.sigmoid_binary_cross_entropy(logits.astype(jnp.float32), targets)
   return each.sum(axis=-1)
 
@@ -72,7 +72,7 @@ def binary_cross_entropy(
 def token_cross_entropy(
     logits: Float[Array, "B O V"], targets: Int[Array, "B O"]
 ) -> Float[Array, "B O"]:
-  """Nats by which softmax(logits) misses each target token."""
+  """Cross-entropy of softmax(logits) and each target token, in nats."""
   return optax.softmax_cross_entropy_with_integer_labels(
       logits.astype(jnp.float32), targets
   )
@@ -81,7 +81,7 @@ def token_cross_entropy(
 def end_point_error(
     flow: Float[Array, "*B Y X 2"], target: Float[Array, "*B Y X 2"]
 ) -> Float[Array, "*B Y X"]:
-  """How far apart two flows end, in pixels.
+  """Distance between the end points of two flows, in pixels.
 
   Its gradient is zero, and not undefined, where they are the same.
   """

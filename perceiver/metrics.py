@@ -1,4 +1,4 @@
-"""What is reported: a number per example, or one for a whole split.
+"""Metrics per example, or for a whole split.
 
 What is of a split is computed by numpy in float64: no mean of numbers per
 example gives it.
@@ -23,7 +23,7 @@ def top_k(
     ValueError: if there are fewer than k classes.
   """
   if k > logits.shape[-1]:
-    raise ValueError(f"top-{k} of {logits.shape[-1]} classes.")
+    raise ValueError(f"top-{k} needs {k} classes, not {logits.shape[-1]}.")
   _, best = jax.lax.top_k(logits, k)
   labels = labels.reshape(len(labels), 1, -1)
   is_right = jnp.any(best[:, :, None] == labels, axis=(1, 2))

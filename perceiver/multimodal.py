@@ -1,4 +1,4 @@
-"""Several arrays as one input array or one query array, and back."""
+"""Concatenates several arrays, and splits them again."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -15,16 +15,17 @@ from perceiver.learned import LearnedArray
 
 @dataclasses.dataclass
 class Pack(hk.Module):
-  """Makes several arrays equally wide and puts them one after the other.
+  """Pads several arrays to equal width and concatenates their elements.
 
-  Each is widened by a learned vector of its own, which tells the modalities
-  apart: an element's channels, then its modality's.
+  Each array is padded with a learned vector of its own, which distinguishes the
+  modalities: an element's channels come first, then its modality's.
 
   Attributes:
-    min_padding: channels that the widest array gets; the others get more.
-    channels: of every element, whichever arrays there are; None: as many as the
-      widest array has with its padding.
-    name: of the module, in the paths of its parameters; None: its class's.
+    min_padding: channels of the vector that extends the widest array; those
+      of other arrays are longer.
+    channels: channels of every element; None: those of the widest array with
+      its padding.
+    name: name of the module in parameter paths; None: that of its class.
 
   Source: Perceiver IO, appendix I; official multimodal model.
   """
@@ -42,12 +43,11 @@ class Pack(hk.Module):
 
     Args:
       arrays: modality -> its elements with their positions.
-      masked: modality -> True at the elements that a learned vector replaces,
-        position and modality included. Modalities that are not named here have
-        no such vector.
+      masked: modality -> True at elements that a learned vector replaces,
+        including position and modality. Other modalities have no such vector.
 
     Raises:
-      KeyError: if `masked` names a modality that `arrays` has not.
+      KeyError: if `masked` names a modality that is not in `arrays`.
       ValueError: if `channels` are too few.
     """
     masked = masked or {}
@@ -83,10 +83,10 @@ class Pack(hk.Module):
 def unpack(
     y: Float[Array, "B O E"], sizes: Mapping[str, int]
 ) -> dict[str, Float[Array, "B _ E"]]:
-  """The parts of an array that was packed.
+  """The parts of a packed array.
 
   Args:
-    y: what `Pack` put together, or what the decoder made of such queries.
+    y: a packed array, or the output array for packed queries.
     sizes: modality -> number of its elements, in the order they were packed.
 
   Raises:

@@ -1,4 +1,4 @@
-"""In which order the products of an attention are taken.
+"""The order of the matrix products of an attention.
 
 An attention of a query array (N × D) over another array x (M × C) is a chain of
 matrix products with a softmax in it. Products may be bracketed in any order:
@@ -43,7 +43,7 @@ _FUSED_WIDTH, _UNFUSED = 256, 3
 
 
 class Order(NamedTuple):
-  """How scores and result are bracketed."""
+  """The order of the products for scores and for the result."""
 
   scores: Scores = "written"
   result: Result = "written"
@@ -51,7 +51,7 @@ class Order(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """Of an attention."""
+  """Sizes of an attention."""
 
   queries: int  # N
   keys: int  # M
@@ -85,7 +85,7 @@ def cost_of_scores(order: Scores, s: Sizes, platform: str = "cpu") -> int:
 
 
 def cost_of_result(order: Result, s: Sizes, platform: str = "cpu") -> int:
-  """The same of what is read."""
+  """Multiply-accumulates of a training step for the result of one example."""
   product = _product(s, s.width(order, False), platform)
   return _OF_PROJECTIONS * _projections_of_result(order, s) + (
       _OF_RESULT * product
@@ -93,7 +93,7 @@ def cost_of_result(order: Result, s: Sizes, platform: str = "cpu") -> int:
 
 
 def multiply_accumulates(order: Order, s: Sizes) -> int:
-  """Of the forward pass of one example, all products of an attention."""
+  """Multiply-accumulates of an attention's forward pass for one example."""
   width = s.width(order.scores, True) + s.width(order.result, False)
   projections = _projections_of_scores(order.scores, s)
   projections += _projections_of_result(order.result, s)
@@ -123,10 +123,10 @@ def _projections_of_result(order: Result, s: Sizes) -> int:
 
 
 def cheapest(sizes: Sizes, platform: str | None = None) -> Order:
-  """The order with the fewest products; as written if that is as good.
+  """The order with the fewest operations; as written if equal.
 
   Args:
-    sizes: of the attention.
+    sizes: sizes of the attention.
     platform: "cpu", "gpu" or "tpu"; None: what is compiled for.
   """
   platform = platform or context.current_target().platform
@@ -148,7 +148,7 @@ def _product(s: Sizes, width: int, platform: str) -> int:
 
 
 def choose(sizes: Sizes) -> Order:
-  """The order of an attention here, by `products_in`; else the cheapest."""
+  """The order that `products_in` requests, or the cheapest."""
   order = Order() if context.asked_order() == "written" else cheapest(sizes)
   context.note_order(sizes, order)
   return order

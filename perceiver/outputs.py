@@ -1,4 +1,4 @@
-"""From the latent array, or the output array, to what a task predicts."""
+"""Predictions from the latent array or the output array."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -23,12 +23,12 @@ def class_query(
     query_channels: int,
     decoder: Annotated[Mapping[str, Any], Decoder],
 ) -> Float[Array, "B {num_classes}"]:
-  """Logits of Perceiver IO: what one learned query reads, projected.
+  """Class logits of Perceiver IO, decoded by one learned query.
 
   Args:
     z: the latent array.
-    num_classes: logits.
-    query_channels: E, of the query.
+    num_classes: number of logits.
+    query_channels: E, channels of the query.
     decoder: settings of `Decoder`.
 
   Source: Perceiver IO, appendix A; official ImageNet models.
@@ -41,7 +41,7 @@ def class_query(
 def average_and_project(
     z: Float[Array, "B N D"], num_classes: int, /
 ) -> Float[Array, "B {num_classes}"]:
-  """Logits of the original Perceiver.
+  """Class logits of the original Perceiver.
 
   Source: Perceiver IO, figure 6.
   """
@@ -51,7 +51,7 @@ def average_and_project(
 def tied_tokens(
     y: Float[Array, "B O E"], table: Float[Array, "V E"]
 ) -> Float[Array, "B O V"]:
-  """Logits of tokens: products with their embeddings, and a bias each.
+  """Logits of tokens: products with the embeddings plus biases.
 
   Source: official MLM model.
   """
@@ -70,7 +70,7 @@ def raft_upsample(
     flow: in pixels of its own resolution; zero outside.
     weights: before their softmax: for each of the 3 × 3 neighbours, row by row,
       those of the factor × factor pixels that each coarse pixel becomes.
-    factor: of the resolution, and so of the flow.
+    factor: factor of the resolution, and so of the flow.
 
   Returns:
     the flow in pixels of the new resolution.

@@ -1,4 +1,4 @@
-"""Perceiver AR: the newest elements of a sequence read all that came before.
+"""Perceiver AR: the newest elements attend to all elements before them.
 
 Axes: B examples; input array M × C; latent array N × D, one latent for each of
 the newest N elements.
@@ -27,21 +27,21 @@ from perceiver.position import Rotary
 
 @dataclasses.dataclass
 class CausalEncoder(hk.Module):
-  """Reads a sequence into latents: each what has come so far.
+  """Encodes a sequence: each latent attends to its element and all before.
 
-  The newest elements, projected, are the latents' queries.
+  The queries of the latents are the newest elements, projected.
 
   Attributes:
-    num_latents: N, how many of the newest elements are queries.
-    latent_channels: D, of each latent.
-    num_heads: of the cross-attention.
-    qk_channels: of queries and keys; None: C, as the input array.
-    v_channels: of values; None: qk_channels.
-    widening_factor: of the MLP after the read.
-    activation: of that MLP, "gelu" or "squared_relu".
-    input_dropout: the part of the input array's elements that is masked in
-      training, from 0 to 1.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_latents: N, number of the newest elements, which are queries.
+    latent_channels: D, channels of each latent.
+    num_heads: number of heads of the cross-attention.
+    qk_channels: channels of queries and keys; None: C, of the input array.
+    v_channels: channels of values; None: qk_channels.
+    widening_factor: hidden channels of the MLP over its input channels.
+    activation: nonlinearity of the MLP, "gelu" or "squared_relu".
+    input_dropout: fraction of the input array's elements that are masked in
+      training.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_latents: int
@@ -62,14 +62,14 @@ class CausalEncoder(hk.Module):
       num_latents: int | None = None,
       is_training: bool = False,
   ) -> Float[Array, "B N {self.latent_channels}"]:
-    """z, the latent array: that of element i knows nothing after it.
+    """z, the latent array; a latent depends on no later element.
 
     Args:
       x: the input array, in order.
-      mask: True where an element of x may be read. The latent of an element
-        that may not be means nothing.
-      rotary: where the elements of x are, for queries and keys alike.
-      num_latents: another number of latents; None: that of the settings.
+      mask: True at visible elements of x. Latents of masked elements are
+        meaningless.
+      rotary: positions of the elements of x, for queries and keys.
+      num_latents: overrides the number of latents.
       is_training: whether inputs are dropped.
 
     Raises:
@@ -112,17 +112,17 @@ class CausalEncoder(hk.Module):
 
 @dataclasses.dataclass
 class CausalProcessor(hk.Module):
-  """Lets latents read those up to their own, layer after layer.
+  """Layers of causal self-attention over the latents.
 
   Attributes:
-    num_layers: each with its own weights.
-    num_heads: of each layer; they divide D.
-    qk_channels: of queries and keys; None: D, as the latent array.
-    widening_factor: of each layer's MLP.
-    activation: of each layer's MLP, "gelu" or "squared_relu".
+    num_layers: number of layers, each with its own weights.
+    num_heads: number of heads of each layer, a divisor of D.
+    qk_channels: channels of queries and keys; None: D, of the latent array.
+    widening_factor: hidden channels of each MLP over its input channels.
+    activation: nonlinearity of each MLP, "gelu" or "squared_relu".
     remat: recompute layers in the backward pass: less memory, more time.
-    unroll: layers of a loop's body; None: by the target.
-    name: of the module, in the paths of its parameters; None: its class's.
+    unroll: layers in the body of a loop; None: depends on the target.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_layers: int
@@ -144,8 +144,8 @@ class CausalProcessor(hk.Module):
 
     Args:
       z: the latent array, in order.
-      mask: False at latents of padding, which are not read.
-      rotary: where the latents are.
+      mask: False at latents of padding, which are not attended to.
+      rotary: positions of the latents.
     """
     bounds.check(f"{self.module_name}: num_layers", self.num_layers, 1)
     keys = None if mask is None else mask[:, None]

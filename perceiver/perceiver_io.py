@@ -37,18 +37,18 @@ _UNROLLED = {"tpu": 6}
 
 @dataclasses.dataclass
 class Encoder(hk.Module):
-  """Reads the input array into the latent array.
+  """Encodes the input array into the latent array.
 
   Attributes:
     num_latents: N, rows of the latent array.
-    latent_channels: D, of each latent.
-    num_heads: of the cross-attention.
-    qk_channels: of queries and keys; None: C, as the input array.
-    v_channels: of values; None: qk_channels.
-    widening_factor: of the MLP after the read.
-    use_query_residual: whether what is read is added to the learned latents;
-      without, z forgets them.
-    name: of the module, in the paths of its parameters; None: its class's.
+    latent_channels: D, channels of each latent.
+    num_heads: number of heads of the cross-attention.
+    qk_channels: channels of queries and keys; None: C, of the input array.
+    v_channels: channels of values; None: qk_channels.
+    widening_factor: hidden channels of the MLP over its input channels.
+    use_query_residual: whether the result of attention is added to the
+      learned latents.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_latents: int
@@ -69,8 +69,8 @@ class Encoder(hk.Module):
 
     Args:
       x: the input array.
-      mask: True where an element of x may be read. With none to read, z is what
-        the latents become without any input.
+      mask: True at visible elements of x. Without any, z depends on the latents
+        only.
     """
     latents = LearnedArray(
         self.num_latents, self.latent_channels, name="latents"
@@ -79,7 +79,7 @@ class Encoder(hk.Module):
 
   @hk.transparent
   def reader(self, name: str) -> Callable[..., Array]:
-    """A read (z, x, mask) -> z; each call of it uses the weights `name`."""
+    """A cross-attend (z, x, mask) -> z, with the weights `name`."""
     module = CrossAttention(
         num_heads=self.num_heads,
         qk_channels=self.qk_channels,
@@ -99,24 +99,24 @@ class Encoder(hk.Module):
 
 @dataclasses.dataclass
 class Processor(hk.Module):
-  """Lets the latent array read itself, layer after layer.
+  """Layers of self-attention over the latent array.
 
   The parameters of all layers are stacked and the layers scanned, so that the
   compiled program does not grow with depth.
 
   Attributes:
-    layers_per_block: self-attention layers of a block, each with its own
-      weights.
-    num_blocks: how often all of them run, one block after the other.
+    layers_per_block: number of self-attention layers of a block, each with
+      its own weights.
+    num_blocks: number of blocks, one after the other.
     share_blocks: whether all blocks use the same weights.
-    num_heads: of each layer; they divide D.
-    qk_channels: of queries and keys; None: D, as the latent array.
-    widening_factor: of each layer's MLP.
+    num_heads: number of heads of each layer, a divisor of D.
+    qk_channels: channels of queries and keys; None: D, of the latent array.
+    widening_factor: hidden channels of each MLP over its input channels.
     remat: recompute layers in the backward pass: less memory, more time.
-    remat_policy: what is kept nevertheless: a name in
+    remat_policy: values that are kept nevertheless: a name in
       `jax.checkpoint_policies`.
-    unroll: layers of a loop's body; None: by the target.
-    name: of the module, in the paths of its parameters; None: its class's.
+    unroll: layers in the body of a loop; None: depends on the target.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   layers_per_block: int
@@ -156,18 +156,18 @@ def scan_layers(
     remat_policy: str | None = None,
     unroll: int | None = None,
 ) -> Float[Array, "B N D"]:
-  """An array after so many layers of one kind, each with its own parameters.
+  """An array after layers of one kind, each with its own parameters.
 
   Call it in a module: the parameters are stacked under its path, in `STACK`.
 
   Args:
-    layer: Haiku code that makes its modules when it is called.
+    layer: Haiku code that creates its modules when it is called.
     z: an array.
-    num_layers: how many there are.
-    repeats: how often all of them run, one after the other.
-    remat_policy: recompute layers in the backward pass, but for what this names
-      (`jax.checkpoint_policies`); None: keep all of it.
-    unroll: layers of the loop's body; None: by the target.
+    num_layers: number of layers.
+    repeats: number of times that all of them run.
+    remat_policy: recompute layers in the backward pass, except for the values
+      that this keeps (`jax.checkpoint_policies`); None: no recomputation.
+    unroll: layers in the body of the loop; None: depends on the target.
 
   Raises:
     ValueError: if these do not divide the layers, or there is no such policy.
@@ -222,7 +222,7 @@ def scan_layers(
     return z, jax.tree.map(lambda *x: jnp.stack(x), *collected)
 
   if repeats > 1 and remembering is not None:
-    raise ValueError("keys and values of repeated layers are not kept")
+    raise ValueError("keys and values of repeated layers cannot be kept")
 
   def run(stacked, z):
     stacked = stacked, given
@@ -262,7 +262,7 @@ def scan_layers(
 
 
 def _unrolled(num_layers: int) -> int:
-  """Layers of a loop's body on the target."""
+  """Number of layers in the body of a loop on the target."""
   most = _UNROLLED.get(context.current_target().platform, 1)
   return next(n for n in range(most, 0, -1) if num_layers % n == 0)
 
@@ -280,19 +280,20 @@ def _rows(stacked: Any) -> list[Any]:
 
 @dataclasses.dataclass
 class RepeatedEncoder(hk.Module):
-  """The original Perceiver: reads the input array several times.
+  """The original Perceiver: several cross-attends to the input array.
 
-  Reads and the blocks of the processor alternate, or all reads come first. The
-  first read always has weights of its own.
+  Cross-attends and blocks of the processor alternate, or all cross-attends come
+  first. The first cross-attend always has its own weights.
 
   Attributes:
-    encoder: settings of `Encoder`, for each read.
-    processor: settings of `Processor`, whose blocks are shared out among the
-      reads; with num_blocks 0, there are reads alone.
-    num_reads: how often the input array is read.
-    interleave: whether blocks follow each read; False: all reads come first.
-    share_reads: whether reads after the first use the same weights.
-    name: of the module, in the paths of its parameters; None: its class's.
+    encoder: settings of `Encoder`, for each cross-attend.
+    processor: settings of `Processor`, whose blocks are divided among the
+      cross-attends; with num_blocks 0 there are only cross-attends.
+    num_reads: number of cross-attends to the input array.
+    interleave: whether blocks follow each cross-attend; False: blocks come
+      last.
+    share_reads: whether cross-attends after the first share weights.
+    name: name of the module in parameter paths; None: that of its class.
 
   Source: Perceiver, §4.1, Tables 5 to 7.
   """
@@ -309,7 +310,7 @@ class RepeatedEncoder(hk.Module):
       x: Float[Array, "B M C"],
       mask: Bool[Array, "B M"] | None = None,
   ) -> Float[Array, "B N D"]:
-    """The latent array after all reads and blocks."""
+    """The latent array after all cross-attends and blocks."""
     bounds.check(f"{self.module_name}: num_reads", self.num_reads, 1)
     encoder = Encoder(**self.encoder, name="encoder")
     process = self._processors()
@@ -329,7 +330,7 @@ class RepeatedEncoder(hk.Module):
 
   @hk.transparent
   def _processors(self):
-    """What follows each read, in order; one for all that share weights."""
+    """The processor after each cross-attend; shared ones are one object."""
     settings = dict(self.processor)
     num_blocks = settings.pop("num_blocks", Processor.num_blocks)
     if num_blocks == 0:
@@ -351,17 +352,17 @@ class RepeatedEncoder(hk.Module):
 
 @dataclasses.dataclass
 class Decoder(hk.Module):
-  """Lets output queries read the latent array.
+  """Decodes output queries: cross-attention to the latent array.
 
   Attributes:
-    num_heads: of the cross-attention.
-    qk_channels: of queries and keys; None: D, as the latent array.
-    v_channels: of values; None: qk_channels.
-    widening_factor: of the MLP after the read.
-    use_query_residual: whether what is read is added to the query.
-    chunk: queries decoded at a time, and in training once more in the backward
-      pass, so that nothing of them is kept; None: all at once.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_heads: number of heads of the cross-attention.
+    qk_channels: channels of queries and keys; None: D, of the latent array.
+    v_channels: channels of values; None: qk_channels.
+    widening_factor: hidden channels of the MLP over its input channels.
+    use_query_residual: whether the result of attention is added to the query.
+    chunk: number of queries that are decoded at a time, and recomputed in the
+      backward pass to save memory; None: all at once.
+    name: name of the module in parameter paths; None: that of its class.
   """
 
   num_heads: int = 1
@@ -382,14 +383,12 @@ class Decoder(hk.Module):
     """The output array.
 
     Args:
-      query: output queries; with one example, those of all examples. They do
-        not see each other, so decoding them in chunks changes memory and
-        nothing else.
+      query: output queries; one example stands for all. Queries are independent
+        of each other, so decoding them in chunks changes only the memory.
       z: the latent array.
-      mask: False at queries that are padding: they read nothing, and their
-        outputs hold nothing of z.
-      head: what is computed of each output, [B, o, E] to [B, o, K], such as a
-        linear map. In chunks only its results are kept, not the outputs.
+      mask: False at padded queries: their outputs do not depend on z.
+      head: a function of each output, [B, o, E] to [B, o, K], such as a linear
+        layer. With chunks only its results are kept, not the outputs.
     """
     if self.chunk is not None:
       bounds.check(f"{self.module_name}: chunk", self.chunk, 1)
@@ -438,13 +437,13 @@ class Decoder(hk.Module):
 
 @dataclasses.dataclass
 class AverageDecoder(hk.Module):
-  """The original Perceiver's head: the mean latent, projected.
+  """The head of the original Perceiver: a linear layer of the mean latent.
 
-  It starts at zero.
+  Its weights are initialised with zeros.
 
   Attributes:
-    num_outputs: of the vector, as classes.
-    name: of the module, in the paths of its parameters; None: its class's.
+    num_outputs: length of the vector, such as the number of classes.
+    name: name of the module in parameter paths; None: that of its class.
 
   Source: Perceiver IO, figure 6; official behaviour.
   """

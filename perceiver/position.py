@@ -1,4 +1,4 @@
-"""Where the elements of an array are: grids, and Fourier features of them."""
+"""Positions of elements: grids, Fourier features, sinusoids, rotations."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,7 +14,7 @@ from perceiver import bounds
 
 @dataclasses.dataclass(frozen=True)
 class Rotary:
-  """Turns queries and keys by where they are: scores see distances alone."""
+  """Rotary positions: scores depend on distances only."""
 
   of_queries: Int[Array, "#B N"]
   of_keys: Int[Array, "#B M"]
@@ -22,11 +22,11 @@ class Rotary:
   longest: float  # Distance, in elements, that the slowest pair turns 1 radian.
 
   def queries(self, q: Float[Array, "B N H F"]) -> Float[Array, "B N H F"]:
-    """Queries by head, turned."""
+    """Queries by head, rotated."""
     return rotated(q, self.of_queries, self.fraction, self.longest)
 
   def keys(self, k: Float[Array, "B M H F"]) -> Float[Array, "B M H F"]:
-    """Keys by head, turned."""
+    """Keys by head, rotated."""
     return rotated(k, self.of_keys, self.fraction, self.longest)
 
   def of_newest(self, queries: int, keys: int | None = None) -> "Rotary":
@@ -43,7 +43,7 @@ def rotated(
     fraction: float,
     longest: float,
 ) -> Float[Array, "B L H F"]:
-  """Queries or keys with pairs of their features turned by their positions.
+  """Queries or keys with pairs of features rotated by their positions.
 
   The first features of each head are turned, in pairs of neighbours; pair i of
   n turns pos / longest^(i / (n - 1)) radians, so the first pair 1 radian an
@@ -51,9 +51,9 @@ def rotated(
 
   Args:
     x: queries or keys, by head.
-    pos: where they are.
-    fraction: of a head's features, from 0 to 1; rounded down to whole pairs.
-    longest: distance that the slowest pair turns 1 radian.
+    pos: positions of the elements.
+    fraction: rotated fraction of a head's features, rounded down to pairs.
+    longest: distance at which the slowest pair rotates by 1 radian.
 
   Returns:
     in the dtype of x; angles are computed in float32.
@@ -83,7 +83,7 @@ def sinusoids(
 
   Args:
     pos: counted from 0.
-    channels: of the result; of an odd number the last is 0.
+    channels: channels of the result; if odd, the last is 0.
     longest: the slowest wave has 2π times as many elements, the fastest 2π.
 
   Source: Vaswani et al., 2017; Perceiver AR's released code.

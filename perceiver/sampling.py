@@ -1,4 +1,4 @@
-"""Elements drawn one after the other from a model's logits.
+"""Sampling of elements, one after the other, from a model's logits.
 
 Axes: B examples, V ids.
 """
@@ -18,7 +18,7 @@ State = Any  # Of a model: a tree of arrays.
 
 
 class Choice(NamedTuple):
-  """How an id is chosen; all of it may change without compiling again."""
+  """Sampling settings; changing them needs no compilation."""
 
   temperature: float | Array = 1.0  # 0: the likeliest.
   top_k: int | Array = 0  # So many of the likeliest alone; 0: all.
@@ -29,9 +29,9 @@ class Choice(NamedTuple):
 def draw(
     logits: Float[Array, "B V"], key: Array, choice: Choice
 ) -> Int[Array, "B"]:
-  """An id for each example.
+  """A sampled id for each example.
 
-  The temperature comes first, then the k likeliest, then those of top_p.
+  The temperature is applied first, then top-k, then top-p.
 
   Source: Holtzman et al., 2020 (top_p).
   """
@@ -64,25 +64,25 @@ def continued(
     stop: int | None = None,
     never: Sequence[int] = (),
 ) -> Int[Array, "B {number}"]:
-  """What comes after each example, by a model that keeps what it computed.
+  """The continuation of each example, by a model with a cache.
 
-  One loop, so one program. A model can add to what it keeps only so often: then
-  it is given the newest elements again, and starts again from these.
+  All elements are generated in one loop of one program. The cache has a limited
+  size: when it is full, it is filled again with the newest elements.
 
   Args:
-    fill: the newest elements -> logits [B, V] of the next, and a state.
-    step: one element, and the state after those before it -> the same.
-    window: what there is, with the newest at the end; padding comes first.
-    key: of what is drawn.
-    number: of elements to draw.
-    steps_per_fill: calls of both together until `fill` is called again.
-    choice: how each is chosen.
-    padding: the id that is given after `stop`, and is never drawn.
+    fill: the newest elements -> logits [B, V] of the next one, and a cache.
+    step: one element and the cache -> logits and the cache.
+    window: the given elements, the newest at the end, padded at the front.
+    key: random key.
+    number: number of elements to generate.
+    steps_per_fill: elements that are generated until `fill` is called again.
+    choice: sampling settings.
+    padding: the id after `stop`, which is never generated.
     stop: the id after which an example has ended; None: none.
-    never: further ids that are never drawn.
+    never: further ids that are never generated.
 
   Returns:
-    the ids drawn, up to and with `stop`, then `padding`.
+    the generated ids, up to and including `stop`, then `padding`.
   """
   batch, length = window.shape
   tokens = jnp.pad(window, [(0, 0), (0, number)], constant_values=padding)

@@ -1,4 +1,4 @@
-"""Sets of units: how they are embedded, and how some of them are picked.
+"""Sets of units: their embedding, and a pointer network that selects some.
 
 Source: Perceiver IO, appendix B; AlphaStar.
 """
@@ -23,7 +23,7 @@ from perceiver.learned import LearnedArray
 
 @dataclasses.dataclass(frozen=True)
 class OneHot:
-  """A whole number as one of `size` values; what is beyond is the nearest."""
+  """One-hot encoding of an integer, clipped to `size` values."""
 
   size: int
   divide: int = 1  # First; what is left over is dropped.
@@ -47,14 +47,14 @@ class Bits:
   size: int
 
   def channels(self, values: Int[Array, "*B"]) -> Float[Array, "*B _"]:
-    """A digit each, 0 or 1."""
+    """One channel per digit, 0 or 1."""
     digits = values[..., None] >> jnp.arange(self.size)
     return (digits & 1).astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scaled:
-  """A number as it is, so that `by` of it are 1."""
+  """A number divided by `by`."""
 
   by: float
 
@@ -72,14 +72,14 @@ def units(
     codes: Mapping[str, Sequence[Code]],
     channels: int,
 ) -> Float[Array, "B M {channels}"]:
-  """Each unit as the sum of what is learned for each of its features.
+  """Embeddings of units: the sum of the embeddings of their features.
 
   Args:
-    features: whole numbers; on the order of units nothing depends.
-    names: of the features, in the order of their axis.
-    codes: how a feature is given to the network, in one way or in several; a
-      feature that is not named here is not used.
-    channels: of the sum.
+    features: integers; the order of units does not matter.
+    names: names of the features, in the order of their axis.
+    codes: one or several encodings of each feature; features that are not named
+      here are not used.
+    channels: channels of the sum.
 
   Returns:
     the input array.
@@ -115,12 +115,12 @@ def units(
 def entities(
     y: Float[Array, "B M C"], mask: Bool[Array, "B M"], channels: int
 ) -> tuple[Float[Array, "B M {channels}"], Float[Array, "B {channels}"]]:
-  """What AlphaStar's entity encoder gives to the rest of the agent.
+  """The outputs of AlphaStar's entity encoder.
 
   Args:
-    y: an output for each slot.
+    y: output array, one output per slot.
     mask: False at empty slots.
-    channels: of both results.
+    channels: channels of both results.
 
   Returns:
     `entity_embeddings`, one for each unit, 0 at empty slots; and
@@ -153,7 +153,7 @@ class Pointer:
   def log_probs(
       self, picks: Int[Array, "B K"]
   ) -> Float[Array, "B K {self.keys.shape[1]+1}"]:
-    """Of each step what it picks, if the steps before were these.
+    """Log-probabilities of each step's pick, given the steps before.
 
     What was picked has no probability any more; nor has the end at the first
     step, unless nothing may be picked.
@@ -181,11 +181,11 @@ class Pointer:
   def pick(
       self, num_picks: int, rng: Array | None = None
   ) -> Int[Array, "B {num_picks}"]:
-    """A set: at each step the likeliest, or what is drawn.
+    """A set, by the most likely pick or by sampling at each step.
 
     Args:
-      num_picks: K; the set has no more.
-      rng: to draw with; None: the likeliest.
+      num_picks: K, the maximum size of the set.
+      rng: random key; None: the most likely.
     """
     num_examples, num_elements, _ = self.keys.shape
 
@@ -224,17 +224,17 @@ def pointer(
     key_channels: int,
     query_channels: int,
 ) -> Pointer:
-  """A pointer network over elements, which are in no order.
+  """A pointer network over an unordered set of elements.
 
   The query of a step is a function of the state and of the set that was picked
   before, so all steps of a known set are computed at once.
 
   Args:
-    state: what the choice depends on besides the elements.
+    state: further inputs of the choice.
     x: elements.
-    mask: True where one may be picked.
+    mask: True at elements that may be picked.
     key_channels: F, of keys and queries.
-    query_channels: of the layer that makes queries.
+    query_channels: channels of the layer that makes queries.
 
   Source: Perceiver IO, appendix B, names a pointer network; Vinyals et al.,
   2015, what that is. AlphaStar's has an LSTM where this has a mean.
@@ -269,7 +269,7 @@ def pointer(
 def log_likelihood(
     log_probs: Float[Array, "B K _"], picks: Int[Array, "B K"]
 ) -> Float[Array, "B"]:
-  """Of sets that a `Pointer` might pick: of their elements and of their end."""
+  """Log-likelihood of sets: of their elements and of their end."""
   last = log_probs.shape[-1] - 1
   each = jnp.take_along_axis(log_probs, picks[..., None], axis=-1)[..., 0]
   before = jnp.pad(picks, [(0, 0), (1, 0)])[:, :-1]

@@ -1,4 +1,4 @@
-"""What a program is compiled for.
+"""The devices that a program is compiled for.
 
 The devices need not be attached: those of a topology
 (`jax.experimental.topologies`) do as well.
@@ -34,7 +34,7 @@ class Target:
 
 
 def of(devices: Sequence[Any]) -> Target:
-  """The target that these devices of JAX are."""
+  """The target for devices of JAX."""
   first = devices[0]
   # JAX calls a GPU's platform "gpu" or after its maker, by version.
   platform = first.platform

@@ -1,1 +1,1 @@
-"""For people: preparing data, measuring, looking."""
+"""Commands for users: prepare data, predict, measure, report."""

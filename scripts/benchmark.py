@@ -8,15 +8,15 @@
     python -m scripts.benchmark --costs=FILE.png
     python -m scripts.benchmark --published [--models=mlm,flow] [--most=4096]
 
-The first measures a task's training step and forward pass. No data is read: the
-batch is noise of the task's shapes. --input reads the task's training data and
-trains nothing. --memory compiles and computes nothing, so that any size can be
-requested, also that of inputs other than what is trained on, and for devices
-that do not exist (XLA_FLAGS=--xla_force_host_platform_device_count=8).
---costs draws time against M, O, N and the number of layers; --published
-measures training steps of the published models in bfloat16 on an accelerator,
-at the best batch. Rates are fractions of what this machine reached in a plain
-matrix product in the same run, so that they can be compared between machines.
+The first command measures a task's training step and forward pass on random
+batches; it needs no data. --input measures the input pipeline of training.
+--memory only compiles, so it works for any size, for inputs of other shapes
+(--shape), and for simulated devices
+(XLA_FLAGS=--xla_force_host_platform_device_count=8). --costs plots time against
+M, O, N and the number of layers. --published measures training steps of the
+published models in bfloat16 on an accelerator, at the largest batch that fits.
+Rates are fractions of the rate of a plain matrix product in the same run, so
+they can be compared between machines.
 """
 
 from collections.abc import Callable
@@ -59,7 +59,7 @@ MATRIX = 2048  # Rows and columns of the product that sets the scale.
 
 
 def seconds(call: Callable[[], Any], rounds: int = ROUNDS) -> float:
-  """Median time of a call whose results are waited for."""
+  """Median time of a call, including its results."""
   times = []
   for _ in range(WARM_UP + rounds):
     start = time.perf_counter()
@@ -135,7 +135,7 @@ def measure(config: task_lib.Config, num_devices: int | None) -> dict[str, Any]:
 
 
 def measure_input(config: task_lib.Config, least: float) -> dict[str, Any]:
-  """How fast training data is read and prepared, by itself.
+  """The rate of the input pipeline.
 
   Args:
     config: of a task; its input is prepared in threads of this process, so that
@@ -167,10 +167,10 @@ def measure_memory(
     shapes: Mapping[str, tuple[int, ...]],
     num_devices: int = 1,
 ) -> dict[str, Any]:
-  """What a training step and a forward pass need of a device, in bytes.
+  """The memory of a training step and a forward pass, in bytes per device.
 
   Args:
-    config: of a task.
+    config: config of a task.
     shapes: of an example's arrays, where they are not the task's; the forward
       pass alone has them.
     num_devices: that share the work.
@@ -221,14 +221,14 @@ def _shape_of(text: str) -> tuple[str, tuple[int, ...]]:
 
 
 def peak_bytes(device: Any) -> int:
-  """The most memory in use so far: the device's, or on a CPU the process's."""
+  """Peak memory of the device, or on a CPU of the process."""
   stats = device.memory_stats() or {}
   kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
   return stats.get("peak_bytes_in_use", kilobytes * 1024)
 
 
 def main() -> None:
-  """Prints what is requested, and writes it where --json says."""
+  """Prints the requested measurements, and writes them to --json."""
   console = rich.console.Console()
   if _PUBLISHED.value:
     models = cases.chosen(_MODELS.value, cases.CONFIGS)
@@ -264,14 +264,14 @@ def main() -> None:
 
 
 def write(found: Any, file: pathlib.Path) -> None:
-  """Writes what was measured as JSON, with the machine if it does not say."""
+  """Writes measurements as JSON, with the machine."""
   if "environment" not in found:
     found = {"environment": record.environment(), "results": found}
   file.write_text(json.dumps(found, indent=2) + "\n")
 
 
 def table_of(row: dict[str, Any]) -> rich.table.Table:
-  """What is measured of one config."""
+  """The table of one config's measurements."""
   table = rich.table.Table("measured", "")
   for name, value in row.items():
     if name != "environment":
@@ -281,13 +281,15 @@ def table_of(row: dict[str, Any]) -> rich.table.Table:
 
 
 if __name__ == "__main__":
-  _DEVICES = flags.DEFINE_integer("devices", None, "how many; default: all")
-  _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
-  _INPUT = flags.DEFINE_bool("input", False, "reading of training data alone")
-  _MEMORY = flags.DEFINE_bool("memory", False, "compile alone")
-  _SHAPE = flags.DEFINE_multi_string("shape", [], "of --memory: NAME=Y,X,C")
-  _COSTS = flags.DEFINE_string("costs", None, "a file for the figure of costs")
-  _PUBLISHED = flags.DEFINE_bool("published", False, "on an accelerator")
-  _MOST = flags.DEFINE_integer("most", 4096, "of --published: largest batch")
+  _DEVICES = flags.DEFINE_integer("devices", None, "number; default: all")
+  _JSON = flags.DEFINE_string("json", None, "a file for the results")
+  _INPUT = flags.DEFINE_bool("input", False, "time the input pipeline only")
+  _MEMORY = flags.DEFINE_bool("memory", False, "report memory; compile only")
+  _SHAPE = flags.DEFINE_multi_string("shape", [], "for --memory: NAME=Y,X,C")
+  _COSTS = flags.DEFINE_string("costs", None, "FILE.png: time against sizes")
+  _PUBLISHED = flags.DEFINE_bool(
+      "published", False, "time the published models"
+  )
+  _MOST = flags.DEFINE_integer("most", 4096, "for --published: largest batch")
   _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
   command.run(main, needs_config=False)

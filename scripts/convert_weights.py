@@ -1,4 +1,4 @@
-"""Published weights to ours, and ours to what others read.
+"""Converts published weights to this project's format, and exports models.
 
 python -m scripts.convert_weights --download=language --output=language.npz
 python -m scripts.convert_weights --weights=model.safetensors
@@ -7,8 +7,9 @@ python -m scripts.convert_weights --weights=language.npz
     --format=huggingface --output=FOLDER
 python -m scripts.convert_weights --weights=RUN --format=jax --output=FOLDER
 
-`--weights` is a file of the official release or of transformers, one of ours,
-or the folder of a training run. Nothing is written unless all of it fits.
+`--weights` is a file of the official release, of transformers or of this
+project, or the folder of a run. All tensors are checked before anything is
+written.
 """
 
 import pathlib
@@ -26,34 +27,32 @@ from experiments.inference import model as model_lib
 
 WEIGHTS = flags.DEFINE_string("weights", None, "a file or folder of weights")
 DOWNLOAD = flags.DEFINE_string(
-    "download", None, "fetches a published model, as language or flow"
+    "download", None, "name of a published model, such as language or flow"
 )
-CACHE = flags.DEFINE_string(
-    "cache", model_lib.CACHE, "where downloads are kept"
-)
+CACHE = flags.DEFINE_string("cache", model_lib.CACHE, "folder for downloads")
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    'of a training run: "latest", "best" or a step; with ":ema" averaged',
+    'checkpoint of a run: "latest", "best" or a step; ":ema": averaged',
 )
 SWAP_KERNEL = flags.DEFINE_bool(
     "swap_kernel",
     False,
-    "the published convolutional checkpoint of transformers: put height and"
-    " width of its kernel back",
+    "swap height and width of the kernel in transformers' published"
+    " convolutional checkpoint",
 )
 ALLOW_NONFINITE = flags.DEFINE_bool(
     "allow_nonfinite",
     False,
-    "take numbers that are not finite or too large, and say so",
+    "accept numbers that are not finite or too large, with a note",
 )
 OUTPUT = flags.DEFINE_string("output", None, "FILE.npz, or a folder")
 FORMAT = flags.DEFINE_enum(
     "format",
     "npz",
     ["npz", "huggingface", "jax"],
-    "ours; model.safetensors and config.json for transformers; or the forward"
-    " pass as StableHLO, forward.jax and weights.npz, that JAX alone runs",
+    "npz: a file of this project; huggingface: model.safetensors and"
+    " config.json; jax: forward.jax (StableHLO) and weights.npz for JAX alone",
 )
 HALF = flags.DEFINE_bool(
     "half", False, "of --format=npz: numbers as float16, in half the bytes"
@@ -61,7 +60,7 @@ HALF = flags.DEFINE_bool(
 BATCH_SIZE = flags.DEFINE_integer(
     "batch_size",
     None,
-    "of --format=jax: examples of a call, where it cannot be any number",
+    "for --format=jax: a fixed number of examples",
     lower_bound=1,
 )
 

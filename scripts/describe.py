@@ -1,14 +1,15 @@
-"""Prints what a model is made of: shapes, parameters, FLOPs.
+"""Prints the shapes, parameters and FLOPs of a model by module.
 
     python -m scripts.describe --config=configs/X.py[:variant]
         [--devices=8,64 --device=h100 [--utilisation=0.4] [--json=FILE]
          [--programs=DIR]]
 
-With --devices: what a training step would take of so many accelerators: memory,
-what is sent, attention implementations, time. Their compiler says so, without
-any of them, where it is installed (the extras tpu-compiler and cuda-compiler);
-otherwise it is estimated from a CPU's program. Nothing is computed and no data
-is read, so that any size can be described anywhere.
+With --devices, it also prints an estimate of a training step on these numbers
+of accelerators: memory, communication, attention implementations and time. The
+estimate comes from the accelerator's compiler, which needs no accelerator, if
+it is installed (extras tpu-compiler and cuda-compiler), or else from a CPU's
+program. The command reads no data and computes nothing, so it works for any
+size on any machine.
 """
 
 from collections.abc import Iterator
@@ -45,7 +46,7 @@ def nested(params: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def example_table(network: BuiltNetwork) -> rich.table.Table:
-  """What one example is made of."""
+  """The table of an example's arrays."""
   table = rich.table.Table("one example", "shape", "type")
   for name, x in network.example.items():
     table.add_row(name, shape_of(x), str(x.dtype))
@@ -73,7 +74,7 @@ def parameter_tree(network: BuiltNetwork) -> rich.tree.Tree:
 
 
 def flops_table(network: BuiltNetwork) -> rich.table.Table:
-  """Where the FLOPs of one example's forward pass go.
+  """The table of FLOPs of one example's forward pass.
 
   Model FLOPs are of the products as the papers write them, and those by which
   models and utilisation are compared. Attention computes fewer where another
@@ -106,7 +107,7 @@ def flops_table(network: BuiltNetwork) -> rich.table.Table:
 
 
 def orders_table(network: BuiltNetwork) -> rich.table.Table:
-  """In which order each attention takes its products (`perceiver.orders`).
+  """The table of orders of products (`perceiver.orders`).
 
   GFLOPs are those of one call for one example, as written and as computed; a
   module in a loop is called many times.
@@ -142,7 +143,7 @@ def shape_of(x: Any) -> str:
 
 
 def percentage(part: int, whole: int) -> str:
-  """A part of a whole; of nothing, nothing."""
+  """A fraction in percent; 0 if the whole is 0."""
   return f"{100 * part / max(whole, 1):.1f} %"
 
 
@@ -219,7 +220,7 @@ if __name__ == "__main__":
   _UTILISATION = flags.DEFINE_float(
       "utilisation",
       0.4,
-      "share of the rate in products that is reached, where no compiler tells",
+      "assumed fraction of the peak rate, without a compiler's estimate",
   )
   _JSON = flags.DEFINE_string("json", None, "a file for the estimates")
   _PROGRAMS = flags.DEFINE_string(

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Installs what the site needs into .venv and builds it in build/docs/html.
-# Warnings are errors: a link or an anchor that leads nowhere is one.
+# Installs the requirements of the site into .venv and builds the site in
+# build/docs/html. Warnings, such as broken links and anchors, are errors.
 #   bash scripts/docs.sh              build/docs/html/index.html
-#   bash scripts/docs.sh --external   checks links to other sites too
-# PYTHON_DOCS=... names an environment that has all of it.
+#   bash scripts/docs.sh --external   also checks links to other sites
+# PYTHON_DOCS=... names a Python that has the requirements.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

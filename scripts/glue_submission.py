@@ -1,13 +1,13 @@
-"""Answers of fine-tuned models to GLUE's test sets, for its server.
+"""Predicts GLUE's test sets with fine-tuned models, in the server's format.
 
 python -m scripts.glue_submission --weights=runs/cola --weights=runs/mnli ...
     --output=submission.zip [--checkpoint=best] [--data_dir=DIR]
 
-`--weights` is a run, or a file of scripts.convert_weights, of one task or of
-several. The archive has a file of each task of GLUE, as gluebenchmark.com takes
-them: the header "index" and "prediction", and a line for each example. What no
-model answers has the same answer everywhere, so that the archive is whole;
-which these are is told.
+`--weights` is a run or a file of scripts.convert_weights, single-task or
+multitask. The archive has a file for each task in the format of
+gluebenchmark.com: the header "index" and "prediction", and a line for each
+example. Tasks without a model get a constant prediction, so that the archive is
+complete, and the command prints them.
 """
 
 from collections.abc import Iterable
@@ -34,7 +34,7 @@ WEIGHTS = flags.DEFINE_multi_string(
 CHECKPOINT = flags.DEFINE_string(
     "checkpoint",
     "latest",
-    'of training runs: "latest", "best" or a step; with ":ema", averaged',
+    'checkpoint of runs: "latest", "best" or a step; ":ema": averaged',
 )
 OUTPUT = flags.DEFINE_string("output", None, "FILE.zip")
 
@@ -67,7 +67,7 @@ def _note(line: str) -> None:
 
 
 def _check_tasks(models: Iterable[weights.Weights]) -> None:
-  """Sees that each model is of GLUE, and that no task has two.
+  """Checks that each model is of GLUE, and that no task has two.
 
   Raises:
     UserError: if not.

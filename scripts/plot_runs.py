@@ -1,12 +1,11 @@
-"""Draws metrics of runs against their steps.
+"""Plots metrics of runs against training steps.
 
     python -m scripts.plot_runs --runs=DIR,DIR --metrics=NAME,NAME
         [--metrics=NAME] --output=FILE.png
 
-Each --metrics is a panel; its names are those of metrics.jsonl. Runs whose
-folders differ in the seed alone (`mini` and `mini-seed=1`) are one line, their
-mean, with a band from the least to the largest. Baselines of the metrics that
-the runs have measured are dashed lines.
+Each --metrics is a panel with names of metrics.jsonl. Runs whose folders differ
+only in the seed (`mini` and `mini-seed=1`) are one line, their mean, with a
+band from the smallest to the largest value. Baselines are dashed lines.
 """
 
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ DASHES = ("--", ":", "-.", (0, (1, 3)), (0, (6, 3, 1, 3, 1, 3)))
 
 
 def curve(run: pathlib.Path, metric: str) -> Curve:
-  """Steps at which a run has measured something, and what.
+  """The steps and values of a metric of a run.
 
   Raises:
     UserError: if there is no such run, or it has no such metric.
@@ -46,7 +45,7 @@ def curve(run: pathlib.Path, metric: str) -> Curve:
 
 
 def by_seed(runs: Sequence[pathlib.Path]) -> dict[str, list[pathlib.Path]]:
-  """Runs by their names without the seed: the path below what all share.
+  """Runs by name without the seed: the path below the common folder.
 
   Of `mini-peak=0.1`, a folder of `scripts.sweep`, it is "mini, peak = 0.1".
   """
@@ -154,7 +153,7 @@ if __name__ == "__main__":
       "runs", None, "folders with metrics.jsonl", required=True
   )
   _METRICS = flags.DEFINE_multi_string(
-      "metrics", None, "NAME,NAME: a panel", required=True
+      "metrics", None, "NAME,NAME: one panel; may be repeated", required=True
   )
   _OUTPUT = flags.DEFINE_string("output", None, "FILE.png", required=True)
   command.run(main, needs_config=False)

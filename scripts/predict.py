@@ -1,4 +1,4 @@
-"""What a trained model says of files and texts.
+"""Applies a trained model to files and texts.
 
     python -m scripts.predict classify --weights=MODEL a.jpg b.jpg
     python -m scripts.predict fill-mask --weights=MODEL "Some words[MASK:9]"
@@ -16,12 +16,12 @@
     python -m scripts.predict features --weights=MODEL a.jpg b.jpg
         --output=features.npz
 
-MODEL is the folder of a run; a file of this project's, an official checkpoint
-or one of transformers; the name of a published model, as imagenet_fourier,
-which is downloaded once, or of a small model of this repository, as digits; or
-"random". Others' files are taken for the published model; another one is named
-by --config=configs/FILE.py:variant and --config.key=value. In Python:
-`experiments.inference.load`.
+MODEL is the folder of a run; a file of this project, of the official release or
+of transformers; the name of a published model such as imagenet_fourier, which
+is downloaded once, or of a small model of this repository such as digits; or
+"random". Files of other releases have no config: they are read as the published
+model unless --config=configs/FILE.py:variant and --config.key=value name
+another one. `experiments.inference.load` does the same in Python.
 """
 
 import argparse
@@ -53,8 +53,8 @@ def load(args: argparse.Namespace) -> LoadedModel:
   if has_own or workdir_lib.find_checkpoints(path):
     if args.changes and not args.config:
       raise UserError(
-          f"{path} has its own config; {args.changes[0]} changes the one that"
-          " --config=... names"
+          f"{path} has its own config; {args.changes[0]} needs another,"
+          " --config=..."
       )
     config = config if args.config else None
   model = inference.load(
@@ -75,7 +75,7 @@ def load(args: argparse.Namespace) -> LoadedModel:
 
 
 def parser() -> Parser:
-  """The command line but for the config."""
+  """The parser of the command line, except for the config."""
   both = Parser(add_help=False)
   both.add_argument(
       "--weights",
@@ -86,17 +86,17 @@ def parser() -> Parser:
   both.add_argument(
       "--swap_kernel",
       action="store_true",
-      help="undo a swap in transformers' published convolutional checkpoint",
+      help="fix a swap in transformers' published convolutional checkpoint",
   )
   both.add_argument(
       "--checkpoint",
       default="latest",
-      help="of a run: latest, best or a step; with :ema, averaged",
+      help="of a run: latest, best or a step; :ema: averaged parameters",
   )
   both.add_argument(
       "--allow_nonfinite",
       action="store_true",
-      help="take weights with numbers that are not finite or too large",
+      help="accept weights that are not finite or too large",
   )
   whole = Parser(
       prog="python -m scripts.predict",
@@ -128,12 +128,12 @@ def parser() -> Parser:
 
 
 def run(args: argparse.Namespace) -> None:
-  """Does what the command line says."""
+  """Runs the subcommand."""
   args.run(args, lambda: load(args))
 
 
 def main(argv: Sequence[str]) -> None:
-  """Parses the command line and does what it says."""
+  """Parses the command line and runs the subcommand."""
   # For argparse, what has a space is no flag.
   changes = [arg for arg in argv if arg.startswith("--config.")]
   args = parser().parse_args([arg for arg in argv if arg not in changes])

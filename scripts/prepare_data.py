@@ -1,4 +1,4 @@
-"""Writes data in the form that the tasks read.
+"""Prepares data sets for the tasks.
 
     python -m scripts.prepare_data digits [--manual_dir=DIR]
     python -m scripts.prepare_data cifar10 [--manual_dir=DIR]
@@ -18,19 +18,18 @@
     python -m scripts.prepare_data spoken_images --recordings=ZIP
         --images=ZIP --output=DIR
 
-All take --data_dir=DIR, where data lives; by default it is PERCEIVER_DATA, a
-variable of the environment, or else ~/tensorflow_datasets. Other names as
-`digits` are those of modules in experiments/data/builders. `cifar10`, `glue`
-and `imagenet` look at what is there, and make what is missing of the
-publishers' files: those that lie in --manual_dir or beside the data set, or
-else downloaded ones; ImageNet's are fetched by hand. `mlm` makes corpora of
-files that you have: of the allenai/c4 release, of dumps of Wikipedia, and of
-plain text; if it is stopped, the same command resumes. `sentencepiece` learns
-a tokenizer from such corpora. `scenes` draws pairs of frames with their flow,
-as AutoFlow's files. `kinetics` and `audioset` look at the clips that you have,
-and index them; without lists, your own in a folder for each class. `film` cuts
-a film into clips, laid out as Kinetics is, and `spoken_images` puts spoken
-digits over CIFAR-10 images, laid out as AudioSet is.
+All commands accept --data_dir=DIR, the folder of data. The default is the
+environment variable PERCEIVER_DATA, or else ~/tensorflow_datasets. Any module
+in experiments/data/builders can be named like `digits`. `cifar10`, `glue` and
+`imagenet` check the data set and make missing parts from the publishers' files,
+which are in --manual_dir, beside the data set, or downloaded; ImageNet's must
+be downloaded by hand. `mlm` makes corpora from local files of the allenai/c4
+release, dumps of Wikipedia, and plain text; a stopped command resumes when it
+is started again. `sentencepiece` learns a tokenizer from such corpora. `scenes`
+generates pairs of frames with their flow in AutoFlow's format. `kinetics` and
+`audioset` index local clips by their lists or, without lists, in class folders.
+`film` cuts a film into clips in the layout of Kinetics, and `spoken_images`
+combines spoken digits and CIFAR-10 images in the layout of AudioSet.
 """
 
 import argparse
@@ -69,7 +68,7 @@ from experiments.engine.parsing import Parser
 
 
 def main(argv: list[str] | None = None) -> None:
-  """Prepares; what is there already is left as it is."""
+  """Prepares data; existing data stay unchanged."""
   args = parser().parse_args(argv)
   from experiments.engine import command
 
@@ -96,7 +95,7 @@ def build(args: argparse.Namespace) -> None:
 
 
 def prepare_cifar10(args: argparse.Namespace) -> None:
-  """Prepares CIFAR-10, and prints what is there."""
+  """Prepares CIFAR-10, and prints its splits."""
   from experiments.data.images import cifar10
 
   folder = pathlib.Path(args.data_dir).expanduser() / "cifar10"
@@ -108,7 +107,7 @@ def prepare_cifar10(args: argparse.Namespace) -> None:
 
 
 def prepare_imagenet(args: argparse.Namespace) -> None:
-  """Unpacks ImageNet's archives, and prints what is there."""
+  """Unpacks ImageNet's archives, and prints its splits."""
   from experiments.data.images import imagenet
 
   folder = pathlib.Path(args.data_dir).expanduser() / imagenet.NAME
@@ -128,7 +127,7 @@ def prepare_imagenet(args: argparse.Namespace) -> None:
 
 
 def prepare_glue(args: argparse.Namespace) -> None:
-  """Unpacks GLUE's archives, and prints what is there."""
+  """Unpacks GLUE's archives, and prints its tasks."""
   from experiments.data.text import glue
   from experiments.data.text import glue_archives
 
@@ -136,7 +135,7 @@ def prepare_glue(args: argparse.Namespace) -> None:
   for task in tasks:
     if task not in glue.TASKS:
       raise UserError(
-          f"--tasks={args.tasks}: {task!r} is none of {[*glue.TASKS]}"
+          f"--tasks={args.tasks}: {task!r} is not one of {[*glue.TASKS]}"
       )
   folder = pathlib.Path(args.data_dir).expanduser() / "glue"
   missing = [task for task in tasks if not _has_glue(task, args.data_dir)]
@@ -162,7 +161,7 @@ def prepare_glue(args: argparse.Namespace) -> None:
 
 
 def _has_glue(task: str, data_dir: str) -> bool:
-  """Whether the splits are there that are trained on and evaluated."""
+  """Whether the splits for training and evaluation exist."""
   from experiments.data.text import glue
 
   try:
@@ -176,7 +175,7 @@ def _has_glue(task: str, data_dir: str) -> bool:
 def _published(
     files: list[published.File], folder: pathlib.Path, args: argparse.Namespace
 ) -> list[pathlib.Path]:
-  """Where files are that others publish; with a bar for each download."""
+  """The paths of published files, with a progress bar for each download."""
   from perceiver.weights import download
 
   def fetch(file: published.File, path: pathlib.Path) -> None:
@@ -201,7 +200,7 @@ def _splits(name: str, data_dir: str) -> Sequence[str]:
 
 
 def _print_images(name: str, splits: Mapping[str, int], data_dir: str) -> None:
-  """How many images each split has, of those that are published."""
+  """Prints the number of images of each split."""
   from experiments.data.images import sets
 
   table = rich.table.Table("split", title=f"{name} in {data_dir}")
@@ -215,11 +214,11 @@ def _print_images(name: str, splits: Mapping[str, int], data_dir: str) -> None:
 
 
 def build_corpora(args: argparse.Namespace) -> None:
-  """Prepares corpora, and prints what is in them."""
+  """Prepares corpora, and prints their contents."""
   if args.processes < 0 or args.held_out < 0 or args.max_bytes < 100:
     raise UserError(
         f"--processes={args.processes} --held_out={args.held_out}"
-        f" --max_bytes={args.max_bytes}: 0, 0 and 100 are the least"
+        f" --max_bytes={args.max_bytes}: the minima are 0, 0 and 100"
     )
   made_of = list(_sources(args))
   if not made_of:
@@ -273,7 +272,7 @@ def learn_tokens(args: argparse.Namespace) -> None:
 
 
 def draw_scenes(args: argparse.Namespace) -> None:
-  """Draws pairs of frames; those that are there are not drawn again."""
+  """Generates pairs of frames; existing ones stay unchanged."""
   from experiments.data.flow import scenes as flow_scenes
 
   folder = pathlib.Path(args.data_dir).expanduser() / "autoflow"
@@ -297,7 +296,7 @@ def draw_scenes(args: argparse.Namespace) -> None:
 
 
 def index_clips(args: argparse.Namespace) -> None:
-  """Indexes the clips of lists; what was indexed is left as it is."""
+  """Indexes the clips of lists; existing indexes stay unchanged."""
   from experiments.data.clips import index as clip_index
 
   read = clip_index.kinetics_rows
@@ -352,7 +351,7 @@ def index_clips(args: argparse.Namespace) -> None:
 
 
 def cut_film(args: argparse.Namespace) -> None:
-  """Cuts a film into clips; those that are there are not cut again."""
+  """Cuts a film into clips; existing clips stay unchanged."""
   from experiments.data.clips import film
 
   output = pathlib.Path(args.output).expanduser()
@@ -371,7 +370,7 @@ def cut_film(args: argparse.Namespace) -> None:
 
 
 def speak_images(args: argparse.Namespace) -> None:
-  """Writes clips of spoken digits; those that are there are left alone."""
+  """Writes clips of spoken digits; existing clips stay unchanged."""
   from experiments.data.clips import spoken_images
 
   output = pathlib.Path(args.output).expanduser()
@@ -391,7 +390,7 @@ def speak_images(args: argparse.Namespace) -> None:
 
 @contextlib.contextmanager
 def _count(name: str) -> Iterator[Callable[[int, int], None]]:
-  """Who takes how many are done, of how many, with a bar."""
+  """A progress bar, as a callback (done, total)."""
   console = rich.console.Console(stderr=True)
   with rich.progress.Progress(console=console) as bar:
     task = bar.add_task(name, total=None)
@@ -399,7 +398,7 @@ def _count(name: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
-  """What each corpus of the command is made of."""
+  """The sources of each corpus."""
   if args.c4:
     yield sources.c4(args.c4)
   if args.wikipedia:
@@ -410,7 +409,7 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
     if not equals or not place or not re.fullmatch(r"\w[\w.-]*", name):
       raise UserError(f"--text={option} is not --text=NAME=GLOB")
     if name in ("c4", "wikipedia"):
-      raise UserError(f"--text={option}: --{name} makes that corpus")
+      raise UserError(f"--text={option}: use --{name} for that corpus")
     texts.setdefault(name, []).append(place)
   for name, places in texts.items():
     yield sources.text(
@@ -420,13 +419,13 @@ def _sources(args: argparse.Namespace) -> Iterator[sources.Sources]:
 
 @contextlib.contextmanager
 def _stops() -> Iterator[None]:
-  """Says after what was stopped that it can be resumed."""
+  """Adds to errors of stopped commands that they resume."""
   try:
     yield
   except BrokenProcessPool as error:
     raise UserError(
-        "a process was killed, perhaps for its memory; the same command goes"
-        " on, and --processes=N takes fewer"
+        "a process was killed, perhaps because memory was short; the same"
+        " command resumes, and --processes=N uses fewer processes"
     ) from error
   except KeyboardInterrupt as error:
     raise UserError("stopped; the same command resumes") from error
@@ -436,7 +435,7 @@ def _stops() -> Iterator[None]:
 def _bar(
     name: str,
 ) -> Iterator[tuple[Callable[[str], None], Callable[[corpus.Progress], None]]]:
-  """Who takes notes and progress, with a bar for who looks at a terminal."""
+  """Callbacks for notes and progress, with a progress bar on a terminal."""
   console = rich.console.Console(stderr=True, highlight=False, soft_wrap=True)
   bar = rich.progress.Progress(
       rich.progress.TextColumn("{task.description}"),
@@ -465,7 +464,7 @@ def _bar(
 
 
 def _print_tables(made: Mapping[str, Mapping[str, Any]]) -> None:
-  """What is in the corpora, and what is not."""
+  """Prints the tables of kept and dropped documents."""
   kept = rich.table.Table("corpus", "split", title="kept")
   left = rich.table.Table("corpus", "reason", title="left out")
   for column in ("documents", "bytes", "shards"):
@@ -511,46 +510,48 @@ def parser() -> Parser:
     command.add_argument(
         "--data_dir",
         default=base.DATA_DIR,
-        help="where data lives; default: PERCEIVER_DATA, ~/tensorflow_datasets",
+        help="folder of data; default: PERCEIVER_DATA, ~/tensorflow_datasets",
     )
     return command
 
   for module in pkgutil.iter_modules(builders.__path__):
     one = add(module.name, build, "a data set")
-    one.add_argument("--manual_dir", help="what you downloaded by hand")
+    one.add_argument("--manual_dir", help="folder of manual downloads")
   for name, run in (
       ("cifar10", prepare_cifar10),
       ("glue", prepare_glue),
       ("imagenet", prepare_imagenet),
   ):
     one = add(name, run, "its publisher's files, checked and unpacked")
-    one.add_argument("--manual_dir", help="where the files lie")
+    one.add_argument("--manual_dir", help="folder of the source files")
     if name == "glue":
-      one.add_argument("--tasks", default="", help="of GLUE; default: all")
+      one.add_argument(
+          "--tasks", default="", help="tasks of GLUE; default: all"
+      )
   mlm = add("mlm", build_corpora, "corpora of text")
   files = dict(nargs="+", action="extend", default=[])
   mlm.add_argument("--c4", help="files, folders or globs", **files)
   mlm.add_argument("--wikipedia", help="dumps: pages-articles", **files)
   mlm.add_argument("--text", help="NAME=FILE, folder or glob", **files)
-  mlm.add_argument("--processes", type=int, default=0, help="0: one a core")
+  mlm.add_argument("--processes", type=int, default=0, help="0: one per core")
   mlm.add_argument(
       "--held_out",
       type=int,
       default=sources.HELD_OUT,
-      help="one document in so many is for validation, but C4's are",
+      help="hold out one document in N, except for C4",
   )
   mlm.add_argument(
       "--max_bytes",
       type=int,
       default=sources.MAX_BYTES,
-      help="longer text files are cut",
+      help="maximum size of a text file",
   )
   learn = add("sentencepiece", learn_tokens, "a tokenizer, from corpora")
   learn.add_argument("--corpus", required=True, help="NAME,NAME")
   learn.add_argument("--vocabulary_size", type=int, default=32_000)
-  learn.add_argument("--model", required=True, help="FILE.model, is written")
+  learn.add_argument("--model", required=True, help="FILE.model to write")
   learn.add_argument("--max_bytes", type=int, default=200_000_000)
-  learn.add_argument("--seed", type=int, default=0, help="of the sample")
+  learn.add_argument("--seed", type=int, default=0, help="seed of the sample")
   scenes = add("scenes", draw_scenes, "pairs of frames with optical flow")
   scenes.add_argument("--pairs", type=int, default=40_000)
   scenes.add_argument("--textures", help="a folder of images")
@@ -558,13 +559,15 @@ def parser() -> Parser:
       "--size", type=int, nargs=2, default=(448, 576), help="height and width"
   )
   scenes.add_argument("--seed", type=int, default=0)
-  scenes.add_argument("--processes", type=int, default=0, help="0: one a core")
+  scenes.add_argument(
+      "--processes", type=int, default=0, help="0: one per core"
+  )
   for name, shortest in (("kinetics", 0.64), ("audioset", 1.28)):
     clips = add(name, index_clips, "an index of clips that you have")
     clips.set_defaults(kind=name)
     clips.add_argument(
         "--csv",
-        help="its lists; without, the folders in --videos are classes",
+        help="lists of clips; default: --videos has class folders",
         **files,
     )
     clips.add_argument(
@@ -576,7 +579,7 @@ def parser() -> Parser:
         if name == "audioset"
         else "a list with all classes; default: the first of --csv",
     )
-    clips.add_argument("--as_name", help="another name for it in --data_dir")
+    clips.add_argument("--as_name", help="another name in --data_dir")
     clips.add_argument(
         "--sound_only",
         action="store_true",
@@ -586,19 +589,25 @@ def parser() -> Parser:
         "--min_seconds",
         type=float,
         default=shortest,
-        help="shorter clips are left out",
+        help="omit shorter clips",
     )
-    clips.add_argument("--processes", type=int, default=0, help="0: one a core")
-  film = add("film", cut_film, "a film as clips, laid out as Kinetics is")
+    clips.add_argument(
+        "--processes", type=int, default=0, help="0: one per core"
+    )
+  film = add("film", cut_film, "a film as clips in the layout of Kinetics")
   film.add_argument("--video", required=True, help="the film")
   film.add_argument("--output", required=True, help="a folder")
-  film.add_argument("--seconds", type=float, default=5.0, help="of a clip")
   film.add_argument(
-      "--parts", type=int, default=10, help="of the film; a clip's class"
+      "--seconds", type=float, default=5.0, help="length of a clip"
   )
-  film.add_argument("--height", type=int, default=72, help="of the frames")
-  film.add_argument("--gain", type=float, default=1.0, help="of its sound")
-  film.add_argument("--processes", type=int, default=0, help="0: one a core")
+  film.add_argument(
+      "--parts", type=int, default=10, help="parts of the film, the classes"
+  )
+  film.add_argument("--height", type=int, default=72, help="height of frames")
+  film.add_argument(
+      "--gain", type=float, default=1.0, help="factor of the sound"
+  )
+  film.add_argument("--processes", type=int, default=0, help="0: one per core")
   spoken = add("spoken_images", speak_images, "clips of spoken digits")
   spoken.add_argument(
       "--recordings", required=True, help="ZIP: DIGIT_SPEAKER_NUMBER.wav"
@@ -610,7 +619,9 @@ def parser() -> Parser:
   spoken.add_argument("--train_clips", type=int, default=1500)
   spoken.add_argument("--test_clips", type=int, default=300)
   spoken.add_argument("--seed", type=int, default=0)
-  spoken.add_argument("--processes", type=int, default=0, help="0: one a core")
+  spoken.add_argument(
+      "--processes", type=int, default=0, help="0: one per core"
+  )
   return whole
 
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # From a fresh clone to a trained model: a virtual environment in .venv, the
 # pinned dependencies, the digits, and a training run in runs/quickstart.
-# Needs Python 3.11 or later (PYTHON=... names it) and git. Arguments go to the
-# training command.
+# Needs Python 3.11 or later (PYTHON=... names it) and git. Arguments are passed
+# to the training command.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 .venv/bin/python -m pip install --quiet --constraint constraints.txt \
   --editable '.[train]'
 .venv/bin/python -m scripts.prepare_data digits --data_dir=runs/data
-# Large pages, where Linux has them: a step takes new memory each time.
+# Large pages on Linux make the allocation of each step's memory faster.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 .venv/bin/python -m experiments.train --config=configs/quickstart.py \
   --config.data_dir=runs/data --workdir=runs/quickstart "$@"

@@ -3,9 +3,9 @@
     python -m scripts.report --runs=DIR --output=report/
 
 Every folder below DIR with a metrics.jsonl is a run. report/index.html has the
-best metric of each, and in which settings they differ; a page a run has its
-curves, its last numbers beside the baselines', its newest figures and videos,
-its commit and machine. The pages need no network: report/ can be copied
+best metric of each run and the settings in which runs differ. The page of a run
+has its curves, its last metrics with baselines, its newest figures and videos,
+its commit and its machine. The pages work offline, and report/ can be copied
 anywhere.
 """
 
@@ -44,7 +44,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 20, 10, 34
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """What the folder of a run says."""
+  """The records of a run."""
 
   name: str  # The path below the folder of all runs.
   folder: pathlib.Path
@@ -250,7 +250,7 @@ def number(value: float) -> str:
 
 
 def _curves(run: Run) -> tuple[list[str], list[str]]:
-  """Charts of what was evaluated and of the loss; and of the rest."""
+  """Charts of evaluations and the loss, and of all other metrics."""
   names = dict.fromkeys(name for entry in run.records for name in entry)
   own = [*run.metrics, *(n for n in names if n == "train/loss")]
   rest = [
@@ -276,7 +276,7 @@ def _curves(run: Run) -> tuple[list[str], list[str]]:
 
 
 class Media(NamedTuple):
-  """What a run has drawn, the newest of a name."""
+  """The newest figures of a run, by name."""
 
   title: str
   step: int
@@ -341,7 +341,7 @@ def _numbers(run: Run) -> list[dict[str, Any]]:
 
 
 def _starts(run: Run) -> list[dict[str, str]]:
-  """When, of which commit and on what machine the run was started."""
+  """The starts of a run: time, commit and machine."""
   rows = []
   for start in run.starts:
     commit = (start.get("commit") or "unknown")[:12]
@@ -463,7 +463,7 @@ def main() -> None:
 
 if __name__ == "__main__":
   _RUNS = flags.DEFINE_string(
-      "runs", None, "a folder with runs below it", required=True
+      "runs", None, "a folder that contains runs", required=True
   )
   _OUTPUT = flags.DEFINE_string(
       "output", None, "a folder for the pages", required=True

@@ -1,15 +1,14 @@
-"""Prints what the papers' tables say beside what the models here have.
+"""Prints the papers' tables with the numbers of the models here.
 
     python -m scripts.reproduce --table=7 [--columns=params,flops,top1]
         [--markdown] [--json=FILE] [--runs=DIR,DIR]
     python -m scripts.reproduce --all
     python -m scripts.reproduce --table=7 --shell=FILE
 
-Parameters and FLOPs are counted, without any memory or data; numbers that come
-out of training are read from the runs that are there, and the commands for each
-are printed, from its data on. --shell writes those of the small rows as a
-script. Exit code 1 if a count differs and configs/tables.py has no reason
-for it.
+Parameters and FLOPs are counted without data. Results of training are read from
+finished runs, and the commands for each row are printed, beginning with its
+data. --shell writes the commands of the small rows as a script. The exit code
+is 1 if a count differs without a reason in configs/tables.py.
 """
 
 from collections.abc import Iterable
@@ -64,14 +63,14 @@ class Figure:
 
   @property
   def difference(self) -> float | None:
-    """Relative to the paper's number."""
+    """The relative difference from the paper's number."""
     if self.paper is None or self.ours is None:
       return None
     return self.ours / value_of(self.paper) - 1
 
   @property
   def agrees(self) -> bool:
-    """Whether ours would be printed so, or is as good as what is printed."""
+    """Whether ours rounds to the paper's number, or is as good."""
     if self.column not in COUNTED or self.ours is None:
       return True
     return is_close(self.paper, self.ours)
@@ -103,7 +102,7 @@ def shown(number: float | None) -> str:
 
 
 def is_close(paper: str | None, ours: float) -> bool:
-  """Whether a number rounds to what is printed, or is within the tolerance."""
+  """Whether a number rounds to the printed one, or is within the tolerance."""
   if paper is None:
     return True
   number = value_of(paper)
@@ -123,7 +122,7 @@ def config_of(row: Row, changes: Mapping[str, Any] | None = None) -> Any:
 
 
 def counts(config: Any) -> Mapping[str, float]:
-  """What can be known of a model without training it."""
+  """Parameters and FLOPs of a model."""
   network = build_network(config)
   return {
       "params": network.parameters(),
@@ -167,7 +166,7 @@ def masked_positions(config: Any, fraction: float = 0.15) -> float:
 
 
 def fit_of(row: Row, column: str) -> float | None:
-  """Our number counted as the paper did, where that is known."""
+  """Our number, counted as in the paper, if known."""
   reason = row.reasons.get(column)
   if reason is None:
     return None
@@ -182,10 +181,10 @@ def fit_of(row: Row, column: str) -> float | None:
 def figures(
     key: str, columns: Iterable[str] | None, roots: Iterable[str] = ()
 ) -> list[Figure]:
-  """The numbers of a table, row by row; what is counted, in any table.
+  """The numbers of a table, row by row.
 
   Args:
-    key: of `TABLES`.
+    key: a key of `TABLES`.
     columns: names of columns; None: those that the table prints.
     roots: folders of finished runs.
   """
@@ -270,7 +269,7 @@ def trained_columns(row: Row) -> list[str]:
 
 
 def chain_of(row: Row) -> list[str]:
-  """The commands that fill a row, from nothing: a line each, in their order.
+  """The commands for a row, one per line, beginning with its data.
 
   What a person has to put somewhere first is a comment. There are none if no
   number of the row comes of training, or its task cannot be trained.
@@ -285,7 +284,7 @@ def chain_of(row: Row) -> list[str]:
 
 
 def steps_of(row: Row, config: str, is_measured: bool = True) -> list[str]:
-  """What leads to a config's numbers: data, pretraining, training, evaluation.
+  """The commands for a config: data, pretraining, training, evaluation.
 
   Args:
     row: of the config.
@@ -328,7 +327,7 @@ def is_small(row: Row) -> bool:
 
 
 def script_of(keys: Iterable[str]) -> str:
-  """A shell script that fills the small rows of tables, from nothing.
+  """A shell script with the commands of the small rows of tables.
 
   Raises:
     UserError: if there are none.
@@ -559,15 +558,17 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-  _TABLE = flags.DEFINE_multi_string("table", [], "7, or 7,8, or P5; repeat it")
-  _ALL = flags.DEFINE_bool("all", False, "every table")
-  _COLUMNS = flags.DEFINE_list("columns", None, "instead of all of the table")
-  _RUNS = flags.DEFINE_list(
-      "runs", ["runs", "docs/results/runs"], "where finished training is"
+  _TABLE = flags.DEFINE_multi_string(
+      "table", [], "7, or 7,8, or P5; repeatable"
   )
-  _JSON = flags.DEFINE_string("json", None, "a file for the figures; -: print")
+  _ALL = flags.DEFINE_bool("all", False, "every table")
+  _COLUMNS = flags.DEFINE_list("columns", None, "some of the table's columns")
+  _RUNS = flags.DEFINE_list(
+      "runs", ["runs", "docs/results/runs"], "folders of finished runs"
+  )
+  _JSON = flags.DEFINE_string("json", None, "a file for the numbers; -: print")
   _SHELL = flags.DEFINE_string(
-      "shell", None, "a file for a script that fills the tables' small rows"
+      "shell", None, "a file for a script that trains the tables' small rows"
   )
   _MARKDOWN = flags.DEFINE_bool("markdown", False, "print Markdown")
   command.quiet()

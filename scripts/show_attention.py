@@ -1,4 +1,4 @@
-"""Draws what a model attends to, over the image, video, sound or text it reads.
+"""Draws the attention of a model over its input: image, video, sound or text.
 
 python -m scripts.show_attention INPUT... --output=FOLDER
     --weights=FILE|random [--config=configs/X.py:variant]
@@ -7,11 +7,11 @@ python -m scripts.show_attention INPUT... --output=FOLDER
     [--outputs=all|mean|0,1,2|video:3x100x120,audio:5,label]
     [--scores] [--one_scale] [--npz] [--tiff]
 
-An input is an image; for optical flow, two of them; for Kinetics and AudioSet,
-a video; for language models, a text or a file with one, in which [MASK] stands
-for a hidden byte. What latents read is shown over the input. What outputs read
-is shown as latents, and over the input as what these latents have read, which
-leaves out that latents read each other.
+An input is an image; for optical flow, two images; for Kinetics and AudioSet, a
+video; for language models, a text or a text file, in which [MASK] is a masked
+byte. The attention of latents is drawn over the input. The attention of outputs
+is drawn over the latents, and over the input as its product with the attention
+of the latents, which ignores self-attention between latents.
 """
 
 from collections.abc import Sequence
@@ -222,21 +222,21 @@ if __name__ == "__main__":
   _CHECKPOINT = flags.DEFINE_string(
       "checkpoint",
       "latest",
-      'of a training run: "latest", "best" or a step; with ":ema" averaged',
+      'checkpoint of a run: "latest", "best" or a step; ":ema": averaged',
   )
   _SWAP_KERNEL = flags.DEFINE_bool(
-      "swap_kernel", False, "for the published convolutional checkpoint"
+      "swap_kernel", False, "fix transformers' published convolution"
   )
   _ALLOW_NONFINITE = flags.DEFINE_bool(
       "allow_nonfinite",
       False,
-      "take weights with numbers that are not finite or too large",
+      "accept weights that are not finite or too large",
   )
   _MODULE = flags.DEFINE_string(
       "module", "encoder", "encoder, decoder, processor, or a module's path"
   )
-  _LAYER = flags.DEFINE_integer("layer", 0, "of a block of the processor")
-  _BLOCK = flags.DEFINE_integer("block", 0, "of the processor")
+  _LAYER = flags.DEFINE_integer("layer", 0, "layer of a block of the processor")
+  _BLOCK = flags.DEFINE_integer("block", 0, "block of the processor")
   _HEADS = flags.DEFINE_string("heads", "all", "0,3 or all or mean")
   _LATENTS = flags.DEFINE_string(
       "latents", None, "0,1,2 or all or mean; default: eight"
@@ -244,16 +244,14 @@ if __name__ == "__main__":
   _OUTPUTS = flags.DEFINE_string(
       "outputs",
       None,
-      "of the decoder: 0,1,2 or all or mean, or places: text:12, flow:90x120,"
+      "output queries: 0,1,2, all, mean, or positions: text:12, flow:90x120,"
       " video:3x100x120,audio:5,label; default: a few",
   )
-  _SCORES = flags.DEFINE_bool("scores", False, "show what is before softmax")
+  _SCORES = flags.DEFINE_bool("scores", False, "show scores before softmax")
   _ONE_SCALE = flags.DEFINE_bool(
-      "one_scale", False, "the same colours for all maps of a figure"
+      "one_scale", False, "one colour scale for all maps of a figure"
   )
-  _NPZ = flags.DEFINE_bool(
-      "npz", False, "also write the numbers that are shown"
-  )
+  _NPZ = flags.DEFINE_bool("npz", False, "also write the attention weights")
   _TIFF = flags.DEFINE_bool("tiff", False, "also write TIFF at 300 dpi")
 
   def _main(inputs) -> None:

@@ -1,17 +1,17 @@
-"""Trains a config with every combination of some settings, seeds among them.
+"""Trains a config with every combination of some settings, including seeds.
 
     python -m scripts.sweep --config=configs/quickstart.py --workdir=DIR
         --sweep='seed=0,1,2;schedule.peak=1e-3,3e-3' [--config.key=value ...]
     python -m scripts.sweep --config=configs/glue.py:cola --workdir=DIR
 
---sweep has a setting and its values, then a semicolon and the next; commas in
-brackets or quotes belong to a value. Without it, it is the config's section
-`sweep`, which GLUE's have.
+--sweep has settings with their values, separated by semicolons. Commas in
+brackets or quotes belong to a value. The default is the config's section
+`sweep`, which GLUE's configs have.
 
-Each run has a folder below DIR/VARIANT; the same command again resumes where it
-was stopped. For each run the evaluation counts at which `config.best` is best.
-DIR/sweep.json collects them. Printed are, of all variants that were run with
-this DIR, the means over seeds with their standard errors, and the best of each.
+Each run has a folder below DIR/VARIANT, and the same command resumes a stopped
+sweep. The result of a run is its best evaluation by `config.best`.
+DIR/sweep.json collects the results. The command prints means over seeds with
+standard errors, and the best combination of each variant in DIR.
 """
 
 from collections.abc import Iterable
@@ -102,8 +102,8 @@ def combinations(
     grid = flat(config.sweep.to_dict())
   else:
     raise UserError(
-        "--sweep='SETTING=VALUE,VALUE;...' is missing, which says what is"
-        f" tried; {command.CONFIG.value} has no section `sweep` that does"
+        "--sweep='SETTING=VALUE,VALUE;...' is missing, and"
+        f" {command.CONFIG.value} has no section `sweep`"
     )
   for values in itertools.product(*grid.values()):
     changes = dict(zip(grid, values, strict=True))
@@ -262,10 +262,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-  _WORKDIR = flags.DEFINE_string("workdir", None, "where the results go")
+  _WORKDIR = flags.DEFINE_string("workdir", None, "folder of the runs")
   _SWEEP = flags.DEFINE_string(
       "sweep",
       None,
-      "'SETTING=VALUE,VALUE;SETTING=VALUE,VALUE', tried each with each",
+      "grid: 'SETTING=VALUE,VALUE;SETTING=VALUE,VALUE'",
   )
   command.run(main)

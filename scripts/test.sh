@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# Installs what the tests need into .venv and runs them; arguments go to pytest.
-#   bash scripts/test.sh                  all but the slow ones
-#   bash scripts/test.sh -m fast          those of three minutes, while you work
-#   bash scripts/test.sh -m slow          the slow ones
-#   bash scripts/test.sh -m accelerators  those of programs for TPUs and GPUs, in
+# Installs the requirements of the tests into .venv and runs the tests. Arguments
+# are passed to pytest.
+#   bash scripts/test.sh                  all tests except the slow ones
+#   bash scripts/test.sh -m fast          tests of three minutes, while you work
+#   bash scripts/test.sh -m slow          slow tests
+#   bash scripts/test.sh -m accelerators  tests of programs for TPUs and GPUs, in
 #                                         .venv-accelerators, with the compilers
 #                                         (6 GB; needs neither TPU nor GPU)
 #   bash scripts/test.sh --newest         in .venv-newest, with the newest version
@@ -33,7 +34,7 @@ if [ "$environment" != .venv-newest ]; then
     --editable ".[$extras]"
 else
   "$python" -m pip install --quiet --no-deps --editable .
-  # What '.[dev]' asks for, without the bounds.
+  # The requirements of '.[dev]' without bounds.
   "$python" - <<'END' >"$environment/newest.txt"
 import importlib.metadata
 import re

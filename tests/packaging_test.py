@@ -59,6 +59,14 @@ def test_the_version_is_the_librarys_and_its_types_come_with_it(given):
   assert (ROOT / "perceiver" / "py.typed").is_file()
 
 
+def test_the_citation_and_the_newest_release_have_the_librarys_version():
+  changes = (ROOT / "CHANGELOG.md").read_text()
+  citation = (ROOT / "CITATION.cff").read_text()
+  version, date = re.findall(r"^## (\d\S*) – (\S+)$", changes, re.MULTILINE)[0]
+  assert version == perceiver.__version__
+  assert f"\nversion: {version}\ndate-released: {date}\n" in citation
+
+
 PUBLIC = [
     kind
     for kind in map(perceiver.__dict__.get, perceiver.__all__)

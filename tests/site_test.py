@@ -68,7 +68,7 @@ def test_every_command_has_a_page_with_its_flags(pages):
     if '"__main__"' in path.read_text():
       assert f"commands/scripts.{path.stem}.md" in pages
   page = pages["commands/scripts.benchmark.md"]
-  assert "| `--most` | `4096` | of --published: largest batch |" in page
+  assert "| `--most` | `4096` | for --published: largest batch |" in page
   assert "../flags.md" in page
   assert "| `--process_id` |" in pages["flags.md"]
   assert "--textures TEXTURES" in pages["commands/scripts.prepare_data.md"]

@@ -1,1 +1,1 @@
-"""What maintainers run: soak tests, other code compared and recorded."""
+"""Commands for maintainers: endurance tests, comparisons, recordings."""

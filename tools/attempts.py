@@ -1,4 +1,4 @@
-"""Starts of the training command, to be watched and disturbed."""
+"""Starts the training command, watches it and disturbs it."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ FEW_SECONDS = 90.0  # That the others have when one process has ended.
 
 
 class Machines(NamedTuple):
-  """What a start runs on."""
+  """The devices and processes of a start."""
 
   processes: int
   devices: int  # Of each process.
@@ -82,7 +82,7 @@ class Attempt:
     return all(code is None for code in self._codes())
 
   def watch(self, seconds: float, until: Callable[[], bool] = lambda: False):
-    """Looks at the memory for so long, until it ends or something is so."""
+    """Watches the memory until a time, an end or a condition."""
     end = time.monotonic() + seconds
     while self.goes_on() and time.monotonic() < end and not until():
       used = [_memory(process.pid) for process in self._processes]
@@ -99,7 +99,7 @@ class Attempt:
       process.send_signal(number)
 
   def may_write(self, size: int) -> None:
-    """Lets no file grow past so many bytes."""
+    """Limits the size of files."""
     for process in self._processes:
       with contextlib.suppress(ProcessLookupError):
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, size))
@@ -166,7 +166,7 @@ def checkpoints(workdir: pathlib.Path) -> list[int]:
 
 
 def starts(workdir: pathlib.Path) -> list[int]:
-  """The step after which each start went on."""
+  """The step after which each start resumed."""
   file = workdir / "starts.jsonl"
   text = file.read_text() if file.exists() else ""
   return [int(step) for step in re.findall(r'"from_step": (\d+),', text)]

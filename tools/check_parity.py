@@ -1,20 +1,20 @@
-"""Compares this project's models with recorded outputs of the others'.
+"""Compares this project's models with recorded outputs of other releases.
 
 python -m tools.check_parity FOLDER
 
 The folder has models of the official release (`NAME.json`, `NAME.npz`,
 `NAME_grads.npz`) or of Hugging Face's transformers (`NAME.json`, `NAME.npz`,
-`NAME.grads.npz`, `NAME.dm.npz`), with random parameters and any sizes: those
-stand in the JSON. For each array: the largest deviation over its standard
-deviation; for gradients and attention weights: over the largest of them. Exits
-with 1 if one is above the tolerance.
+`NAME.grads.npz`, `NAME.dm.npz`), with random parameters and sizes that are in
+the JSON. The deviation of an array is its largest difference over its standard
+deviation; for gradients and attention weights, over their largest value. The
+exit code is 1 if a deviation is above the tolerance.
 
-Outputs are compared with those of the official release's code. What else is
-recorded of transformers is compared where it computes the same function, with
-GELU as it has it.
+Outputs are compared with those of the official release's code. Other recordings
+of transformers are compared where it computes the same function, with its form
+of GELU.
 
 Recordings of components (`comp_*`) are compared by the tests of this project,
-and not here, but for batch norm in training; what is left out is named.
+except for batch norm in training. The command prints the omitted ones.
 """
 
 from collections.abc import Iterator
@@ -54,7 +54,7 @@ from tools.recordings import official
 from tools.recordings import Recorded
 from tools.recordings import transformers
 
-TOLERANCE = flags.DEFINE_float("tolerance", 2e-5, "deviation that is accepted")
+TOLERANCE = flags.DEFINE_float("tolerance", 2e-5, "largest accepted deviation")
 # Modules whose results are compared.
 DECODED = "decoder/cross_attention"
 SEEN = (
@@ -70,7 +70,7 @@ jit = functools.partial(
 
 
 class Deviation(NamedTuple):
-  """How far an array of ours is from the recorded one."""
+  """The deviation of an array from the recorded one."""
 
   model: str
   what: str
@@ -107,7 +107,7 @@ def main(argv: list[str]) -> None:
 
 
 def left_out(folder: pathlib.Path) -> list[str]:
-  """The recordings of a folder that nothing here is compared with."""
+  """The recordings of a folder that are not compared."""
   files = [*folder.glob("comp_*.npz"), *folder.glob("comp_*.json")]
   return sorted(file.stem for file in files if file.name != BATCH_NORM)
 
@@ -202,7 +202,7 @@ def deviation(ours: Any, expected: np.ndarray) -> float:
 
 
 def make_run(network: BuiltNetwork):
-  """(model, batch) -> outputs, and what modules were given and gave."""
+  """(model, batch) -> outputs, and inputs and outputs of modules."""
 
   def forward(model, batch):
     seen = {}
@@ -224,7 +224,7 @@ def make_run(network: BuiltNetwork):
 
 @contextlib.contextmanager
 def exact_gelu(wanted: bool) -> Iterator[None]:
-  """Lets the models compute as transformers does: without the tanh form."""
+  """Makes models use the exact GELU, as transformers does."""
   if not wanted:
     yield
     return
@@ -289,7 +289,7 @@ def layers(config, model: Model, seen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def step(seen: Mapping[str, Any], name: str, shape: tuple[int, ...]) -> Any:
-  """What the others call `name`, in our model.
+  """The array that a recording calls `name`, in our model.
 
   What they keep per modality, and before it is widened, are parts of our packed
   arrays: elements in the order audio, video, label; channels from the first.

@@ -218,7 +218,7 @@ def their_names(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def compared(python: str) -> dict[str, float]:
-  """What is compared -> how far the logits are apart."""
+  """The differences between logits: settings -> difference."""
   arrays = random_arrays()
   rng = np.random.default_rng(1)
   ids = rng.integers(7, IDS, size=[5, LENGTH]).astype(np.int32)

@@ -1,4 +1,4 @@
-"""How many training images a core prepares, ours and tf.data's side by side.
+"""Compares the rate of ImageNet's input pipeline with tf.data's.
 
     python -m tools.compare_tfdata [--seconds=20] [--ours]
 

@@ -1,4 +1,4 @@
-"""The published models here and in Hugging Face's transformers, in turns.
+"""Compares the published models with Hugging Face's transformers, in turns.
 
     python -m tools.compare_transformers [--models=mlm,flow] [--calls=9]
         [--work=train] [--beside=eager --beside=products=written]
@@ -55,7 +55,7 @@ CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-  """What is measured, and what is aimed at."""
+  """A measurement and its target."""
 
   model: str
   what: str  # "forward" or "train"
@@ -157,7 +157,7 @@ def in_turns(commands: list[list[str]], calls: int) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def _served(args: list[str]) -> Iterator[Callable[..., Any]]:
-  """A process of `timing.serve`; what is called sends a line and waits."""
+  """A process of `timing.serve`, called by one line of input."""
   with tempfile.TemporaryFile("w+") as errors:
     process = subprocess.Popen(
         args,
@@ -261,7 +261,7 @@ def prepare(
 
 
 def requirements() -> list[str]:
-  """What the extra `bench` of this project asks for."""
+  """The requirements of the extra `bench`."""
   try:
     found = importlib.metadata.requires("perceiver-io-jax") or []
   except importlib.metadata.PackageNotFoundError as error:
@@ -311,7 +311,7 @@ def summary(
 
 
 def table(rows: list[dict[str, Any]]) -> rich.table.Table:
-  """What is printed."""
+  """The printed table."""
   shown = rich.table.Table(
       "model",
       "what",
@@ -356,7 +356,7 @@ def their_rate(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-  """Prints the comparison, and writes it where --json says."""
+  """Prints the comparison, and writes it to --json."""
   # A table of many columns; a file has no width.
   width = None if sys.stdout.isatty() else 160
   console = rich.console.Console(width=width)
@@ -388,7 +388,7 @@ def main() -> None:
 if __name__ == "__main__":
   _MODELS = flags.DEFINE_string("models", None, "names, separated by commas")
   _CALLS = flags.DEFINE_integer(
-      "calls", None, "of each side; default: 3 to 21, by the model", 1
+      "calls", None, "per program; default: 3 to 21, by the model", 1
   )
   _WORK = flags.DEFINE_multi_enum(
       "work", ["forward", "train"], ["forward", "train"], "what to measure"
@@ -396,10 +396,12 @@ if __name__ == "__main__":
   _BESIDE = flags.DEFINE_multi_string(
       "beside", ["eager"], f"{', '.join(MODES)}, or PATH=VALUE of ours"
   )
-  _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE of ours")
-  _ACCELERATOR = flags.DEFINE_bool("accelerator", False, "bfloat16 on a device")
-  _MOST = flags.DEFINE_integer("most", 4096, "of --accelerator: largest batch")
-  _JSON = flags.DEFINE_string("json", None, "a file for what is measured")
+  _SET = flags.DEFINE_multi_string("set", [], "PATH=VALUE for ours")
+  _ACCELERATOR = flags.DEFINE_bool(
+      "accelerator", False, "bfloat16 on a GPU or TPU"
+  )
+  _MOST = flags.DEFINE_integer("most", 4096, "for --accelerator: largest batch")
+  _JSON = flags.DEFINE_string("json", None, "a file for the results")
   _ENVIRONMENT = flags.DEFINE_string(
       "environment",
       "~/.cache/perceiver/peers",

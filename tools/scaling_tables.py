@@ -84,7 +84,7 @@ EXAMPLES = {
 
 
 def known(file: pathlib.Path) -> dict[str, Any]:
-  """What is in a file of results."""
+  """The content of a file of results."""
   return json.loads(file.read_text("utf-8")) if file.exists() else {}
 
 
@@ -132,7 +132,7 @@ def describe(
 
 
 def scaling_table(results: Mapping[str, Any]) -> str:
-  """Markdown, of what is in `FILE`."""
+  """The Markdown table of `FILE`."""
   columns = ["config", "on", *scaling.COLUMNS[1:]]
   lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
   for step in STEPS:
@@ -148,7 +148,7 @@ def scaling_table(results: Mapping[str, Any]) -> str:
 
 
 def attention(device: str) -> dict[str, dict[str, str]]:
-  """What computes the attention of each module: config -> module -> how."""
+  """The attention implementations: config -> module -> implementation."""
   missing = compilers.why_not(device)
   if missing:
     raise UserError(missing)
@@ -162,7 +162,7 @@ def attention(device: str) -> dict[str, dict[str, str]]:
 
 
 def attention_table(results: Mapping[str, Any]) -> str:
-  """Markdown, of what is in `ATTENTION`."""
+  """The Markdown table of `ATTENTION`."""
   devices = list(results)
   lines = [
       f"| config | module | queries × keys | {' | '.join(devices)} |",
@@ -181,7 +181,7 @@ def attention_table(results: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-  """Computes what is missing, keeps and prints it."""
+  """Computes missing results, saves and prints them."""
   devices = _DEVICE.value
   if _ATTENTION.value:
     results = known(ATTENTION)
@@ -207,5 +207,5 @@ if __name__ == "__main__":
   _DEVICE = flags.DEFINE_list("device", [], "such as tpu_v5e,h100")
   _COUNTS = flags.DEFINE_list("counts", ["64"], "numbers of devices")
   _STEPS = flags.DEFINE_list("steps", [], "some of the steps; default: all")
-  _ATTENTION = flags.DEFINE_bool("attention", False, "implementations alone")
+  _ATTENTION = flags.DEFINE_bool("attention", False, "only implementations")
   command.run(main, needs_config=False)

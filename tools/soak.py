@@ -1,4 +1,4 @@
-"""Trains while all kinds of things go wrong, and beside it in peace.
+"""Trains under disturbances, and compares with an undisturbed run.
 
     python -m tools.soak --workdir=DIR [--minutes=60]
         [--config=configs/X.py] [--devices=1,2,4] [--processes=1,2]
@@ -77,7 +77,7 @@ MOST_GROWTH = 0.03  # Of the memory, from the middle of the run to its end.
 
 
 class Disturbed:
-  """A run, what happens to it, and what must not."""
+  """A disturbed run with its checks."""
 
   def __init__(
       self,
@@ -98,7 +98,7 @@ class Disturbed:
     self._ballast = workdir.parent / "ballast"
 
   def disturb(self) -> bool:
-    """Starts the run once, and lets something happen; False: it has ended."""
+    """Starts the run once and disturbs it; False: it has ended."""
     kind = self._random.choice(KINDS)
     layout = self._random.choice(self._layouts)
     before = checkpoints(self.workdir)[-1:] or [0]
@@ -135,7 +135,7 @@ class Disturbed:
     return not is_over
 
   def finish(self, layout: Machines) -> Attempt:
-    """Runs to the end, with nothing in the way."""
+    """Runs to the end without disturbances."""
     with Attempt(self.workdir, self._arguments, layout) as attempt:
       attempt.watch(float("inf"))
       codes = attempt.codes(PATIENCE)
@@ -145,7 +145,7 @@ class Disturbed:
     return attempt
 
   def _do(self, kind: str, attempt: Attempt) -> list[int | None]:
-    """Exit codes after something has happened."""
+    """Exit codes after a disturbance."""
     if kind == "SIGTERM":
       attempt.send(signal.SIGTERM)
       return attempt.codes(PATIENCE)
@@ -177,7 +177,7 @@ class Disturbed:
       self._ballast.unlink()
 
   def _check(self, event, attempt: Attempt, from_steps: list[int]) -> None:
-    """Notes what must not be."""
+    """Checks the run after a start."""
     if any(step != event["from"] for step in from_steps):
       self._is_wrong(
           f"went on after {from_steps}, not {event['from']}", attempt
@@ -202,7 +202,7 @@ class Disturbed:
       self._is_wrong(f"damaged: {[path.name for path in damaged]}", attempt)
 
   def _is_wrong(self, what: str, attempt: Attempt) -> None:
-    """Keeps the log of what went wrong."""
+    """Records a failure and keeps its log."""
     self.wrong.append(f"start {len(self.events)}: {what}")
     print(f"wrong: {what}", file=sys.stderr, flush=True)
     kept = attempt.log.with_name(f"wrong-{len(self.wrong)}.log")
@@ -214,7 +214,7 @@ def compare(
     undisturbed: dict[tuple[int, str], float],
     control: dict[tuple[int, str], float] | None,
 ) -> tuple[dict[str, Any], list[str]]:
-  """How far two curves are apart, and what of it must not be.
+  """The differences between two curves, and those that are not allowed.
 
   Args:
     disturbed: number by step and name.
@@ -257,7 +257,7 @@ def compare(
 
 
 def growth(memory: Sequence[tuple[int, float]]) -> dict[str, float]:
-  """What the second half of a run adds to its memory, by a straight line."""
+  """The growth of memory over the second half of a run, by a linear fit."""
   steps, used = np.asarray(memory)[len(memory) // 2 :].T
   slope = np.polyfit(steps, used, 1)[0]
   return {
@@ -297,14 +297,14 @@ def soak(
     seed: int,
     **fixed: int,
 ) -> dict[str, Any]:
-  """What a run went through, beside one that nothing happened to.
+  """The summary of a disturbed run and of undisturbed ones.
 
   Args:
     root: a new folder.
     arguments: of the training command.
     layouts: what to start it on; the last start is on the first of them.
     minutes: for which it is disturbed.
-    seed: of what happens when.
+    seed: seed of the disturbances.
     **fixed: the numbers of the run, for the summary.
 
   Returns:
@@ -370,7 +370,7 @@ def _short(value: Any) -> str:
 
 
 def main() -> None:
-  """Soaks; exit code 1 if something was wrong."""
+  """Runs the endurance test; exit code 1 if it failed."""
   if _WORKDIR.value is None:
     raise UserError("--workdir=DIR is missing")
   root = pathlib.Path(_WORKDIR.value)
@@ -414,10 +414,10 @@ def main() -> None:
 
 if __name__ == "__main__":
   _WORKDIR = flags.DEFINE_string("workdir", None, "a new folder")
-  _MINUTES = flags.DEFINE_float("minutes", 60.0, "for which things go wrong")
-  _DEVICES = flags.DEFINE_list("devices", "1,2,4", "of each process")
-  _PROCESSES = flags.DEFINE_list("processes", "1,2", "of a start")
-  _SEED = flags.DEFINE_integer("seed", 0, "of what happens when")
+  _MINUTES = flags.DEFINE_float("minutes", 60.0, "duration of the disturbances")
+  _DEVICES = flags.DEFINE_list("devices", "1,2,4", "devices per process")
+  _PROCESSES = flags.DEFINE_list("processes", "1,2", "processes per start")
+  _SEED = flags.DEFINE_integer("seed", 0, "seed of the disturbances")
   if not any(x.startswith("--config=") for x in sys.argv):
     sys.argv.insert(1, f"--config={CONFIG}")
   command.run(main)

@@ -1,4 +1,4 @@
-"""How long Perceiver AR takes: to draw an element, and to learn from many.
+"""Times Perceiver AR: sampling of an element, and a training step.
 
     python -m tools.time_sampling --config=configs/autoregression.py:mini_bytes
 
@@ -25,8 +25,10 @@ from experiments.engine import settings
 from experiments.engine import weights as weights_lib
 from perceiver import sampling
 
-_NUMBER = flags.DEFINE_integer("number", 64, "elements to draw")
-_CALLS = flags.DEFINE_integer("calls", 5, "of each, in turns", lower_bound=1)
+_NUMBER = flags.DEFINE_integer("number", 64, "elements to generate")
+_CALLS = flags.DEFINE_integer(
+    "calls", 5, "calls of each program", lower_bound=1
+)
 _LENGTHS = flags.DEFINE_list(
     "lengths", ["1024", "2048", "4096", "8192"], "numbers of inputs"
 )
@@ -51,7 +53,7 @@ def in_turns(calls, count: int) -> dict[str, float]:
 
 
 def of_drawing(config, number: int, count: int) -> dict[str, float]:
-  """Seconds for each element of one sequence, with what is kept and without."""
+  """Seconds per element of one sequence, with a cache and without."""
   made = weights_lib.random(config)
   kept = autoregression.Sampler(made.config, number, None)
   length = autoregression.lengths(made.config)[0]
@@ -68,7 +70,7 @@ def of_drawing(config, number: int, count: int) -> dict[str, float]:
 
 
 def of_learning(config, length: int) -> tuple[Any, int]:
-  """What a training step of one example needs: a call, and its FLOPs."""
+  """A training step of one example: a call, and its FLOPs."""
   changes = {"model.max_length": length, "batch_size": 1}
   made = build.build(settings.changed(config, changes))
   state, step = made.initial_state(), made.train_step()

@@ -1,1 +1,1 @@
-"""The host's side of every task: numpy, Grain and TFDS, without JAX."""
+"""Data of every task on the host: numpy, Grain and TFDS, without JAX."""

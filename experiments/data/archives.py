@@ -22,11 +22,11 @@ def open_zip(path: pathlib.Path) -> zipfile.ZipFile:
       opened(path).close()  # A pipe would be waited for.
       return zipfile.ZipFile(path)
   except DataError as error:
-    raise DataError(f"{path} is no zip file: {error}") from error
+    raise DataError(f"{path} is not a zip file: {error}") from error
 
 
 def unzipped(archive: zipfile.ZipFile, name: str) -> bytes:
-  """What a file in a zip file holds.
+  """The content of a file in a zip file.
 
   Raises:
     DataError: if it is missing, broken, encrypted, or larger than 512 MiB.

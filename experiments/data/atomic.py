@@ -1,4 +1,4 @@
-"""Files that are complete whenever they are there."""
+"""Files that are complete whenever they exist."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ PARTIAL = ".partial-"
 
 @contextlib.contextmanager
 def complete(path: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Where to write a file, which gets its name when the block ends.
+  """A temporary file that gets its name when the block ends.
 
   That place is beside it, another one for each process, and has its ending.
   After an error, nothing is there; a process that is killed may leave a file
@@ -49,7 +49,7 @@ def write_json(path: pathlib.Path, value: Mapping[str, Any]) -> None:
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:
-  """What `write_json` has written.
+  """The content of a file of `write_json`.
 
   Raises:
     FileNotFoundError: if it is not there.
@@ -58,7 +58,7 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
   with errors.naming(path):
     value = json.loads(errors.text(path))
   if not isinstance(value, dict):
-    raise errors.DataError(f"{path} holds a {type(value).__name__}, no object")
+    raise errors.DataError(f"{path} is a {type(value).__name__}, not an object")
   return value
 
 

@@ -1,4 +1,4 @@
-"""What builders of data sets share."""
+"""Shared code of builders of data sets."""
 
 import pathlib
 import sys
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def manual_folder(dl_manager: Any) -> pathlib.Path:
-  """The folder with what a person has downloaded by hand.
+  """The folder of manual downloads.
 
   Raises:
     FileNotFoundError: if there is none; says what should be in it.
@@ -18,5 +18,5 @@ def manual_folder(dl_manager: Any) -> pathlib.Path:
 
 
 def note(message: str) -> None:
-  """Tells a person something, on a line of its own, not behind TFDS's bar."""
+  """Prints a note on a separate line, after TFDS's progress bar."""
   print(f"\nnote: {message}", file=sys.stderr)

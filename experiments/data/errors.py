@@ -1,4 +1,4 @@
-"""The errors of everything that reads and prepares data."""
+"""Errors of reading and preparing data."""
 
 from collections.abc import Iterator
 import contextlib
@@ -9,7 +9,7 @@ from typing import Any, BinaryIO
 
 
 class DataError(ValueError):
-  """Something in the data or in a file that a person can mend.
+  """An error in data or in a file, in one line.
 
   One line, which names the file. Commands end with that line and no more.
   """
@@ -35,7 +35,7 @@ def not_there(
 def naming(
     where: str | os.PathLike[str], kind: type[DataError] = DataError
 ) -> Iterator[None]:
-  """Makes one line that names a file of whatever a library raises at it.
+  """Turns any error of a library about a file into one line that names it.
 
   Parsers of damaged files raise errors of all kinds. What the disk or the
   system says, as that there is no such file, stays as it is, and so does a
@@ -43,7 +43,7 @@ def naming(
 
   Args:
     where: the file, and a place in it.
-    kind: what is raised.
+    kind: class of the raised errors.
   """
   try:
     yield
@@ -58,7 +58,7 @@ def naming(
 
 
 class Named:
-  """Examples by index, of a library that says little of what is damaged."""
+  """Examples by index, with errors that name the damaged file."""
 
   def __init__(self, examples: Any, where: str):
     """Wraps them.
@@ -83,25 +83,25 @@ class Named:
 
 
 def opened(path: str | os.PathLike[str]) -> BinaryIO:
-  """A plain file to read.
+  """Opens a regular file for reading.
 
   Raises:
     FileNotFoundError: if there is no such file.
     DataError: if it is none, but a folder or a pipe, which may never end.
   """
   if not stat.S_ISREG(os.stat(path).st_mode):
-    raise DataError(f"{os.fspath(path)} is no plain file")
+    raise DataError(f"{os.fspath(path)} is not a regular file")
   return open(path, "rb")
 
 
 def content(path: str | os.PathLike[str]) -> bytes:
-  """What a plain file holds; raises as `opened`."""
+  """The content of a regular file; raises as `opened`."""
   with opened(path) as file:
     return file.read()
 
 
 def text(path: str | os.PathLike[str]) -> str:
-  """What a text file says, in UTF-8, with or without a mark at its beginning.
+  """The content of a UTF-8 text file, without a byte order mark.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -112,7 +112,7 @@ def text(path: str | os.PathLike[str]) -> str:
 
 
 def _gist(error: Exception) -> str:
-  """What a library says, on one line that is not too long."""
+  """A library's message on one line of limited length."""
   if isinstance(error, UnicodeDecodeError):
     return f"expected UTF-8, found {error.reason} at byte {error.start}"
   said = " ".join(f"{type(error).__name__}: {error}"[:2000].split())

@@ -1,4 +1,4 @@
-"""From prepared data to batches: in order, shuffled, sharded, from any one on.
+"""Makes batches: in order, shuffled, sharded, from any batch on.
 
 A step of a pipeline is a function of numpy arrays, (example) -> example or, if
 it draws at random, (example, rng) -> example; a pipeline is a list of them.
@@ -36,7 +36,7 @@ Step = (
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """Which part of every batch a process reads, and from which batch on."""
+  """The part of every batch that a process reads, and its first batch."""
 
   index: int = 0
   count: int = 1
@@ -76,7 +76,7 @@ def source(name: str, split: str, data_dir: str) -> Any:
 
 
 def prepared(name: str, data_dir: str) -> Any:
-  """What TFDS knows of the newest version of a data set: its builder.
+  """TFDS's builder of the newest version of a data set.
 
   Raises:
     FileNotFoundError: as `source`.
@@ -109,14 +109,14 @@ def train(
     mix: Step | None = None,
     skip: type[Exception] | None = None,
 ) -> grain.IterDataset:
-  """Endless batches, in a new order every epoch.
+  """Endless batches, shuffled anew in every epoch.
 
   Args:
     source: examples, by index; or a MapDataset that is endless and shuffled.
-    steps: what to do with each of them.
+    steps: steps of preprocessing.
     batch_size: rows of a batch over all processes.
-    seed: of the order and of the steps' random numbers.
-    shard: which rows of each batch are this process's, and the first batch.
+    seed: seed of the order and of the steps' random numbers.
+    shard: the rows of each batch for this process, and the first batch.
     num_workers: processes that prepare batches; 0: threads of this one.
     mix: a step that makes one example of two that follow each other. It gets
       them as "pair", and "row": the number of what it makes.
@@ -148,7 +148,7 @@ def train(
 
 
 def _begin_worker(index: int, count: int) -> None:
-  """Lets a process end with its parent, and at no signal to all processes."""
+  """Lets a process end with its parent, and ignore signals to its group."""
   del index, count
   processes.end_with_parent()
   for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -156,7 +156,7 @@ def _begin_worker(index: int, count: int) -> None:
 
 
 def is_lost_worker(error: RuntimeError) -> bool:
-  """Whether Grain raises an error because one of its processes has ended."""
+  """Whether an error of Grain means that one of its processes has ended."""
   # It has no type of its own.
   return "Worker process was terminated unexpectedly" in str(error)
 
@@ -170,7 +170,7 @@ def evaluation(
     together: int = 1,
     scattered: bool = False,
 ) -> grain.IterDataset:
-  """One pass, in order; rows that only fill a batch are not "real".
+  """Batches of one pass, in order; padded rows are not "real".
 
   Args:
     source: examples, by index.
@@ -178,7 +178,7 @@ def evaluation(
     batch_size: examples of a batch over all processes, whatever the number of
       processes and devices; the last batch may have fewer. Rows that are not
       real, which repeat others, fill it up until both divide it.
-    shard: which rows of each batch are this process's.
+    shard: the rows of each batch for this process.
     together: examples that follow each other and are to be in one batch; the
       batch is filled up to a multiple, and `batch_size` is rounded up to one.
     scattered: in another order, always the same, in which any few examples that
@@ -194,7 +194,7 @@ def evaluation(
 
 
 def number_of_batches(data: Any) -> int | None:
-  """How many batches one pass of `evaluation` has; None: nobody knows."""
+  """The number of batches of `evaluation`; None: unknown."""
   try:
     return len(data.parents[0] if hasattr(data, "parents") else data)
   except TypeError:
@@ -206,7 +206,7 @@ _AHEAD = grain.ReadOptions(num_threads=4, prefetch_buffer_size=4)
 
 
 class _Filled(grain.MapDataset):
-  """A process's part of batches that are filled up for all devices."""
+  """A process's part of batches, padded for all devices."""
 
   def __init__(
       self,
@@ -241,7 +241,7 @@ class _Filled(grain.MapDataset):
 
 
 def _stride(length: int) -> int:
-  """A step that goes round evenly and meets all of so many places once."""
+  """A stride that visits all of a number of places once, evenly spread."""
   stride = max(round(length * (math.sqrt(5) - 1) / 2), 1)  # The golden section.
   while math.gcd(stride, length) > 1:
     stride += 1
@@ -249,7 +249,7 @@ def _stride(length: int) -> int:
 
 
 def _multiple(number: int, of: int) -> int:
-  """The least multiple that is no smaller."""
+  """The smallest multiple that is not smaller."""
   return -(-number // of) * of
 
 
@@ -287,7 +287,7 @@ class _Skipping(grain.MapDataset):
 def in_turn(
     steps: Sequence[Step],
 ) -> Callable[[Example, np.random.Generator], Example]:
-  """One step, which is several in turn; they draw from the same numbers."""
+  """Combines several steps into one, with the same random generator."""
   each = [(step, _draws(step)) for step in steps]
   return functools.partial(_in_turn, each=each)
 
@@ -321,7 +321,7 @@ def _apply(
 def _batches(
     examples: grain.MapDataset, batch_size: int, shard: Shard
 ) -> grain.MapDataset:
-  """Batches cut into consecutive parts, of which this process has one each."""
+  """This process's part of each batch; parts are consecutive."""
   if batch_size % shard.count:
     raise ValueError(
         f"batch_size {batch_size} does not divide among {shard.count} processes"

@@ -19,12 +19,12 @@ def each(
     processes: int = 0,
     chunk: int = 1,
 ) -> Iterator[Any]:
-  """What a function gives for each item, in order, as `map` does.
+  """The results of a function for all items, in order, as `map`.
 
   Args:
     function: it and the items can be pickled.
     *items: its arguments.
-    processes: in which it is called; 0: one a core; 1: this one.
+    processes: number of processes; 0: one per core; 1: this one.
     chunk: items that a process gets at once.
   """
   with pool(processes or cores()) as workers:
@@ -36,7 +36,7 @@ def each(
 
 @contextlib.contextmanager
 def pool(processes: int) -> Iterator[futures.Executor | None]:
-  """So many processes; None for 1: this one does the work.
+  """A pool of processes; None for 1 process.
 
   When its block ends, work that was not begun is dropped. After an error, work
   that was begun is dropped as well.
@@ -75,12 +75,12 @@ def end_with_parent() -> None:
 
 
 def cores() -> int:
-  """How many cores this process may use."""
+  """The number of cores that this process may use."""
   return len(os.sched_getaffinity(0))
 
 
 def _end_with_pipe(reader: connection.Connection) -> None:
-  """Ends a worker when its parent does; it would wait for work for ever."""
+  """Ends a worker when its parent ends."""
   signal.signal(signal.SIGINT, signal.SIG_IGN)  # It is for the parent.
 
   def watch():

@@ -1,4 +1,4 @@
-"""Files of data that others publish: found, compared, or else asked for."""
+"""Published files: finds them, checks them, downloads or asks for them."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from experiments.data.errors import DataError
 
 
 class File(NamedTuple):
-  """A file as it is published."""
+  """A published file."""
 
   name: str
   size: int  # Bytes; 0: it is not compared.
@@ -28,7 +28,7 @@ Fetch = Callable[[File, pathlib.Path], None]
 
 
 def size_of(count: int) -> str:
-  """A number of bytes for people, as "170.1 MB"."""
+  """A formatted number of bytes, such as "170.1 MB"."""
   size, unit = float(count), "bytes"
   for unit in ("bytes", "kB", "MB", "GB"):
     if size < 1000 or unit == "GB":
@@ -40,11 +40,11 @@ def size_of(count: int) -> str:
 def found(
     files: Iterable[File], folders: Sequence[pathlib.Path], fetch: Fetch
 ) -> list[pathlib.Path]:
-  """Where files are; those that may be downloaded, and are missing, are.
+  """The paths of files; downloads missing ones if possible.
 
   Args:
-    files: what is needed.
-    folders: where they may be; into the first they are downloaded.
+    files: required files.
+    folders: possible folders; files are downloaded to the first.
     fetch: downloads one of them.
 
   Returns:
@@ -78,7 +78,7 @@ def found(
 
 
 def _check(path: pathlib.Path, file: File) -> None:
-  """Compares a file with what is published.
+  """Compares a file with its published size and hash.
 
   Raises:
     DataError: if it is another one.
@@ -87,7 +87,7 @@ def _check(path: pathlib.Path, file: File) -> None:
   if file.size and size != file.size:
     raise DataError(
         f"{path} has {size:,} bytes, and {file.name} as published has"
-        f" {file.size:,}: it is cut off, or another file"
+        f" {file.size:,}: it is truncated, or another file"
     )
   if file.sha256:
     with path.open("rb") as stream:

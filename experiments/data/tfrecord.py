@@ -41,7 +41,7 @@ class Records:
 
     Args:
       builder: of TFDS, which knows the files and features.
-      split: of it; slices such as "train[:80%]" too.
+      split: split of the data set; slices such as "train[:80%]" too.
       decoders: as of `builder.as_data_source`.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The engine: what trains, evaluates and starts any task."""
+"""The engine: trains and evaluates any task."""

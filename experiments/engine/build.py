@@ -1,4 +1,4 @@
-"""From a config to all that can be made of it without data."""
+"""Builds everything from a config that needs no data."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -54,15 +54,15 @@ def load(config: task_lib.Config) -> task_lib.Task:
   module = declared.module(config.task)
   if not hasattr(module, "task"):
     raise UserError(
-        f"{module.__name__.replace('.', '/')}.py has a model and no training"
-        " yet"
+        f"{module.__name__.replace('.', '/')}.py defines a model but no"
+        " training"
     )
   with user_errors(f"the config of task {config.task!r}"):
     return module.task(config)
 
 
 def fitted(config: task_lib.Config) -> tuple[task_lib.Config, list[str]]:
-  """The complete config of a run, with what its data and its length decide.
+  """The complete config of a run, with values that depend on its data.
 
   Returns:
     it, and what a person should know of that.
@@ -89,7 +89,7 @@ def fitted(config: task_lib.Config) -> tuple[task_lib.Config, list[str]]:
 
 
 def load_network(config: task_lib.Config) -> task_lib.Network:
-  """The model alone of the task that `config.task` names.
+  """The model of the task that `config.task` names.
 
   Raises:
     UserError: if there is no such task, or the config does not fit it.
@@ -103,7 +103,7 @@ def load_network(config: task_lib.Config) -> task_lib.Network:
 
 @dataclasses.dataclass(frozen=True)
 class BuiltNetwork:
-  """A model, and the shapes of all that it holds; no memory is used."""
+  """A model and the shapes of its arrays; it uses no memory."""
 
   config: task_lib.Config  # Complete.
   example: Mapping[str, jax.ShapeDtypeStruct]
@@ -112,7 +112,7 @@ class BuiltNetwork:
   like: Model  # Their shapes, and those of its state.
 
   def parameters(self) -> int:
-    """Numbers that are learned."""
+    """Number of parameters."""
     return flops.count_parameters(self.like.params)
 
   def flops_by_part(
@@ -153,7 +153,7 @@ class BuiltNetwork:
     return taken
 
   def orders(self) -> Mapping[str, tuple[orders.Sizes, orders.Order]]:
-    """How attention brackets its products here: module -> sizes, order."""
+    """Orders of attention's products: module -> sizes, order."""
     with ordered_by() as found:
       jax.eval_shape(self._forward, self.like, self.batch_like(1))
     return found
@@ -197,7 +197,7 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
 
 
 def _grids(config: task_lib.Config) -> dict[str, Grid]:
-  """Where latents are; none for a modality that a config leaves out."""
+  """Grids of latents; none for modalities without one in the config."""
   grids = {name: Grid(**grid) for name, grid in config.init.grids.items()}
   there = config.get("modalities", grids)
   return {name: grid for name, grid in grids.items() if name in there}
@@ -205,7 +205,7 @@ def _grids(config: task_lib.Config) -> dict[str, Grid]:
 
 @dataclasses.dataclass(frozen=True)
 class Built:
-  """A task with its network, its optimizer, and where its arrays will live."""
+  """A task with its network, its optimizer, and the shardings of its arrays."""
 
   config: task_lib.Config
   task: task_lib.Task
@@ -228,7 +228,7 @@ class Built:
     return self.network.net
 
   def initial_state(self) -> TrainState:
-    """A state to start from, already where it will live."""
+    """The initial state, sharded."""
     return jax.jit(self.init, out_shardings=self.shardings())()
 
   def train_step(self):
@@ -251,7 +251,7 @@ class Built:
     return step_lib.compile_train_step(step, self.shardings(), self.layout)
 
   def shardings(self) -> Any:
-    """Where each array of the state lives."""
+    """The sharding of each array of the state."""
     return jax.tree.map(lambda x: x.sharding, self.like)
 
 
@@ -261,7 +261,7 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
   Nothing is computed: whatever is wrong with the config shows here.
 
   Args:
-    config: of a task.
+    config: config of a task.
     devices: as of `sharding.make_mesh`.
 
   Raises:
@@ -311,12 +311,12 @@ def _check_pattern(name: str, pattern: str) -> None:
     re.compile(pattern)
   except re.error as error:
     raise ValueError(
-        f"{name} = {pattern!r} is no regular expression: {error}"
+        f"{name} = {pattern!r} is not a regular expression: {error}"
     ) from error
 
 
 def _check_frozen(params: Any, frozen: str) -> None:
-  """Sees that something is frozen, if that is requested, and not all.
+  """Checks that `frozen` matches some parameters, and not all.
 
   Raises:
     UserError: if not.
@@ -325,8 +325,8 @@ def _check_frozen(params: Any, frozen: str) -> None:
   if frozen and not (trained and fixed):
     names = list(tensors.flatten(params, {}))
     raise UserError(
-        f"config.init.frozen = {frozen!r} is found in"
-        f" {'all' if fixed else 'none'} of the {len(names)} parameters, as"
+        f"config.init.frozen = {frozen!r} matches"
+        f" {'all' if fixed else 'none'} of the {len(names)} parameters, such as"
         f" {', '.join(names[:5])}"
     )
 
@@ -334,7 +334,7 @@ def _check_frozen(params: Any, frozen: str) -> None:
 def check_division(
     config: task_lib.Config, groups: int, devices: int = 1
 ) -> None:
-  """Sees that a batch of training can be spread.
+  """Checks that a training batch can be split among devices.
 
   Raises:
     UserError: if the groups, of so many devices each, and accumulation steps

@@ -1,4 +1,4 @@
-"""Checkpoints that survive: a kill at any moment, a full disk, damaged files.
+"""Checkpoints that survive kills, full disks and damaged files.
 
 A checkpoint holds the model, the rest of the training state, the config, and a
 checksum of every array, which restoring compares. The position in the data is
@@ -49,7 +49,7 @@ class Checkpoints:
     Args:
       place: a folder, or a URL that `storage.place` knows.
       config: what the run is made of; saved with every checkpoint.
-      keep: how many of the newest checkpoints stay.
+      keep: number of the newest checkpoints to keep.
       best: the metric whose best checkpoint stays too; None: no such one.
       best_is_largest: whether more of that metric is better.
       note: called with a line when a person should know something.
@@ -132,7 +132,7 @@ class Checkpoints:
     )
 
   def measured(self, step: int, metrics: Mapping[str, float]) -> None:
-    """Adds to a checkpoint what its model was measured to be.
+    """Adds metrics to a checkpoint.
 
     Raises:
       OSError, ValueError: if it could not be written.
@@ -153,11 +153,11 @@ class Checkpoints:
       self._manager.delete(other)
 
   def metrics(self, step: int) -> Mapping[str, float] | None:
-    """What the model of a checkpoint was measured to be; None: it was not."""
+    """The metrics of a checkpoint, or None."""
     return self._manager.metrics(step)
 
   def restore(self, like: TrainState) -> TrainState | None:
-    """The newest checkpoint that is whole; None if there is none at all.
+    """The newest intact checkpoint; None if there are no checkpoints.
 
     Those that are newer, and damaged, are reported and moved aside.
 
@@ -197,7 +197,7 @@ class Checkpoints:
     """
     which, _, kind = which.partition(":")
     if kind not in ("", "ema"):
-      raise UserError(f"checkpoint {which}:{kind}: only :ema may stand there")
+      raise UserError(f"checkpoint {which}:{kind}: only :ema is possible")
     step, item = self._find(which), kind or "model"
     try:
       if not (self._folder / str(step) / item).is_dir() and item == "ema":
@@ -233,7 +233,7 @@ class Checkpoints:
     return "none" if step is None else str(self._folder / str(step))
 
   def wait(self) -> None:
-    """Returns when everything is written.
+    """Waits until everything is written.
 
     Raises:
       OSError, ValueError: if something could not be.
@@ -241,11 +241,11 @@ class Checkpoints:
     self._manager.wait_until_finished()
 
   def close(self) -> None:
-    """Finishes what is being written."""
+    """Waits until everything is written, and closes the folder."""
     self._manager.close()
 
   def _check_owner(self, config: Mapping[str, Any]) -> None:
-    """Compares with the newest checkpoint whose config can be read."""
+    """Compares the config with that of the newest readable checkpoint."""
     steps = [int(p.name) for p in _listed(self._folder) if p.name.isdigit()]
     for step in sorted(steps, reverse=True):
       file = self._folder / str(step) / "about" / "metadata"
@@ -257,12 +257,12 @@ class Checkpoints:
       if differences:
         raise UserError(
             f"{self._folder} has checkpoints of another config:"
-            f" {'; '.join(differences)}. Take another --config.run.checkpoints."
+            f" {'; '.join(differences)}. Use another --config.run.checkpoints."
         )
       return
 
   def _check_side_files(self, read_only: bool) -> None:
-    """Moves checkpoints aside whose files of JSON Orbax could not read.
+    """Moves checkpoints with damaged JSON files aside.
 
     It reads those of all checkpoints when it opens the folder.
     """
@@ -301,7 +301,7 @@ class Checkpoints:
     return int(which)
 
   def _score(self, step: int) -> float | None:
-    """The metric that chooses the best; None where it was not measured."""
+    """The metric that selects the best checkpoint; None if not measured."""
     file = self._folder / str(step) / METRICS
     metrics = _read_object(file) if file.exists() else {}
     score = metrics.get(self._best or "")
@@ -320,7 +320,7 @@ class Checkpoints:
     ]
     if wrong:
       raise UserError(
-          f"{self._folder / str(step)} is another model's, {len(wrong)} arrays"
+          f"{self._folder / str(step)} is of another model: {len(wrong)} arrays"
           f" differ: {'; '.join(wrong[:10])}"
       )
 
@@ -374,7 +374,7 @@ def _wait_for_process_0() -> None:
 
 
 def _free(path: epath.Path) -> epath.Path:
-  """The path, or one with a number behind it, where nothing is yet."""
+  """An unused path: the path itself, or the path with a number."""
   names = (path.with_name(f"{path.name}-{i}") for i in itertools.count(2))
   return next(p for p in itertools.chain([path], names) if not p.exists())
 
@@ -390,12 +390,12 @@ def _read_object(path: epath.Path) -> dict[str, Any]:
   except RecursionError as error:
     raise ValueError("nested too deeply") from error
   if not isinstance(value, dict):
-    raise ValueError("it is no JSON object")
+    raise ValueError("it is not a JSON object")
   return value
 
 
 def _side_problem(checkpoint: epath.Path, best: str | None) -> str:
-  """What is wrong with a checkpoint's files of JSON; "" if nothing is."""
+  """The problem of a checkpoint's JSON files; "" if there is none."""
   path = checkpoint
   try:
     if not checkpoint.is_dir():

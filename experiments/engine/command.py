@@ -30,26 +30,28 @@ CONFIG = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string(
     "data_dir",
     None,
-    "where data lives, config.data_dir; default: the environment variable"
-    " PERCEIVER_DATA, or else ~/tensorflow_datasets",
+    "folder of the data sets, config.data_dir; default: the environment"
+    " variable PERCEIVER_DATA, or else ~/tensorflow_datasets",
 )
 _changes: dict[str, str] = {}  # Dotted path -> value, as written.
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of process 0, to run in several processes; auto: JAX finds them",
+    "HOST:PORT of process 0 of several; auto: JAX finds all processes",
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "how many run")
+_NUM_PROCESSES = flags.DEFINE_integer(
+    "num_processes", None, "number of processes"
+)
 _CACHE = flags.DEFINE_string(
     "compilation_cache",
     "~/.cache/perceiver/compiled",
-    "where compiled programs are kept for the next run; empty: nowhere",
+    "cache of compiled programs; empty: no cache",
 )
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "which one this is")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "index of this process")
 _LOST_AFTER = flags.DEFINE_float(
     "lost_after",
     60.0,
-    "seconds without a sign of life after which a process is lost; all end",
+    "seconds without a heartbeat after which a process counts as lost",
     lower_bound=1.0,
 )
 
@@ -87,7 +89,7 @@ def run_with_arguments(
 
 
 def quiet() -> None:
-  """Keeps what libraries log from the person who started a command."""
+  """Hides the log messages of libraries."""
   logging.set_verbosity(logging.FATAL)
 
 
@@ -103,7 +105,7 @@ def fail(message: str) -> NoReturn:
 
 @contextlib.contextmanager
 def one_line_errors():
-  """Turns errors that a person can do something about into one line."""
+  """Prints errors of users as one line."""
   try:
     yield
   except (
@@ -175,7 +177,7 @@ def join_processes() -> None:
 
 
 def _keep_compiled() -> None:
-  """Lets JAX keep what it compiles; its own variable says where before us."""
+  """Turns JAX's compilation cache on, unless JAX's variable names one."""
   if _CACHE.value and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     folder = os.path.expanduser(_CACHE.value)
     jax.config.update("jax_compilation_cache_dir", folder)
@@ -195,7 +197,7 @@ def _join(*how) -> None:
 
 
 def parse(argv: list[str]) -> list[str]:
-  """Flags; an unknown one, or a value that it cannot have, is one line."""
+  """Parses flags; errors are one line."""
   app.define_help_flags()
   try:
     return flags.FLAGS(_take_changes(argv))

@@ -1,4 +1,4 @@
-"""What XLA is told beside a program, by target: the one place that does."""
+"""XLA's options for each target."""
 
 from perceiver.target import Target
 
@@ -13,7 +13,7 @@ def options(target: Target) -> dict[str, bool]:
   xla_tpu_enable_async_collective_fusion_fuse_all_reduce made more gathers wait.
 
   Args:
-    target: what is compiled for.
+    target: the target of compilation.
   """
   if target.platform != "tpu" or target.devices == 1:
     return {}

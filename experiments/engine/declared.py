@@ -1,4 +1,4 @@
-"""What tasks' files define, found by name; `experiments.task` lists them."""
+"""Looks up names in the files of tasks; `experiments.task` lists them."""
 
 import importlib
 import importlib.util
@@ -49,7 +49,7 @@ def import_outside(task: Any, folder: pathlib.Path) -> None:
 
   Args:
     task: `config.task`.
-    folder: of the config file; modules are found in it as well.
+    folder: folder of the config file; modules are found in it as well.
 
   Raises:
     UserError: if there is no such module.
@@ -69,7 +69,7 @@ def import_outside(task: Any, folder: pathlib.Path) -> None:
 
 
 def declared(task: str, name: str, without: str) -> Any:
-  """What a task's file defines under a name.
+  """The object that a task's file defines under a name.
 
   Args:
     task: the task.
@@ -88,7 +88,7 @@ def declared(task: str, name: str, without: str) -> Any:
 
 
 def of_every_task(name: str) -> dict[str, Any]:
-  """What tasks' files assign to a name: task -> value.
+  """The values that the files of tasks assign to a name: task -> value.
 
   Only files in which it stands are imported: all of them take seconds.
   """

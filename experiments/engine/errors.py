@@ -1,4 +1,4 @@
-"""Errors that the person who started a command can do something about."""
+"""Errors that a user can correct."""
 
 from collections.abc import Iterator
 import contextlib
@@ -6,17 +6,17 @@ import re
 
 
 class UserError(Exception):
-  """What went wrong, in one line for the person who started the command."""
+  """An error of the user, in one line."""
 
 
 def said(error: BaseException) -> str:
-  """What an error says, without the system's number: it names the file."""
+  """The message of an error without its number, with the file."""
   return re.sub(r"^\[Errno -?\d+\] ", "", str(error))
 
 
 @contextlib.contextmanager
 def user_errors(what: str) -> Iterator[None]:
-  """Turns what Python raises at wrong settings into a `UserError`."""
+  """Turns exceptions caused by wrong settings into a `UserError`."""
   try:
     yield
   except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""A model as Hugging Face's transformers loads it."""
+"""Exports models for Hugging Face's transformers."""
 
 from collections.abc import Mapping
 import pathlib
@@ -21,7 +21,7 @@ from perceiver.weights import tensors
 def to_huggingface(
     folder: str | pathlib.Path, config: Config, model: Model
 ) -> list[str]:
-  """Writes `model.safetensors` and `config.json`; returns what will differ.
+  """Writes `model.safetensors` and `config.json`; returns the differences.
 
   Raises:
     UserError: if transformers has no such model; nothing is written then.
@@ -43,7 +43,7 @@ def to_huggingface(
 
 
 def config_json(config: Config, model: Model) -> dict[str, Any]:
-  """What transformers needs to build the model.
+  """The config of the model for transformers.
 
   Raises:
     UserError: if a setting differs from what its class has built in.

@@ -25,7 +25,7 @@ styled = functools.partial(style.context, str(STYLE))
 
 
 class Scale(NamedTuple):
-  """What colours stand for: a colour bar."""
+  """A colour bar."""
 
   label: str  # With the unit.
   norm: colors.Normalize
@@ -49,11 +49,11 @@ def sixteen(
   """The first 16 of something, each in a plot of its own.
 
   Args:
-    count: how many there are; further plots stay empty.
+    count: number of plots; further ones stay empty.
     show: draws the i-th into matplotlib's axes.
     title: of them all.
     size: width and height, in hundreds of pixels.
-    scale: of their colours, where these are numbers.
+    scale: scale of their colours, if these are numbers.
 
   Returns:
     RGB, uint8 [Y, X, 3].
@@ -99,12 +99,12 @@ def answer(
 def confusion(
     measured: Mapping[str, np.ndarray], names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """What a classifier predicts of each class: {"confusion": `matrix`}.
+  """A figure of the confusion matrix: {"confusion": `matrix`}.
 
   Args:
     measured: of all examples, "label" and "predicted", class numbers; rows
       without a label have a negative one.
-    names: of the classes, by number.
+    names: names of the classes, by number.
   """
   return {"confusion": matrix(measured["label"], measured["predicted"], names)}
 
@@ -164,7 +164,7 @@ def matrix(
 
 
 def names_of(names: Sequence[str], count: int) -> list[str]:
-  """The names of so many classes; where none are known, numbers."""
+  """The names of classes, or numbers if there are none."""
   return list(names) or [str(i) for i in range(count)]
 
 

@@ -1,4 +1,4 @@
-"""What a run is initialised with: new parameters, or pretrained ones."""
+"""The initialisation of a run: new parameters, or pretrained ones."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ class Given(NamedTuple):
 
 
 def given(built: Built) -> Given:
-  """The weights that `config.init` names; nothing is written anywhere.
+  """Loads the weights that `config.init` names.
 
   Every pretrained array that has a place here is taken. What has none there,
   such as a new task's head, is initialised as usual. Learned positions are
@@ -103,7 +103,7 @@ def given(built: Built) -> Given:
 def initial_state(
     built: Built, found: Given, note: Callable[[str], None]
 ) -> TrainState:
-  """A state to start from, with some given arrays in it.
+  """The initial state with the given arrays.
 
   Args:
     built: a task.
@@ -114,7 +114,7 @@ def initial_state(
   if frozen:
     _, fixed = split(state.model.params, frozen)
     names = _in_short(tensors.flatten(fixed, {}))
-    note(f"frozen are {', '.join(names)}")
+    note(f"frozen: {', '.join(names)}")
   for line in found.notes:
     note(line)
   if not found.arrays:
@@ -127,7 +127,7 @@ def initial_state(
 
 
 def _placed(given: Any, ours: jax.Array) -> jax.Array:
-  """An array where ours is; rows that it has not got are ours."""
+  """An array in the sharding of ours; missing rows come from ours."""
   given = np.asarray(given, ours.dtype)
   if given.shape == ours.shape:
     return jax.device_put(given, ours.sharding)
@@ -138,7 +138,7 @@ def _placed(given: Any, ours: jax.Array) -> jax.Array:
 
 
 def _in_short(keys: Iterable[str]) -> Iterator[str]:
-  """Names of arrays; of a part with many of them their number."""
+  """Names of arrays, or their number for a part with many."""
   parts = itertools.groupby(sorted(keys), lambda key: key.partition("/")[0])
   for part, its in parts:
     names = list(its)
@@ -146,7 +146,7 @@ def _in_short(keys: Iterable[str]) -> Iterator[str]:
 
 
 def _check_tokenizer(built: Built, read: weights.Weights) -> None:
-  """Refuses weights whose ids stand for another text than here."""
+  """Checks that weights were trained with the same tokenizer."""
   here, there = (c.get("tokenizer") for c in (built.config, read.config))
   if here and there and here.to_dict() != there.to_dict():
     raise UserError(

@@ -1,4 +1,4 @@
-"""The other processes of a job: if one is lost or fails, all end and say so.
+"""Watches the processes of a job: if one is lost or fails, all end.
 
 Every process shows again and again that it is alive, in the key-value store of
 JAX's coordinator, which process 0 hosts. Process 0 watches all others, and they
@@ -73,7 +73,7 @@ def join(
 
 
 def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
-  """Copies what this process says on standard error to WORKDIR/logs.
+  """Copies the standard error of this process to WORKDIR/logs.
 
   Alone, a process keeps no log.
 
@@ -89,7 +89,7 @@ def keep_log(workdir: pathlib.Path, checkpoints: str) -> None:
 
 
 def failed(line: str, code: int) -> None:
-  """Ends all processes of the job; alone, does nothing.
+  """Ends all processes of the job; does nothing in a single process.
 
   Args:
     line: what went wrong, already said here; the others say it too.
@@ -120,7 +120,7 @@ def together() -> Iterator[None]:
 
 
 def last_checkpoint(place: str | None) -> str:
-  """What a message says of a run's newest finished checkpoint, if any.
+  """A message about the newest finished checkpoint, if any.
 
   Args:
     place: where its checkpoints are, a folder or a URL.
@@ -145,8 +145,8 @@ def _end_alone(how: tuple[Any, ...], seconds: float) -> NoReturn:
     where, count, index = how
     who = f"process {index} of {count}"
   print(
-      f"error: {who} has waited {seconds:g} seconds at {where}, and not all"
-      " others have come",
+      f"error: {who} has waited {seconds:g} seconds at {where} for the"
+      " other processes",
       file=sys.stderr,
       flush=True,
   )
@@ -154,7 +154,7 @@ def _end_alone(how: tuple[Any, ...], seconds: float) -> NoReturn:
 
 
 class _Job:
-  """This process's part in watching."""
+  """The watchdog of one process."""
 
   def __init__(self, lost_after: float):
     # Needed: the client of the coordinator's key-value store, and this
@@ -197,7 +197,7 @@ class _Job:
     self._end({"of": self._index, "line": line, "code": code}, say=False)
 
   def is_of_another(self, error: BaseException | None) -> bool:
-    """Whether another process's end may be what raised an error here."""
+    """Whether the end of another process may have caused an error."""
     while error is not None:
       text = str(error).lower()
       if any(word in text for word in OF_ANOTHER):
@@ -206,11 +206,11 @@ class _Job:
     return False
 
   def wait_for_verdict(self) -> None:
-    """Does not return if a process is lost or has failed."""
+    """Waits until this process is ended, if another one is lost or failed."""
     time.sleep(self._lost_after + 5 * self._pause)
 
   def leave(self) -> None:
-    """Waits for the others to come to their end too, and stops watching."""
+    """Waits for the other processes to finish, and stops watching."""
     self._client.wait_at_barrier("perceiver/end", NO_LIMIT)
     self._left.set()
     for thread in self._threads:
@@ -218,7 +218,7 @@ class _Job:
     jax.distributed.shutdown()
 
   def _talk(self) -> None:
-    """Shows that this process is alive; hears of the others."""
+    """Reports that this process is alive, and reads the others' reports."""
     beat, heard = 0, {}
     while not self._left.wait(self._pause):
       beat += 1
@@ -239,7 +239,7 @@ class _Job:
           self._end(verdict, say=True)
 
   def _count_silence(self) -> None:
-    """Finds who is lost.
+    """Finds lost processes.
 
     It counts its own ticks instead of asking a clock: who was asleep himself,
     with his machine, does not take the others for lost.
@@ -258,7 +258,7 @@ class _Job:
   def _end(
       self, verdict: dict[str, Any], say: bool, lost: bool = False
   ) -> NoReturn:
-    """Tells the others, and ends this process.
+    """Notifies the others and ends this process.
 
     Args:
       verdict: `of` which process, its `line`, the exit `code`.
@@ -295,7 +295,7 @@ class _Job:
 
 
 class _Copied(io.TextIOBase):
-  """A stream whose text goes to a file as well."""
+  """A stream that also writes to a file."""
 
   def __init__(self, stream: TextIO, file: TextIO):
     self._stream, self._file = stream, file

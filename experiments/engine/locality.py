@@ -32,7 +32,7 @@ _MOST_CYCLES = 64.0  # Of the shortest wave, over the whole sequence.
 
 @dataclasses.dataclass(frozen=True)
 class Grid:
-  """Where the latents of a model with Fourier features lie."""
+  """The grid of latents of a model with Fourier features."""
 
   dims: Sequence[int]  # Of the input array.
   latent_dims: Sequence[int]  # As many axes; their product is N, or part of it.
@@ -48,7 +48,7 @@ class Grid:
 
   @property
   def channels(self) -> int:
-    """Of the Fourier features."""
+    """Number of the Fourier features."""
     return len(self.dims) * (2 * self.num_bands + 1)
 
   def places(self) -> Float[Array, "N _"]:
@@ -62,7 +62,7 @@ class Grid:
     return self._features(-1.0 + 2.0 * middle / jnp.maximum(dims - 1, 1))
 
   def as_keys(self) -> Float[Array, "_ _"]:
-    """The map from `places` to what output queries at these places agree with.
+    """The map from `places` to keys that match output queries at these places.
 
     It is the identity unless queries lie elsewhere than the input array.
     """
@@ -128,7 +128,7 @@ def locality_biased(
 
 
 def _in_sequences(sharpness: float) -> Callable[..., Array]:
-  """What creates parameters where every array is a sequence."""
+  """A creator of parameters for models of sequences."""
   drawn = {}  # The queries' map of a module, until its keys' is created.
 
   def create(next_creator, shape, dtype, init, context):
@@ -155,7 +155,7 @@ def _in_sequences(sharpness: float) -> Callable[..., Array]:
 def _on_grids(
     sharpness: float, grids: Mapping[str, Grid]
 ) -> Callable[..., Array]:
-  """What creates parameters where the input array has Fourier features."""
+  """A creator of parameters for inputs with Fourier features."""
   # Each grid has channels of its own in the latents and in what maps give.
   ends = list(itertools.accumulate(grid.channels for grid in grids.values()))
   firsts = [0, *ends[:-1]]
@@ -175,7 +175,7 @@ def _on_grids(
     return value.at[: len(placed), : placed.shape[1]].set(placed)
 
   def queries_or_keys(value, is_of_latents, is_encoder):
-    """The map that takes each grid's features to its channels."""
+    """The map from the features of each grid to its channels."""
     rows = []
     for first, grid in zip(firsts, grids.values(), strict=True):
       if not is_of_latents:
@@ -222,7 +222,7 @@ def _on_grids(
 
 
 def waves(num_elements: int) -> Float[Array, "{num_elements} _"]:
-  """A sine and a cosine of each frequency, of where each element lies.
+  """Sines and cosines of each element's position, for each frequency.
 
   Frequencies rise from half a cycle by the same factor each. The first
   channels of arrays are initialised as these, whatever their number.

@@ -1,4 +1,4 @@
-"""One run at a time in a folder, on whatever machine.
+"""Allows one run at a time in a folder, on any machine.
 
 The kernel keeps the lock, and drops it when the process is gone. Many shared
 file systems keep it for all machines, and some only for each by itself. So who
@@ -28,7 +28,7 @@ NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP)
 
 @contextlib.contextmanager
 def locked(folder: pathlib.Path, beat: float = BEAT) -> Iterator[None]:
-  """Holds a folder, which is made if need be, for one run.
+  """Locks a folder for one run, and makes the folder if necessary.
 
   Args:
     folder: the run's.
@@ -92,7 +92,7 @@ def _in_use(folder: pathlib.Path) -> str:
 
 
 def _read(owner: pathlib.Path) -> dict[str, str]:
-  """Who holds, or has held, the folder; nothing if that cannot be read."""
+  """The present or last owner of the folder; empty if it cannot be read."""
   try:
     found = atomic.read_json(owner)
     return {key: str(found[key]) for key in ("host", "process", "since")}
@@ -107,7 +107,7 @@ def _touch(owner: pathlib.Path, beat: float, has_ended: threading.Event):
 
 
 def _is_touched(owner: pathlib.Path, seconds: float) -> bool:
-  """Whether somebody touches a file during so long."""
+  """Whether a file is touched within a time."""
   times, deadline = set(), time.monotonic() + seconds
   while len(times) < 2 and time.monotonic() < deadline:
     try:

@@ -1,4 +1,4 @@
-"""What metrics are called in figures and reports: words, units, baselines."""
+"""Names, units and baselines of metrics for figures and reports."""
 
 from collections.abc import Collection
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-  """What a metric measures."""
+  """A kind of metric."""
 
   title: str
   unit: str = ""
@@ -76,7 +76,7 @@ BEGINNINGS = {
 
 
 class Name(NamedTuple):
-  """A metric's name EVAL/METRIC, taken apart."""
+  """The parts of a metric's name, EVAL/METRIC."""
 
   part: str  # The eval, or "train" or "speed".
   metric: str  # Without what names a baseline.
@@ -89,7 +89,7 @@ class Name(NamedTuple):
 
   @property
   def kind(self) -> Kind:
-    """What is measured; what is not in `KINDS` has its name's words."""
+    """The kind of the metric; by default the words of its name."""
     return KINDS.get(self.metric) or Kind(self.metric.replace("_", " "))
 
   @property
@@ -100,7 +100,7 @@ class Name(NamedTuple):
 
 
 def parsed(name: str) -> Name:
-  """Takes a metric's name apart."""
+  """Parses a metric's name."""
   part, _, metric = name.rpartition("/")
   for ending, title in ENDINGS.items():
     if metric.endswith(f"_{ending}") and metric not in KINDS:
@@ -123,7 +123,7 @@ def baselines(metrics: Mapping[str, float], name: str) -> dict[str, float]:
 
 
 def ordered(names: Collection[str]) -> list[str]:
-  """The model's own metrics of evals: what is shown first stands first."""
+  """The model's metrics of evals, in the order in which they are shown."""
   own = []
   for name in names:
     part, metric, baseline = parsed(name)

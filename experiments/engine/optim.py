@@ -46,7 +46,7 @@ def make_optimizer(
 
 
 def clip(max_norm: float) -> optax.GradientTransformation:
-  """Makes all gradients together no longer than `max_norm`.
+  """Clips gradients to a global norm of `max_norm`.
 
   As Optax's `clip_by_global_norm`, but a gradient is multiplied once by a
   number, which XLA computes along with the update. Optax's division costs an
@@ -86,7 +86,7 @@ def lamb(
     eps: float = 1e-6,
     not_decayed: Sequence[str] = NOT_DECAYED,
 ) -> optax.GradientTransformation:
-  """LAMB: Adam's step, made as long as the layer's weights are.
+  """LAMB: Adam's step, scaled to the norm of the layer's weights.
 
   Source: official ImageNet training; You et al., 2019. Every row of a stack of
   layers is a tensor of its own.
@@ -134,7 +134,7 @@ def sgd(
     weight_decay: float = 0.0,
     not_decayed: Sequence[str] = NOT_DECAYED,
 ) -> optax.GradientTransformation:
-  """Gradient descent with momentum; the decay is part of the gradient."""
+  """Gradient descent with momentum; weight decay is added to the gradient."""
   return optax.chain(
       _decay(weight_decay, not_decayed),
       optax.sgd(schedule, momentum=momentum or None),
@@ -145,7 +145,7 @@ OPTIMIZERS = (lamb, adamw, adam, sgd)
 
 
 def constant(steps: int, /, peak: float) -> optax.Schedule:
-  """The same rate throughout."""
+  """A constant learning rate."""
   del steps
   return optax.constant_schedule(peak)
 
@@ -153,7 +153,7 @@ def constant(steps: int, /, peak: float) -> optax.Schedule:
 def flat_then_cosine(
     steps: int, /, peak: float, flat: float = 0.5, end: float = 0.0
 ) -> optax.Schedule:
-  """`peak` for a part `flat` of the steps, then half a cosine down to `end`.
+  """`peak` for a fraction `flat` of the steps, then half a cosine to `end`.
 
   Source: official ImageNet training.
   """
@@ -195,7 +195,7 @@ def step_decay(
     boundaries: Sequence[float] = (0.5, 0.8, 0.95),
     factor: float = 0.1,
 ) -> optax.Schedule:
-  """`peak`, multiplied by `factor` at each of some parts of the steps.
+  """`peak`, multiplied by `factor` at some fractions of the steps.
 
   Source: official ImageNet training; Perceiver, appendix.
   """

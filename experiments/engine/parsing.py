@@ -1,4 +1,4 @@
-"""Command lines of several commands, whose errors are one line."""
+"""Command lines with subcommands and one-line errors."""
 
 import argparse
 import difflib
@@ -7,7 +7,7 @@ from typing import NoReturn
 
 
 class Parser(argparse.ArgumentParser):
-  """A parser that ends the process with one line, and names what was meant."""
+  """A parser with one-line errors that name the closest choice."""
 
   def error(self, message: str) -> NoReturn:
     """Ends the process."""
@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def with_hint(message: str) -> str:
-  """A message of argparse's with the closest of the choices that it lists."""
+  """A message of argparse with the closest of its choices."""
   found = re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message)
   if found is None:
     return message

@@ -1,4 +1,4 @@
-"""A model as a program that JAX alone runs.
+"""Exports a model as a program that runs with JAX alone.
 
 A folder has the forward pass of evaluation, FORWARD, as StableHLO in the form
 of `jax.export`, and its weights, WEIGHTS, one of our files. Who runs it needs
@@ -35,7 +35,7 @@ def save(
     weights: weights_lib.Weights,
     batch_size: int | None = None,
 ) -> list[str]:
-  """Writes the folder; returns lines that say what goes in and comes out.
+  """Writes the folder; returns lines about inputs and outputs.
 
   Args:
     folder: made if it is not there.

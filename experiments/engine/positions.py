@@ -1,4 +1,4 @@
-"""What a model knows of where elements are, for inputs of another size.
+"""Adapts a model's positions to inputs of another size.
 
 As is usual for vision transformers, learned positions of a grid are
 interpolated. Those of a sequence are cut, or further ones start anew. Fourier
@@ -23,7 +23,7 @@ from perceiver.weights import tensors
 
 
 def of(config: Config) -> Positions:
-  """What depends on the size of inputs in the model of a complete config."""
+  """The parts of a config's model that depend on the size of inputs."""
   make = getattr(declared.module(config.task), "positions", None)
   return make(config) if make else Positions()
 
@@ -62,7 +62,7 @@ def keep_resolutions(
 def adapted(
     arrays: Mapping[str, Any], source: Config, config: Config
 ) -> tuple[dict[str, Any], list[str]]:
-  """The arrays of a model, as far as they can be, for inputs of another size.
+  """The arrays of a model, adapted to inputs of another size.
 
   Args:
     arrays: by our names.
@@ -95,7 +95,7 @@ def adapted(
 def interpolated(
     array: Any, old: tuple[int, ...], new: tuple[int, ...]
 ) -> np.ndarray:
-  """Learned vectors of the cells of another grid, which covers the same area.
+  """Learned vectors, interpolated to another grid over the same area.
 
   Bicubic, and smoothed where there are fewer cells than before.
 
@@ -145,7 +145,7 @@ def as_saved(like: Model, source: Config, config: Config) -> Model:
 def fitted(
     saved: Model, like: Model, source: Config, config: Config
 ) -> tuple[Model, list[str]]:
-  """A model that was restored as `as_saved` says, for inputs of another size.
+  """A model restored with `as_saved`, adapted to inputs of another size.
 
   Args:
     saved: it.
@@ -164,9 +164,9 @@ def fitted(
   for key, x in arrays.items():
     if x.shape != wanted[key].shape:
       raise UserError(
-          f"{key}: {x.shape[0]} positions were learned, and the config asks for"
-          f" {wanted[key].shape[0]}; a training that starts from these weights"
-          " adds some"
+          f"{key}: the weights have {x.shape[0]} positions, the config"
+          f" {wanted[key].shape[0]}; training from these weights adds the"
+          " others"
       )
     if isinstance(x, np.ndarray):
       arrays[key] = jax.device_put(x, wanted[key].sharding)

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it saves before it ends."""
+"""Handles signals that stop a run, after it has saved a checkpoint."""
 
 import contextlib
 import os
@@ -18,7 +18,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 class Preemption:
-  """Notes signals while it is entered, instead of dying of them.
+  """A context that records signals instead of ending the process.
 
   A second SIGINT ends the process at once. What is ignored, as by `nohup`,
   stays so.

@@ -1,4 +1,4 @@
-"""What a person sees of a run: lines, a progress bar, files, TensorBoard."""
+"""Records a run: terminal, metrics files, TensorBoard, Weights & Biases."""
 
 from collections.abc import Callable
 from collections.abc import Iterable
@@ -69,14 +69,14 @@ PACKAGES = (
 
 
 def peak_flops(device: Any, compute_dtype: str) -> float | None:
-  """FLOP/s that the device could reach at most, where it is known."""
+  """Peak FLOP/s of the device, if known."""
   peaks = PEAK[compute_dtype]
   known = [name for name in peaks if device.device_kind.startswith(name)]
   return peaks[max(known, key=len)] if known else None
 
 
 def environment() -> dict[str, Any]:
-  """What a result depends on beside the config: versions, commit, machine.
+  """The environment of a result: versions, commit, machine.
 
   The commit is None where it is unknown: without git, or outside of a clone.
   """
@@ -96,7 +96,7 @@ def environment() -> dict[str, Any]:
 
 
 def _git(*command: str) -> str:
-  """What git says of this code; "" if it cannot say."""
+  """The output of a git command for this code; "" if it fails."""
   folder = str(pathlib.Path(__file__).parent)
   try:
     return subprocess.run(
@@ -111,7 +111,7 @@ def _git(*command: str) -> str:
 
 
 def read(path: pathlib.Path) -> list[dict[str, float]]:
-  """What a metrics.jsonl has: the step and the numbers of each record.
+  """The records of a metrics.jsonl, each with its step and numbers.
 
   Lines that are damaged, or not yet whole, are left out; standard error says
   so.
@@ -135,13 +135,13 @@ def read(path: pathlib.Path) -> list[dict[str, float]]:
 
 
 def read_starts(path: pathlib.Path) -> list[dict[str, Any]]:
-  """What a starts.jsonl has of each start; damaged lines are left out."""
+  """The records of a starts.jsonl; damaged lines are omitted."""
   found = [start for _, start in _parsed(path.read_bytes())]
   return [start for start in found if isinstance(start, dict)]
 
 
 def _parsed(content: bytes) -> Iterator[tuple[bytes, Any]]:
-  """Each line, and what it is in JSON; None if it is damaged or cut off."""
+  """Each line and its JSON object; None if it is damaged or truncated."""
   for line in content.splitlines(keepends=True):
     record = None
     if line.endswith(b"\n"):
@@ -160,7 +160,7 @@ summary_pb2: Any = untyped
 
 
 class Recorder:
-  """Writes a run's results into its folder and tells a person about it.
+  """Writes a run's results to its folder and to the terminal.
 
   WORKDIR/metrics.jsonl has a line for each recorded step; TensorBoard's files
   in WORKDIR/tensorboard have the same numbers; WORKDIR/figures has PNGs, MP4s,
@@ -181,7 +181,7 @@ class Recorder:
 
     Args:
       workdir: the run's folder.
-      steps: of the whole run.
+      steps: steps of the whole run.
       project: of Weights & Biases, that has the numbers as well; "": none.
       config: the run's, for that project.
 
@@ -204,7 +204,7 @@ class Recorder:
     self._bar: screen_lib.Bar | None = None
 
   def start(self, step: int, more: Mapping[str, Any] | None = None) -> None:
-    """Continues the files after `step`, and forgets what came after it.
+    """Continues the files after `step`, and drops later records.
 
     Args:
       step: the last one that is done; 0: none is.
@@ -245,7 +245,7 @@ class Recorder:
       atomic.write(path, whole)
 
   def note(self, line: str) -> None:
-    """Says a line."""
+    """Prints a line."""
     self.screen.line(line)
 
   def scalars(self, step: int, values: Mapping[str, float]) -> None:
@@ -306,7 +306,7 @@ class Recorder:
       self.note(f"step {step}/{self._steps}  {text}")
 
   def done(self) -> None:
-    """Says where the results are."""
+    """Prints where the results are."""
     folder, drawn = self._workdir, self._workdir / "figures"
     figures = f", figures in {drawn}" if drawn.is_dir() else ""
     self.note(
@@ -361,7 +361,7 @@ def _wandb_run(
 
 
 class _Events:
-  """TensorBoard's file of one start, written by whoever has something for it.
+  """TensorBoard's file of one start.
 
   In tensorboardX's `SummaryWriter` a thread writes. A full disk ends the thread
   alone, and who has something for it then waits for ever.
@@ -389,7 +389,7 @@ class _Events:
 
 
 class Trace:
-  """What `jax.profiler` traces of a run: some steps, or those that come."""
+  """Traces some steps of a run with `jax.profiler`."""
 
   def __init__(
       self,
@@ -402,9 +402,9 @@ class Trace:
     """Prepares it.
 
     Args:
-      folder: where it goes.
+      folder: output folder.
       first: the step that it begins with.
-      steps: how many are traced; 0: none.
+      steps: number of traced steps; 0: none.
       wait: returns when all steps are done.
       note: called with a line for people.
     """
@@ -440,7 +440,7 @@ class Timer:
   """Steps per second, and the share of the time spent waiting for input."""
 
   def restart(self, step: int) -> None:
-    """Counts from now, when `step` is done."""
+    """Starts counting, when `step` is done."""
     self._start, self._step = time.perf_counter(), step
     self._waited = 0.0
 
@@ -458,7 +458,7 @@ class Timer:
 
 
 def _shown(name: str, movie: Movie) -> Iterable[Any]:
-  """A movie as TensorBoard can show it: an animated GIF, and its sound."""
+  """A movie for TensorBoard: an animated GIF, and its sound."""
   first, *others = [Image.fromarray(frame) for frame in movie.frames]
   file = io.BytesIO()
   first.save(
@@ -482,7 +482,7 @@ def _shown(name: str, movie: Movie) -> Iterable[Any]:
 
 
 def _heard(name: str, audio: np.ndarray, rate: int) -> Any:
-  """Sound, [S, 1], as TensorBoard plays it."""
+  """Sound, [S, 1], for TensorBoard."""
   heard = summary_pb2.Summary.Audio(
       sample_rate=rate,
       num_channels=1,

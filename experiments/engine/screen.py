@@ -1,4 +1,4 @@
-"""What a person sees while a command runs: lines and, on a terminal, bars."""
+"""Output of a command: lines and, on a terminal, progress bars."""
 
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -57,23 +57,23 @@ class Screen:
     return self._bars is not None
 
   def line(self, text: str) -> None:
-    """Says a line, or several."""
+    """Prints one or several lines."""
     if self._is_active:
       self._console.print(text, markup=False)
 
   def bar(self, what: str, total: int | None, done: int = 0) -> "Bar":
-    """A bar that is moved; nothing without a terminal."""
+    """A progress bar; nothing without a terminal."""
     return Bar(self._bars, what, total, done)
 
   def tracked(
       self, what: str, items: Iterable[Any], total: int | None
   ) -> Iterator[Any]:
-    """The items, with a bar; without a terminal, a line now and then.
+    """The items, with a progress bar, or with lines without a terminal.
 
     Args:
       what: they are.
       items: one after another.
-      total: how many; None: nobody knows.
+      total: their number; None: unknown.
     """
     bar, said = self.bar(what, total), time.monotonic()
     try:

@@ -1,4 +1,4 @@
-"""What can be set in a config: its keys, their types, their defaults.
+"""The settings of a config: keys, types and defaults.
 
 A config has the numbers of one experiment and leaves out what stays at its
 default. Most sections of it are the arguments of one callable: a module, a
@@ -51,7 +51,7 @@ from experiments.task import Config
 
 @dataclasses.dataclass(frozen=True)
 class Optional:
-  """A section that may be empty; what it describes is then not there."""
+  """A section that may be empty, which turns its feature off."""
 
   target: Any
 
@@ -102,7 +102,7 @@ def load(name: str, changes: Mapping[str, Any] | None = None) -> Config:
 
 
 def named(name: str) -> Config:
-  """What a config file gives, before it is complete.
+  """The config of a config file, before defaults are added.
 
   Args:
     name: FILE:VARIANT. The file is one of configs/, "mlm:bytes" or
@@ -123,7 +123,7 @@ def named(name: str) -> Config:
   with _telling_line(pathlib.Path(module.__file__ or file)):
     config = get(*[variant] * bool(variant))
   if not isinstance(config, ConfigDict):
-    raise UserError(f"{file} returns {config!r}, which is no config")
+    raise UserError(f"{file} returns {config!r}, not a config")
   folder = pathlib.Path(module.__file__ or file).parent
   declared.import_outside(config.get("task"), folder)
   return config
@@ -155,7 +155,7 @@ def _config_module(file: str) -> types.ModuleType:
       return importlib.import_module(found)
   spec = importlib.util.spec_from_file_location(path.stem, path)
   if spec is None or spec.loader is None:
-    raise UserError(f"{file} is no Python file")
+    raise UserError(f"{file} is not a Python file")
   module = importlib.util.module_from_spec(spec)
   with _telling_line(path):
     spec.loader.exec_module(module)
@@ -164,7 +164,7 @@ def _config_module(file: str) -> types.ModuleType:
 
 @contextlib.contextmanager
 def _telling_line(path: pathlib.Path) -> Iterator[None]:
-  """Makes one line of an error in a config file."""
+  """Reports errors in a config file as one line."""
   try:
     yield
   except Exception as error:  # It is anybody's code.
@@ -182,7 +182,7 @@ def _telling_line(path: pathlib.Path) -> Iterator[None]:
 
 
 def complete(config: Config) -> Config:
-  """The config with every setting in it, those at their defaults too.
+  """The config with every setting, including defaults.
 
   Lists become tuples where a sequence is expected. What is complete stays so.
 
@@ -195,7 +195,7 @@ def complete(config: Config) -> Config:
 def changed(
     config: Config, changes: Mapping[str, Any], are_texts: bool = False
 ) -> Config:
-  """A complete config after some changes.
+  """A complete config with changes.
 
   Where a "name" changes, settings that the new choice does not have are
   dropped, and its own defaults are filled in.
@@ -238,7 +238,7 @@ class _Field:
 
 
 class _Tree:
-  """A config, and what its sections are arguments of."""
+  """A config with the callable of each section."""
 
   def __init__(self, config: Config):
     of_task = getattr(declared.module(config.task), "SETTINGS", {})
@@ -264,7 +264,7 @@ class _Tree:
       ]
 
   def _rename(self) -> None:
-    """Gives settings of older configs the names that they have now."""
+    """Renames settings of older configs."""
     for old, new in RENAMED.items():
       (*parents, key), (*targets, target) = old.split("."), new.split(".")
       section: Any = self.values
@@ -280,7 +280,7 @@ class _Tree:
         self.values.pop(parents[0], None)
 
   def fill(self) -> None:
-    """Checks every section and adds what is missing."""
+    """Checks every section and adds missing settings."""
     for path, section in self.sections():
       for key in section:
         inner = f"{path}.{key}" if path else key
@@ -313,7 +313,7 @@ class _Tree:
     for old, new in RENAMED.items():
       if path == old or path.startswith(f"{old}."):
         now = new + path.removeprefix(old)
-        raise UserError(f"config.{path} is called config.{now} now")
+        raise UserError(f"config.{path} is now config.{now}")
     *parents, key = path.split(".")
     section, parent = self.values, ""
     for part in parents:
@@ -345,7 +345,7 @@ class _Tree:
           del section[other]
 
   def kind_of(self, path: str) -> Any:
-    """The type of a value: what is declared, or that of what stands there."""
+    """The declared type of a value, or the type of its present value."""
     parent, _, key = path.rpartition(".")
     if self._spec(path) is not None:
       return self._spec(path)
@@ -362,7 +362,7 @@ class _Tree:
     return section
 
   def _spec(self, path: str) -> Any:
-    """What is declared of a path; None: nothing is."""
+    """The declaration of a path, or None."""
     parts = path.split(".")
     for pattern, spec in self._specs.items():
       wanted = pattern.split(".")
@@ -419,7 +419,7 @@ class _Tree:
 
 
 def _unpacked(tree: Any) -> dict[str, Any]:
-  """Sections as plain dicts; they belong to nobody else."""
+  """Sections as new plain dicts."""
   return {
       key: _unpacked(value)
       if isinstance(value, Mapping | ConfigDict)
@@ -430,7 +430,7 @@ def _unpacked(tree: Any) -> dict[str, Any]:
 
 @functools.cache
 def _parameters(target: Any) -> Mapping[str, _Field]:
-  """What of a callable can be set."""
+  """The settings of a callable."""
   given, count = set(_GIVEN), 0
   if isinstance(target, functools.partial):
     given |= target.keywords.keys()
@@ -475,7 +475,7 @@ def _is_kind(kind: Any) -> bool:
 
 
 def _section_of(kind: Any) -> Any:
-  """What a parameter that is a section is made of."""
+  """The callable of a parameter that is a section."""
   if typing.get_origin(kind) is Annotated:
     return kind.__metadata__[0]
   return None
@@ -489,7 +489,7 @@ def _kind_of_value(value: Any) -> Any:
 
 
 def _evaluated(text: Any) -> Any:
-  """The Python value that a text spells; a text that spells none, itself."""
+  """The Python value of a literal; any other text is unchanged."""
   words = {"true": True, "false": False, "none": None}
   if str(text).lower() in words:
     return words[str(text).lower()]
@@ -500,7 +500,7 @@ def _evaluated(text: Any) -> Any:
 
 
 def _read(text: str, kind: Any, path: str) -> Any:
-  """A value of a type from what is written on a command line."""
+  """A value of a type, from a command line."""
   attempts = [_evaluated(text), text]
   if "," in text:  # Words without quotes.
     words = text.strip("()[]").split(",")
@@ -593,6 +593,6 @@ def _named(kind: Any) -> str:
 
 
 def hint(key: str, keys: Any) -> str:
-  """A question that names the closest of some keys; "" if none is close."""
+  """A hint with the closest of some keys; "" if none is close."""
   close = difflib.get_close_matches(key, list(keys), n=1)
   return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,4 +1,4 @@
-"""Where arrays live: the one place that knows of devices.
+"""Shardings of arrays on a mesh of devices.
 
 The mesh has two axes. Batches split along "data", and each example along
 "context" (context parallelism), whose size is `config.mesh.context`. Large
@@ -94,7 +94,7 @@ def of_state(state: Any, mesh: Mesh, fsdp_min_size: int = 0) -> Any:
 
 
 def with_shardings(shapes: Any, mesh: Mesh, fsdp_min_size: int = 0) -> Any:
-  """A tree of shapes together with where its arrays are to live."""
+  """A tree of shapes with shardings."""
   return jax.tree.map(
       lambda x, sharding: jax.ShapeDtypeStruct(
           x.shape, x.dtype, sharding=sharding
@@ -132,7 +132,7 @@ def spread(batch: Mapping[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How a model is spread: a `perceiver.context.Layout`.
+  """The layout of a model on a mesh: a `perceiver.context.Layout`.
 
   Examples split along "data", and the rows of each, whether inputs, latents or
   output queries, along "context". Attention runs on each device by itself, by
@@ -146,7 +146,7 @@ class Layout:
 
   @property
   def target(self) -> Target:
-    """What is compiled for."""
+    """The target of compilation."""
     return targets.of(list(self.mesh.devices.flat))
 
   @property
@@ -155,7 +155,7 @@ class Layout:
     return self.mesh.shape[CONTEXT]
 
   def place(self, x: Array) -> Array:
-    """x [B, rows, C], placed; whole if its rows do not divide.
+    """x [B, rows, C], sharded; not split if its rows do not divide.
 
     Without being told, the compiler may rather split channels, since parameters
     are.
@@ -191,7 +191,7 @@ class Layout:
     )(shared, x)
 
   def _gathered(self, x: Array) -> Array:
-    """x, whole on every device; its gradient may be anywhere."""
+    """x, replicated on every device; its gradient may be sharded."""
 
     @jax.custom_vjp
     def gather(x):
@@ -210,7 +210,7 @@ class Layout:
       constants: Array | None,
       causal: int | None = None,
   ) -> Array:
-    """attend(q, k, v, mask, constants, causal), each device its part of it."""
+    """attend(q, k, v, mask, constants, causal), split among devices."""
     # One part of all heads: nothing is added up over one device.
     by_heads = self.heads or self.parts == 1
     heads = self._along(q.shape[2]) if by_heads else None

@@ -1,4 +1,4 @@
-"""What a training run is at a step, and the network it trains."""
+"""The state of a training run, and its network."""
 
 from collections.abc import Callable
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ from perceiver import products_in
 
 
 class Model(NamedTuple):
-  """What evaluation needs."""
+  """Parameters and state for evaluation."""
 
   params: Any
   net_state: Any
 
 
 class TrainState(NamedTuple):
-  """What the next step needs, but for the data."""
+  """The state of a training run at a step."""
 
   step: jax.Array  # Steps done.
   model: Model
@@ -73,7 +73,7 @@ def initial_model(
     example: Mapping[str, jax.ShapeDtypeStruct],
     seed: int,
 ) -> Model:
-  """A model to start from; call it under jit or `jax.eval_shape`."""
+  """An initial model; call it under jit or `jax.eval_shape`."""
   batch = {
       name: jnp.zeros((1, *x.shape), x.dtype) for name, x in example.items()
   }
@@ -89,13 +89,13 @@ def initial_state(
     frozen: str = "",
     has_ema: bool = False,
 ) -> TrainState:
-  """A state to start from; call it under jit or `jax.eval_shape`.
+  """An initial state; call it under jit or `jax.eval_shape`.
 
   Args:
     net: the network.
     optimizer: update rule.
-    example: what one example is made of.
-    seed: of the parameters.
+    example: shapes and dtypes of an example.
+    seed: seed of the parameters.
     frozen: as of `split`; the optimizer keeps nothing of frozen parameters.
     has_ema: whether the parameters are averaged. The first update makes the
       average, so it begins with zeros.
@@ -111,7 +111,7 @@ def initial_state(
 
 
 def split(params: Any, frozen: str) -> tuple[Any, Any]:
-  """Parameters that are trained, and those that stay as they are.
+  """Trained parameters, and frozen parameters.
 
   Args:
     params: {module: {name: array}}.

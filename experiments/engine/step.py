@@ -123,7 +123,7 @@ def make_train_step(
 
 
 def averaging_rate(updates: jax.Array, decay: float) -> jax.Array:
-  """How much of the newest parameters goes into their average.
+  """The weight of the newest parameters in their average.
 
   Parameters of k updates ago have the weight decay ** k, over the sum of all
   weights: the average begins with the parameters after the first update, and
@@ -155,7 +155,7 @@ def compile_eval_step(
     measure: Callable[[Any, Mapping[str, Any]], Any],
     layout: sharding.Layout,
 ):
-  """(model, global batch) -> what is measured, whole on every device."""
+  """(model, global batch) -> measurements, replicated on every device."""
 
   def eval_step(model: Model, batch):
     rng = jax.random.key(0)  # Some networks ask for one even here.

@@ -114,7 +114,7 @@ def load(
     config: the model; our own files know theirs.
     swap_kernel: whether the kernel of a convolutional transformers checkpoint
       has height and width swapped, as the published one has.
-    checkpoint: of a training run, as of `Checkpoints.restore_model`.
+    checkpoint: checkpoint of a run, as in `Checkpoints.restore_model`.
     allow_nonfinite: whether numbers that are not finite, or that the model's
       dtype cannot hold, are noted and not refused.
 
@@ -144,7 +144,7 @@ def load(
       tensors.complain("not of numbers that the model can use", doubts)
     except tensors.WeightsError as error:
       raise UserError(
-          f"{path}: {error}; only the --allow_nonfinite of scripts takes them"
+          f"{path}: {error}; --allow_nonfinite of the scripts accepts them"
       ) from error
   return read._replace(notes=[*read.notes, *doubts])
 
@@ -220,7 +220,7 @@ def save(
 
   Args:
     file: its path.
-    config: of the model.
+    config: config of the model.
     model: its numbers.
     half: whether to write float32 as float16: half the size, and each number
       to 11 bits.
@@ -312,7 +312,7 @@ def _config_in(path: pathlib.Path, text: str) -> Config:
     return build.build_network(ConfigDict(config)).config
   except Exception as error:  # It may be anything.
     raise UserError(
-        f"{path}: the config in it is none of this project:"
+        f"{path}: its config is not one of this project:"
         f" {tensors.gist(error)}"
     ) from error
 

@@ -61,7 +61,7 @@ def check_kinds(workdir: pathlib.Path) -> None:
   ):
     for path in (workdir / name for name in names):
       if os.path.lexists(path) and not is_right(path):
-        raise UserError(f"{path} should be a {kind}, and is none; move it away")
+        raise UserError(f"{path} is not a {kind}; move it away")
 
 
 @contextlib.contextmanager
@@ -98,7 +98,7 @@ def _check(workdir: pathlib.Path, config: Config) -> list[str]:
     if found:
       raise UserError(
           f"{workdir} holds a run of another config: {'; '.join(found)}."
-          " Take another --workdir, or the config of that run."
+          " Use another --workdir, or the config of that run."
       )
   if jax.process_index() == 0 and mine != theirs:
     atomic.write_json(path, mine)
@@ -141,12 +141,12 @@ def read_object(path: pathlib.Path) -> dict[str, Any]:
   try:
     written = atomic.read_json(path)
     if not isinstance(written, dict):
-      raise ValueError("it is no JSON object")
+      raise ValueError("it is not a JSON object")
     return written
   except (ValueError, RecursionError) as error:
     raise UserError(
-        f"{path} is damaged ({error}); without it, checkpoints say what config"
-        " they are of, and a run resumes from them"
+        f"{path} is damaged ({error}); remove it to resume with the config in"
+        " the checkpoints"
     ) from error
 
 

@@ -1,4 +1,4 @@
-"""Trained models at work: predictions, and attention maps."""
+"""Predictions and attention maps of trained models."""
 
 from experiments.inference.model import load
 from experiments.inference.model import LoadedModel

@@ -22,7 +22,7 @@ Mark = tuple[int, float, float]  # A frame, and y and x as parts of its size.
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-  """How numbers become colours."""
+  """The mapping from numbers to colours."""
 
   is_scores: bool = False  # Before the softmax: of any sign, some missing.
   is_shared: bool = False  # One scale for all maps; else each has its own.
@@ -31,12 +31,12 @@ class Look:
 
   @property
   def what(self) -> str:
-    """What the numbers are."""
+    """The name of the numbers."""
     return "score" if self.is_scores else "weight"
 
   @property
   def scale_label(self) -> str:
-    """What the colour bar says."""
+    """The label of the colour bar."""
     if self.is_shared:
       return f"attention {self.what}"
     if self.is_scores:
@@ -50,7 +50,7 @@ class Look:
     return matplotlib.colormaps[name].with_extremes(bad=MISSING)
 
   def limits(self, maps: np.ndarray) -> list[tuple[float, float]]:
-    """Of each map [Q, ...], the numbers with the least and the most colour."""
+    """The limits of the colour scale of each map [Q, ...]."""
     if self.is_shared:
       return [self._limits(maps)] * len(maps)
     return [self._limits(one) for one in maps]

@@ -49,12 +49,12 @@ def grid_figure(
   """Maps over an image or a video, and beside them the input.
 
   Args:
-    title: of the figure.
+    title: title of the figure.
     frames: the input, RGB in [0, 1], [T, Y, X, 3]; an image has T=1.
     maps: [Q, T', Y', X'], of any resolution.
-    labels: of each map.
+    labels: labels of each map.
     look: its colours.
-    marks: of each map, a place on it.
+    marks: marks of each map, a place on it.
   """
   across = min(maps.shape[1], 4)
   shape = tiled(np.zeros([*maps.shape[1:], 3]), across).shape
@@ -95,7 +95,7 @@ def grid_figure(
 
 
 def _rows_and_columns(count: int, aspect: float) -> tuple[int, int]:
-  """Of a grid that is about so much wider than high, with few empty places."""
+  """Rows and columns of a grid with an aspect ratio and few empty cells."""
   ideal = math.sqrt(count * aspect)
   cost = lambda n: (-count % n) / count + abs(math.log(n / ideal))
   columns = min(range(1, count + 1), key=cost)
@@ -126,13 +126,13 @@ def curve_figure(
   """Maps over a sound, as curves under it.
 
   Args:
-    title: of the figure.
+    title: title of the figure.
     wave: the sound, [S].
     maps: [Q, M]; each element is as long as any other.
-    labels: of each map.
+    labels: labels of each map.
     look: whether all curves have the same scale.
     seconds: how long it takes.
-    marks: of each map, a time, as a part of the whole.
+    marks: marks of each map, a time, as a part of the whole.
   """
   figure = Figure(
       figsize=(10, 1.2 * (len(maps) + 1) + 1), dpi=DPI, layout="constrained"
@@ -173,16 +173,16 @@ def matrix_figure(
     is_read: str,
     labels: Sequence[str],
 ) -> Figure:
-  """Who reads whom, as matrices.
+  """Attention matrices.
 
   Args:
-    title: of the figure.
+    title: title of the figure.
     matrices: [P, Q, M].
-    names: of each matrix.
+    names: names of each matrix.
     look: its colours.
     reads: what the rows are.
     is_read: what the columns are.
-    labels: of each row.
+    labels: labels of each row.
   """
   count, num_rows, num_columns = matrices.shape
   step = -(-num_rows // 20)
@@ -221,7 +221,7 @@ def matrix_figure(
 
 
 def shares(parts: Mapping[str, np.ndarray], look: Look) -> list[str]:
-  """Of each map, how much of it lies on each part, [Q, ...].
+  """The fraction of each map on each part, [Q, ...].
 
   Of scores, there is no such sum: their largest is given.
   """
@@ -240,7 +240,7 @@ def shares(parts: Mapping[str, np.ndarray], look: Look) -> list[str]:
 def split(
     maps: np.ndarray, layout: Mapping[str, Sequence[int]]
 ) -> dict[str, np.ndarray]:
-  """Maps [..., M] to each part of what is read, as it lies, [..., *dims]."""
+  """Splits maps [..., M] into the grids of each part, [..., *dims]."""
   ends = itertools.accumulate(math.prod(dims) for dims in layout.values())
   arrays = np.split(maps, list(ends)[:-1], axis=-1)
   return {

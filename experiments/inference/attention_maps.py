@@ -1,4 +1,4 @@
-"""What a model attends to, as far as it is shown."""
+"""Attention maps of a model, as selected for a figure."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ from perceiver import record_attention
 
 @dataclasses.dataclass(frozen=True)
 class Maps:
-  """The attention of one module to one input, as far as it is shown."""
+  """The selected attention of one module to one input."""
 
   path: str
   kind: str  # encoder, decoder, processor or transformer.
@@ -40,7 +40,7 @@ class Maps:
 
 
 def maps_of(read: weights.Weights, subject: Subject, options: Options) -> Maps:
-  """Runs the model as far as it is needed, and returns what was chosen.
+  """Runs the model and returns the selected attention.
 
   Raises:
     UserError: if the model does not have it.
@@ -131,7 +131,7 @@ def _labels(noun: str, chosen: Chosen, count: int) -> list[str]:
 
 
 def _alias(shapes, name: str) -> str | None:
-  """The path of what is called so for short."""
+  """The path of a module with a short name."""
   if name == "processor":
     ends = "/self_attention/attention"
   else:
@@ -140,7 +140,7 @@ def _alias(shapes, name: str) -> str | None:
 
 
 def _find(shapes, module: str) -> tuple[str, str]:
-  """The path of a module, and what kind it is."""
+  """The path of a module, and its kind."""
   path = _alias(shapes, module) if "/" not in module else None
   if path is None:
     ends = f"/{module}", f"/{module}/attention"

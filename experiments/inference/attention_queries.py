@@ -31,7 +31,7 @@ Chosen = list[int] | str  # Indices, or "mean".
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What to show."""
+  """The selection for a figure."""
 
   module: str = "encoder"
   heads: str = "all"
@@ -46,7 +46,7 @@ class Options:
 
 
 def evenly(items: Sequence[int], count: int = NUM_SHOWN) -> list[int]:
-  """So many of them, or all if there are fewer."""
+  """Evenly spaced indices, or all if there are fewer."""
   count = min(count, len(items))
   return [items[(2 * i + 1) * len(items) // (2 * count)] for i in range(count)]
 
@@ -57,7 +57,7 @@ def parse(
     count: int,
     default: list[int] | None = None,
 ) -> Chosen:
-  """What is chosen of `count`."""
+  """The selected indices of `count`."""
   if value == "mean":
     return "mean"
   if value is None and default is not None:
@@ -115,7 +115,7 @@ def parse_outputs(
   for word in value.split(","):
     part, _, place = word.partition(":")
     if ":" in word and part not in subject.outputs:
-      raise UserError(f"--outputs={word}: there is {list(subject.outputs)}")
+      raise UserError(f"--outputs={word} is not of {list(subject.outputs)}")
     if part not in subject.outputs:
       chosen += parse("outputs", word, total)
       continue
@@ -147,7 +147,7 @@ def _place(layout: Grids, i: int) -> tuple[str, tuple[int, ...]]:
 
 
 def points_of(subject: Subject, options: Options) -> dict[str, list[int]]:
-  """Indices in each part of what is decoded."""
+  """Indices of decoded elements in each part."""
   chosen = parse_outputs(subject, options.outputs, some_outputs(subject))
   if isinstance(chosen, str) or len(chosen) > 1000:
     raise UserError("--outputs: name at most 1000, like video:3x100x120,label")
@@ -165,7 +165,7 @@ def flat_of(points, outputs: Grids) -> Iterator[list[int]]:
 
 
 def rows_of(points) -> list[int]:
-  """Where in the query array they are; there is at least one of each part."""
+  """Rows of the query array; there is at least one of each part."""
   rows, start = [], 0
   for chosen in points.values():
     rows += [start + i for i in range(len(chosen))]
@@ -185,7 +185,7 @@ def name_of(subject: Subject, i: int) -> str:
 
 
 def mark_of(subject: Subject, i: int, part: str) -> Any:
-  """Where on a part of the input an output is; None: not on it."""
+  """The place of an output on a part of the input; None: not on it."""
   of_output, at = _place(subject.outputs, i)
   if SAME_PLACE.get(of_output) != part:
     return None

@@ -24,7 +24,7 @@ from experiments.inference.attention_colors import number
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-  """What is written as one character, and the ids that it is made of."""
+  """One displayed character, and its ids."""
 
   shown: str
   start: int
@@ -32,7 +32,7 @@ class Piece:
 
 
 def pieces(ids: np.ndarray) -> list[Piece]:
-  """The characters and special ids of a text; bytes that are none stay one."""
+  """The characters and special ids of a text; invalid bytes stay separate."""
   found, i = [], 0
   while i < len(ids):
     shown, length = _character(ids[i : i + 4])
@@ -67,7 +67,7 @@ def _visible(character: str) -> str:
 def of_pieces(
     maps: np.ndarray, parts: Sequence[Piece], look: Look
 ) -> np.ndarray:
-  """Of each map [..., M], what is read of each piece.
+  """The attention of each map [..., M] to each piece.
 
   Weights of its bytes are summed up; of scores, it is the largest.
   """
@@ -96,15 +96,15 @@ def text_html(
     look: Look,
     marks: Sequence[int | None] | None = None,
 ) -> str:
-  """A page with a text for each map, its colours what is read of it.
+  """A page with the text of each map, coloured by attention.
 
   Args:
-    title: of the page.
-    ids: of the text, without padding.
+    title: title of the page.
+    ids: ids of the text, without padding.
     sections: heading -> maps over the ids, [Q, M].
-    labels: of each map of a section.
+    labels: labels of each map of a section.
     look: its colours.
-    marks: of each map, an id to outline.
+    marks: marks of each map, an id to outline.
   """
   look = dataclasses.replace(look, is_light=True)
   parts = pieces(ids)
@@ -171,15 +171,15 @@ def text_figure(
     marks: Sequence[int | None] | None = None,
     columns: int = 96,
 ) -> Figure:
-  """The same as a figure; what is not in its font is a square.
+  """The same as a figure; characters that its font lacks are squares.
 
   Args:
-    title: of the figure.
-    ids: of the text, without padding.
+    title: title of the figure.
+    ids: ids of the text, without padding.
     maps: [Q, M].
-    labels: of each map.
+    labels: labels of each map.
     look: its colours.
-    marks: of each map, an id to outline.
+    marks: marks of each map, an id to outline.
     columns: characters in a line.
   """
   look = dataclasses.replace(look, is_light=True)
@@ -279,7 +279,7 @@ _MONOSPACE = ft2font.FT2Font(font_manager.findfont("DejaVu Sans Mono"))
 
 
 def _drawable(shown: str) -> str:
-  """What is as wide as its count of characters."""
+  """The text with characters of single width."""
   return "".join(
       c
       if _MONOSPACE.get_char_index(ord(c)) and not unicodedata.combining(c)

@@ -1,4 +1,4 @@
-"""What tasks' predictions share: raw inputs, classes, flags, files."""
+"""Shared code of predictions: raw inputs, classes, flags, files."""
 
 import argparse
 from collections.abc import Iterable
@@ -26,32 +26,34 @@ TOP = 5  # How many candidates are shown of each thing.
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-  """Flags for what is written."""
+  """Adds the flag for output files."""
   parser.add_argument(
       "--output",
       type=pathlib.Path,
       action="append",
       default=[],
-      help="a file; its ending says what of; may be repeated",
+      help="a file, whose suffix selects the format; may be repeated",
   )
 
 
 def add_side_by_side(parser: argparse.ArgumentParser) -> None:
-  """A flag for images."""
+  """Adds the flag for images side by side."""
   parser.add_argument(
-      "--side_by_side", action="store_true", help="the input beside it"
+      "--side_by_side",
+      action="store_true",
+      help="write input and output side by side",
   )
 
 
 def add_labels(parser: argparse.ArgumentParser) -> None:
-  """A flag for classifiers."""
-  parser.add_argument("--labels", help="names of the classes: lines or JSON")
+  """Adds the flag for names of classes."""
+  parser.add_argument("--labels", help="a file of class names: lines or JSON")
 
 
 def check_outputs(
     files: Sequence[pathlib.Path], kinds: Sequence[str], inputs: Sequence[str]
 ) -> None:
-  """Makes the folders of what will be written, if it can be.
+  """Checks the output files and makes their folders.
 
   Raises:
     UserError: if there is none, or of another kind, or it is an input.
@@ -61,16 +63,16 @@ def check_outputs(
     raise UserError(f"--output=FILE{' or '.join(kinds)} is missing")
   for file in files:
     if file.suffix not in kinds:
-      raise UserError(f"{file}: what is written is {' or '.join(kinds)}")
+      raise UserError(f"{file}: the suffix must be {' or '.join(kinds)}")
     if file.resolve() in read:
-      raise UserError(f"{file} is read: write to another file")
+      raise UserError(f"{file} is an input: write to another file")
     with using(str(file)):
       file.parent.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
 def using(*files: str) -> Iterator[None]:
-  """Makes plain what is wrong with files: a UserError that names them."""
+  """Turns errors of files into a UserError that names them."""
   try:
     yield
   except (OSError, ValueError, UserError) as error:
@@ -103,7 +105,7 @@ def read_names(
 
   Args:
     file: the file.
-    count: how many classes there are.
+    count: number of classes.
     known: the model's own names, without a file; if it has none, numbers.
 
   Raises:
@@ -135,11 +137,11 @@ class Scored(NamedTuple):
 
 
 def ranked(probabilities: Any, names: Sequence[str]) -> list[Scored]:
-  """All classes, likeliest first.
+  """All classes, the most likely first.
 
   Args:
     probabilities: [classes]; where several may be right, of each by itself.
-    names: of the classes.
+    names: names of the classes.
   """
   values = np.asarray(probabilities)
   order = np.argsort(-values, kind="stable")
@@ -147,18 +149,18 @@ def ranked(probabilities: Any, names: Sequence[str]) -> list[Scored]:
 
 
 def one_of(logits: Any, names: Sequence[str]) -> list[Scored]:
-  """`ranked`, of logits [classes] of which one is right."""
+  """`ranked`, for logits [classes] of exclusive classes."""
   return ranked(jax.nn.softmax(logits.astype(np.float32)), names)
 
 
 def print_classes(classes: Sequence[Scored]) -> None:
-  """Prints the likeliest ones."""
+  """Prints the most likely classes."""
   for name, probability in classes[:TOP]:
     print(f"    {percent(probability):>10}  {name}")
 
 
 def name_of(raw: Any) -> str:
-  """What a raw input is called: its file, or what it is."""
+  """The name of a raw input: its file, or its type."""
   if isinstance(raw, str | os.PathLike):
     return os.fspath(raw)
   return f"the {type(raw).__name__}"
@@ -213,7 +215,7 @@ def percent(probability: float) -> str:
 
 
 def tracked(items: Sequence[Any]) -> Iterable[Any]:
-  """The items, with a bar for who looks at a terminal."""
+  """The items, with a progress bar on a terminal."""
   console = rich.console.Console(stderr=True)
   hidden = len(items) < 2 or not console.is_terminal
   return rich.progress.track(items, "", console=console, disable=hidden)

@@ -12,7 +12,7 @@ NAMES = ("latents", "outputs")
 
 
 def write(args, load) -> None:
-  """Writes what a model makes of inputs, before its head, as .npz.
+  """Writes features of inputs as .npz.
 
   Arrays have a row an example: `latents` [n, N, D], after all layers; with
   --outputs also `outputs`, what output queries read, [n, O, E], or the mean
@@ -42,15 +42,17 @@ def write(args, load) -> None:
 
 
 def add_arguments(parser) -> None:
-  """What `write` reads of its command line."""
+  """Arguments of `write`."""
   parser.add_argument(
       "inputs",
       nargs="+",
       metavar="INPUT",
-      help="those of the model's own command; pairs one after another",
+      help="as for the model's own command; pairs follow each other",
   )
   parser.add_argument(
-      "--outputs", action="store_true", help="also the array before the head"
+      "--outputs",
+      action="store_true",
+      help="also write the output array before the head",
   )
-  parser.add_argument("--task", help="of a model of several, which one")
+  parser.add_argument("--task", help="task of a multitask model")
   commands.add_output(parser)

@@ -29,7 +29,7 @@ class Guess(NamedTuple):
 
 
 class Span(NamedTuple):
-  """What may be at a masked place, likeliest first."""
+  """Candidates for a masked span, the most likely first."""
 
   start: int  # Its first token in the text; for models of bytes, its byte.
   by_token: list[list[Guess]]  # For each of its tokens.
@@ -49,7 +49,7 @@ def masked(
     tokenizer: Tokenizer,
     needs_any: bool = True,
 ) -> tuple[np.ndarray, list[slice]]:
-  """The ids of a text, int32 [M], and where they are masked.
+  """The ids of a text, int32 [M], and its mask.
 
   Args:
     text: `[MASK]` is a masked token in it, `[MASK:9]` are nine of them.
@@ -87,7 +87,7 @@ def masked(
   for part in masks:
     places = list(tokens_of(part))
     if not places:
-      raise UserError(f"{part!r} is to be masked and is not in the text")
+      raise UserError(f"{part!r} cannot be masked: not in the text")
     for place in places:
       hidden[place] = True
   whole[hidden] = text_lib.MASK
@@ -110,11 +110,11 @@ def masked(
 
 
 def k_best(log_probs: np.ndarray, k: int, tokenizer: Tokenizer) -> list[Guess]:
-  """The k likeliest sequences of independent ids, likeliest first.
+  """The k most likely sequences of independent ids, the most likely first.
 
   Args:
-    log_probs: of ids at each place, [places, vocabulary].
-    k: how many.
+    log_probs: log-probabilities of ids at each place, [places, vocabulary].
+    k: number of sequences.
     tokenizer: of the ids.
   """
   best: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]

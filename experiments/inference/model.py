@@ -1,4 +1,4 @@
-"""Trained models in Python: `load`, then ask.
+"""Trained models in Python.
 
     from experiments.inference import load
     model = load("runs/mine")
@@ -51,7 +51,7 @@ _LATENTS = (Processor, CausalProcessor, RepeatedEncoder, Transformer)
 
 
 class LoadedModel(Weights):
-  """A model with numbers in it, and what can be asked of it.
+  """A model with weights, and its predictions.
 
   What a raw input is depends on the task: a file or an array of pixels, a text
   or two, a file of video or of a mesh. docs/python.md lists them. Batches are
@@ -66,11 +66,11 @@ class LoadedModel(Weights):
     return self.config.task
 
   def prepare(self, raw: Any, **options: Any) -> Batch:
-    """A raw input as the model reads it, as evaluation prepares it.
+    """The model's input for a raw input, prepared as for evaluation.
 
     Args:
       raw: an input of the task.
-      **options: those of the task's `prepare`.
+      **options: options of the task's `prepare`.
 
     Returns:
       a batch, mostly of one: name -> array [B, ...].
@@ -81,11 +81,11 @@ class LoadedModel(Weights):
     return self._ask("prepare")(self.config, raw, **options)
 
   def predict(self, raw: Any, **options: Any) -> Any:
-    """What the model says of a raw input, by name.
+    """The prediction for a raw input.
 
     Args:
       raw: an input of the task.
-      **options: those of the task's `predict`.
+      **options: options of the task's `predict`.
 
     Returns:
       what the task's `predict` returns, as classes with their probabilities.
@@ -102,7 +102,7 @@ class LoadedModel(Weights):
 
     Args:
       given: a batch, as `prepare` returns it, or a raw input.
-      **options: of `prepare`.
+      **options: options of `prepare`.
     """
     return self.features(given, **options)["latents"]
 
@@ -116,7 +116,7 @@ class LoadedModel(Weights):
       names: "latents", [B, N, D], as of `encode`; "outputs", the array before
         the head: what output queries read, [B, O, E], or, where latents are
         averaged, their mean, [B, D].
-      **options: of `prepare`.
+      **options: options of `prepare`.
 
     Raises:
       UserError: if the model has no such array.
@@ -131,12 +131,12 @@ class LoadedModel(Weights):
       ) from error
     except jax.errors.UnexpectedTracerError as error:
       raise UserError(
-          "the outputs are decoded in chunks, so there is no one array of them"
+          "the outputs are decoded in chunks and are not one array"
       ) from error
     return {k: np.asarray(x, np.float32) for k, x in found.items()}
 
   def attention(self, raw: Any, **options: Any) -> Maps:
-    """What the model attends to in a raw input, as far as it is chosen.
+    """The selected attention of the model to a raw input.
 
     Args:
       raw: an input of the task that is a file or a text; for optical flow, two
@@ -152,7 +152,7 @@ class LoadedModel(Weights):
     return maps_of(self, self.subject(raw), Options(**options))
 
   def subject(self, raw: Any) -> Subject:
-    """A raw input with the grids in which its elements lie."""
+    """A raw input with the grids of its elements."""
     without = "there are no figures of attention"
     subjects_of = declared(self.task, "attention_subjects", without)
     (subject,) = subjects_of(self.config, _listed(raw))
@@ -167,8 +167,8 @@ class LoadedModel(Weights):
     found = getattr(self._prediction(), name)
     if found is None:
       raise UserError(
-          f"task {self.task!r} has a command and nothing to {name} in Python:"
-          f" experiments/{self.task}.py says no {name}"
+          f"task {self.task!r} has no {name} in Python:"
+          f" experiments/{self.task}.py does not define it"
       )
     return found
 
@@ -211,8 +211,8 @@ def load(
     config = settings.changed(config, changes or {})
   elif changes:
     raise UserError(
-        f"{name}: {', '.join(changes)} cannot be changed without a config that"
-        " is named"
+        f"{name}: {', '.join(changes)} cannot be changed unless a config is"
+        " named"
     )
   if name == "random":
     if config is None:
@@ -240,13 +240,13 @@ def load(
 
 
 def published() -> dict[str, download.Published]:
-  """The models that others have published, by name."""
+  """The names of published models."""
   every = of_every_task("PUBLISHED").values()
   return {name: file for files in every for name, file in files.items()}
 
 
 def fetch(file: download.Published, cache: pathlib.Path) -> pathlib.Path:
-  """A published file on this machine; standard error says how far it is.
+  """Downloads a published file, with progress on standard error.
 
   Raises:
     UserError: if it does not come, or is another file.
@@ -276,7 +276,7 @@ def _listed(raw: Any) -> list[Any]:
 def _tapped(
     net: hk.TransformedWithState, names: tuple[str, ...], model, batch: Batch
 ) -> dict[str, Array]:
-  """What modules return, noted while the forward function is traced."""
+  """Records the outputs of modules while the forward function is traced."""
   found: dict[str, Array] = {}
 
   def note(call, args, kwargs, context):

@@ -1,4 +1,4 @@
-"""Selections of units in words, and what latents read of units."""
+"""Selections of units as texts, and attention of latents to units."""
 
 import collections
 
@@ -21,11 +21,11 @@ def named(units: np.ndarray, picks: np.ndarray) -> str:
 
 
 def draw_attention(weights: Weights, units: np.ndarray) -> np.ndarray:
-  """What each of the first 16 latents reads of the units.
+  """Draws the attention of the first 16 latents to the units.
 
   Args:
     weights: a model with latents.
-    units: of a moment, [slots, columns].
+    units: units of a moment, [slots, columns].
 
   Returns:
     RGB, uint8 [Y, X, 3].

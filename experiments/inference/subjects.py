@@ -1,4 +1,4 @@
-"""What tasks share that prepare inputs for figures of attention."""
+"""Shared code that prepares inputs for figures of attention."""
 
 from collections.abc import Iterator
 import pathlib
@@ -26,12 +26,12 @@ def centre(image: np.ndarray, dims) -> np.ndarray:
 def text_subjects(
     config, inputs, length: int, is_framed: bool
 ) -> Iterator[tuple[str, np.ndarray, dict[str, np.ndarray]]]:
-  """Texts, or what is in files, as models of bytes read them.
+  """Texts, or the texts of files, for models of bytes.
 
   Args:
-    config: of the model.
+    config: config of the model.
     inputs: texts or files; [MASK] stands for a masked byte.
-    length: of the padded text.
+    length: length of the padded text.
     is_framed: whether the model reads texts between [CLS] and [SEP].
 
   Yields:
@@ -41,7 +41,7 @@ def text_subjects(
     UserError: if the model does not read bytes, or a text is empty or too long.
   """
   if config.model.tokens.vocabulary_size != tokenizers.BYTES_VOCABULARY:
-    raise UserError("only models that read bytes are shown, not SentencePiece")
+    raise UserError("only models of bytes can be shown")
   for given in inputs:
     is_file = len(given) < 256 and pathlib.Path(given).is_file()
     with user_errors(given):

@@ -1,4 +1,4 @@
-"""Images larger than what a model sees, and their flow from that of tiles."""
+"""Splits large images into tiles, and merges the flow of tiles."""
 
 from collections.abc import Callable
 import math
@@ -11,7 +11,7 @@ import numpy as np
 def starts(
     size: int, tile: int, min_overlap: int = 20, even: bool = False
 ) -> list[int]:
-  """Where tiles begin along an axis, as few as the overlap allows.
+  """The starts of tiles along an axis, as few as the overlap allows.
 
   Evenly spaced, as the paper says; or as the release has them: as far apart as
   the overlap allows, and the last one moved back until it ends with the image.
@@ -57,7 +57,7 @@ def corners(
 
 
 def weights(tile_height: int, tile_width: int) -> np.ndarray:
-  """How far each pixel is from the outside, float32 [tile_height, tile_width].
+  """The distance of each pixel from the edge, [tile_height, tile_width].
 
   A tile knows least at its edge: what moves out of it is unseen.
   """
@@ -76,12 +76,12 @@ def blended(
     min_overlap: int = 20,
     even: bool = False,
 ) -> Array:
-  """The flow of a whole image from that of its tiles.
+  """The flow of a whole image, merged from its tiles.
 
   Args:
     predict: from a tile's top left corner y, x to its flow, [..., *tile, 2].
-    height: of the image.
-    width: of the image.
+    height: height of the image.
+    width: width of the image.
     tile: height and width of what the model sees.
     min_overlap: pixels that neighbours share, at least.
     even: as in `starts`.

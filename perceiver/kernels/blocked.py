@@ -1,4 +1,4 @@
-"""Attention that never holds its scores: exact, a block of them at a time.
+"""Exact attention in blocks, without the array of all scores.
 
 Keys are read a block after the other with a softmax that is corrected as larger
 scores appear; the backward pass computes the scores again. So memory grows with
@@ -41,7 +41,7 @@ def attend(
     axis: str | None = None,
     causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
-  """What queries read, for each head; one that may see no key reads 0.
+  """The result of attention by head; a query without visible keys gets 0.
 
   Blocks in which no query may see a key by the causal rule are not computed.
 
@@ -51,9 +51,9 @@ def attend(
     v: values; None: the keys are the values, and are read once.
     mask: True where a query may see a key.
     constants: added to all scores of a key.
-    scale: of the products of queries and keys; None: 1 / √F.
-    queries: of which scores exist at a time, at most.
-    keys: of which scores exist at a time, at most.
+    scale: scale of the products of queries and keys; None: 1 / √F.
+    queries: maximum number of queries of a block.
+    keys: maximum number of keys of a block.
     axis: the name of a mapped axis (as `jax.shard_map` has) over which queries
       and keys are split, in its order: all but the mask are parts; it has this
       part's keys for all queries. Scores stay where the keys are.
@@ -86,7 +86,7 @@ def _attend(how, axis, q, k, v, mask, constants, offset):
 
 
 def _forward(how, axis, q, k, v, mask, constants, offset):
-  """What is read, and what the backward pass needs."""
+  """The result, and the residuals for the backward pass."""
   *sizes, scale = how
   every = _gathered(q, axis)
 
@@ -109,7 +109,7 @@ def _forward(how, axis, q, k, v, mask, constants, offset):
 
 
 def _merged(y, normaliser, axis):
-  """This part's rows of what all parts have read, and the whole normaliser."""
+  """This part's rows of the merged result, and the merged normaliser."""
   top = jax.lax.pmax(normaliser, axis)
   shift = jnp.maximum(top, jnp.finfo(jnp.float32).min)  # Not -∞.
   weight = jnp.exp(normaliser - shift)
@@ -130,7 +130,7 @@ def _gathered(x, axis):
 
 
 def _read(q, k, v, mask, constants, offset, scale, keys):
-  """What some queries read of all keys, and the log of Σ exp(scores)."""
+  """The result for some queries over all keys, and log Σ exp(scores)."""
 
   def block(carry: Any, row, size):
     y, top, total = carry
@@ -244,10 +244,10 @@ def _over_blocks(
   """Calls the body for each block; joins the rows of its results.
 
   Args:
-    body: what to do with a block.
-    carry: what it starts with.
+    body: function of a block.
+    carry: initial value of the carry.
     length: rows in all.
-    size: of a block.
+    size: size of a block.
     within: the first row that is needed, and the end of those that are: blocks
       without any are left out, and there are no results to join. None: all.
   """
@@ -294,7 +294,7 @@ def _over_some_blocks(body: Any, carry, length, size, first, end):
 
 
 def _rows(x, row, size, axis=2) -> Any:
-  """Part of x; all of it where it is the same for every row, or not there."""
+  """Rows of x; x itself if it has one row or is None."""
   if x is None or x.shape[axis] == 1:
     return x
   return jax.lax.dynamic_slice_in_dim(x, row, size, axis)

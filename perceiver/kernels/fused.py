@@ -1,4 +1,4 @@
-"""cuDNN's flash attention, and when it can be taken.
+"""cuDNN's flash attention, and its conditions.
 
 Axes: B examples, N queries, M keys, H heads, F query and key features of a
 head, V value features of a head.
@@ -28,7 +28,7 @@ def why_not_cudnn(
     constants: Any = None,
     causal: Offset | None = None,
 ) -> str:
-  """What keeps cuDNN from computing these shapes; "" if nothing does."""
+  """The reason why cuDNN cannot compute these shapes; "" if it can."""
   target = context.current_target()
   if target.platform != "gpu":
     return "there is no GPU"
@@ -55,7 +55,7 @@ def cudnn(
     scale: float | None = None,
     causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
-  """What queries read, as `softmax.attend`.
+  """The result of attention, as in `softmax.attend`.
 
   Its own causal rule has no offset; with one it is given a mask.
   """
@@ -105,7 +105,7 @@ def _has_rule(causal: Offset | None) -> bool:
 
 
 def _widths(features: int, of_values: int) -> tuple[int, int]:
-  """Widths of queries and values, that differ only where a GPU takes it."""
+  """Widths of queries and values, different only if the GPU supports it."""
   widths = -(-features // 8) * 8, -(-of_values // 8) * 8
   if context.current_target().capability >= _HOPPER:
     return widths
@@ -113,6 +113,6 @@ def _widths(features: int, of_values: int) -> tuple[int, int]:
 
 
 def _padded(x: Array, rows: int, width: int) -> Array:
-  """x with so many rows more, and features up to a width, all zeros."""
+  """x padded with zeros: additional rows, and features up to a width."""
   more = width - x.shape[-1]
   return jnp.pad(x, [(0, 0), (0, rows), (0, 0), (0, more)])

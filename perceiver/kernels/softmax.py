@@ -1,4 +1,4 @@
-"""softmax(scale · q kᵀ + constants) v, by whatever computes it best.
+"""softmax(scale · q kᵀ + constants) v, by the best implementation.
 
 Axes: B examples, N queries, M keys, H heads, F query and key features of a
 head, V value features of a head.
@@ -42,7 +42,7 @@ def attend(
     constants: Float[Array, "B M H"] | None = None,
     causal: int | None = None,
 ) -> Float[Array, "B N H V"]:
-  """What queries read, for each head; one that may see no key reads 0.
+  """The result of attention by head; a query without visible keys gets 0.
 
   A key that no query may see, such as padding, changes nothing, even if it is
   not a number. The values and gradients are the same, but for rounding,
@@ -53,7 +53,7 @@ def attend(
     k: keys.
     v: values; None: the keys are the values, and are read once.
     mask: True where a query may see a key.
-    scale: of the products of queries and keys; None: 1 / √F.
+    scale: scale of the products of queries and keys; None: 1 / √F.
     constants: added to all scores of a key.
     causal: query i may see key j only if j ≤ i + causal, beside the mask; None:
       any. With the newest N of M elements as queries, M - N.
@@ -84,7 +84,7 @@ def attend(
 
 
 def _where_seen(x: Array, mask: Array) -> Array:
-  """x [B, M, ...], 0 where no query may see it."""
+  """x [B, M, ...], with 0 for elements that no query may see."""
   seen = mask.any(axis=1)  # [#B, #M]
   seen = seen.reshape(*seen.shape, *[1] * (x.ndim - 2))
   return jnp.where(seen, x, jnp.zeros([], x.dtype))
@@ -93,7 +93,7 @@ def _where_seen(x: Array, mask: Array) -> Array:
 def _attend(
     q, k, v, mask, constants=None, causal=None, *, scale=None, axis=None
 ):
-  """The same; with `axis` of parts, as `blocked.attend` has them."""
+  """As `attend`; with `axis` for parts, as in `blocked.attend`."""
   name = "blocked"
   if axis is None:
     name = _choose(q, k, v, mask, constants, causal)
@@ -129,7 +129,7 @@ def attention_scores(
     constants: Float[Array, "B M H"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """What the softmax is taken of, in float32; see `attend`.
+  """The scores before the softmax, in float32; see `attend`.
 
   It is -∞ where a query may not see a key.
   """
@@ -148,7 +148,7 @@ def attention_weights(
     constants: Float[Array, "B M H"] | None = None,
     scale: float | None = None,
 ) -> Float[Array, "B H N M"]:
-  """Their softmax in float32; a query that may see no key gets zeros."""
+  """The softmax of scores in float32; 0 for a query without visible keys."""
   scores = attention_scores(q, k, None, constants, scale)
   return _softmax(scores, None if mask is None else mask[:, None])
 
@@ -212,7 +212,7 @@ def plain(
     scale: float | None = None,
     causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
-  """`attend` as it is written down: all scores at once."""
+  """`attend` as the formula is written: all scores at once."""
   v = k if v is None else v
   mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
   scores = attention_scores(q, k, None, constants, scale)
@@ -222,7 +222,7 @@ def plain(
 
 
 def _choose(q, k, v, mask, constants=None, causal=None) -> str:
-  """The implementation that is requested, or the best one there is."""
+  """The requested implementation, or the best one."""
   v = k if v is None else v
   asked, target = context.requested_implementation(), context.current_target()
   problems = {
@@ -230,7 +230,7 @@ def _choose(q, k, v, mask, constants=None, causal=None) -> str:
       "tpu": lambda: splash.why_not(q, k, v, mask, causal),
   }
   if asked in problems and (problem := problems[asked]()):
-    raise ValueError(f"attention {asked!r} cannot be taken here: {problem}.")
+    raise ValueError(f"attention {asked!r} is impossible here: {problem}.")
   if asked != context.AUTO:
     return asked
   if target.platform == "cpu":  # Faster at every shape that was measured.

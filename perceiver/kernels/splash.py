@@ -29,7 +29,7 @@ _FIXED = 128
 def why_not(
     q: Any, k: Any, v: Any, mask: Any, causal: Offset | None = None
 ) -> str:
-  """What keeps the kernel from computing these shapes; "" if nothing does."""
+  """The reason why the kernel cannot compute these shapes; "" if it can."""
   del q, k, v  # Any sizes, widths and dtypes will do.
   target = context.current_target()
   if target.platform != "tpu":
@@ -54,7 +54,7 @@ def attend(
     blocks: tuple[int, int] | None = None,
     causal: int | None = None,
 ) -> Float[Array, "B N H V"]:
-  """What queries read, as `softmax.attend`.
+  """The result of attention, as in `softmax.attend`.
 
   Args:
     q: queries.
@@ -63,7 +63,7 @@ def attend(
     mask: True where a query may see a key; the same for all queries, or for all
       keys.
     constants: added to all scores of a key.
-    scale: of the products of queries and keys; None: 1 / √F.
+    scale: scale of the products of queries and keys; None: 1 / √F.
     blocks: queries and keys of a block; None: by the sizes.
     causal: query i may see key j if j ≤ i + causal; None: any. Blocks without
       such pairs are not computed.
@@ -103,14 +103,14 @@ def blocks_for(
 
 
 def blocks_of(queries: int, keys: int, width: int) -> tuple[int, int]:
-  """Queries and keys of a block, which both are padded to multiples of.
+  """Block sizes of queries and keys, which are padded to multiples of them.
 
   They are those with the least rows to compute: those of the padding, and a
   fixed cost of each block, among them.
 
   Args:
-    queries: how many there are.
-    keys: how many there are.
+    queries: number of queries.
+    keys: number of keys.
     width: bytes of a head's features.
   """
   most = next((most for up_to, most in _MOST if width <= up_to), _LEAST)
@@ -128,7 +128,7 @@ def with_constants(
     constants: Float[Array, "B M H"] | None,
     scale: float,
 ) -> tuple[Float[Array, "B N H G"], Float[Array, "B M H G"]]:
-  """Queries and keys with one more feature, whose product is the constant."""
+  """Queries and keys with an additional feature for the constants."""
   if constants is None:
     return q, k
   more = (constants / scale)[..., None].astype(k.dtype)
@@ -137,7 +137,7 @@ def with_constants(
 
 
 def _segments(mask, batch, queries, keys, rows, columns):
-  """Of queries and keys that may see each other, 1; of hidden keys, 0."""
+  """Segment ids: 1 for visible keys and for queries, 0 for hidden keys."""
   # Only TPUs need it, and no other part of JAX promises to keep it.
   from jax.experimental.pallas.ops.tpu import splash_attention
 
@@ -155,7 +155,7 @@ def _segments(mask, batch, queries, keys, rows, columns):
 
 @functools.cache
 def _kernel(heads, queries, keys, rows, columns, causal):
-  """The kernel for these sizes; all keys are visible, or by the rule."""
+  """The kernel for these sizes, without a mask or with the causal rule."""
   from jax.experimental.pallas.ops.tpu import splash_attention as splash
 
   sizes = splash.BlockSizes(
@@ -179,6 +179,6 @@ def _kernel(heads, queries, keys, rows, columns, causal):
 
 
 def _lengthened(x, multiple):
-  """x with rows of zeros, up to a multiple."""
+  """x padded with rows of zeros to a multiple."""
   rows = -x.shape[1] % multiple
   return jnp.pad(x, [(0, 0), (0, rows), (0, 0), (0, 0)]) if rows else x

@@ -1,1 +1,1 @@
-"""Published weights as ours, and ours as others read them."""
+"""Conversion of weights from and to other releases."""

@@ -126,7 +126,7 @@ _PIXEL = Conversion(lambda x: x[0, 0], lambda x: x[None, None])
 
 
 def places(model: str) -> Places:
-  """Where the release keeps the arrays of a model, `PATH|NAME`.
+  """The names of a model's arrays in the release, `PATH|NAME`.
 
   State begins `state:`.
 
@@ -204,7 +204,7 @@ def _flat(tree: Any, file: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _unpickled(data: bytes) -> Any:
-  """What a pickle holds, or a `.npy` that is one."""
+  """The content of a pickle, or of a `.npy` that is a pickle."""
   if not data.startswith(np.lib.format.MAGIC_PREFIX):
     return pickles.load(data)
   file = io.BytesIO(data)

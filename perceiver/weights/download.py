@@ -1,4 +1,4 @@
-"""The published files, from their publishers."""
+"""Downloads of published files."""
 
 import base64
 from collections.abc import Callable
@@ -55,18 +55,18 @@ def fetch(
     read: Callable[[pathlib.Path], Any] = lambda file: None,
     sha256: str = "",
 ) -> None:
-  """Downloads a file whole, or resumes a partial download.
+  """Downloads a file, or resumes a partial download.
 
   What has come so far is in `FILE.partial`. Size and hash are those that the
   server names, unless the hash is known; what has none must be a file that can
   be read.
 
   Args:
-    url: where it is.
-    file: where it will be; if it is there already, nothing happens.
+    url: address of the file.
+    file: output file; an existing file is kept.
     progress: called with bytes so far and bytes in all; 0: not known.
     read: reads such a file; raises a WeightsError if it is another.
-    sha256: of the file; empty: it is not known.
+    sha256: hash of the file; empty: unknown.
 
   Raises:
     WeightsError: if it cannot be fetched; it says how to get it by hand. Or if
@@ -78,7 +78,7 @@ def fetch(
   try:
     file.parent.mkdir(parents=True, exist_ok=True)
     if partial.is_symlink() or partial.exists() and not partial.is_file():
-      raise WeightsError(f"{partial} is no plain file: remove it")
+      raise WeightsError(f"{partial} is not a regular file: remove it")
     size, hashes = _describe(url)
     if sha256:
       hashes = {"sha256": sha256}
@@ -90,8 +90,8 @@ def fetch(
   except (OSError, http.client.HTTPException, ValueError) as error:
     raise WeightsError(
         f"{url} cannot be fetched ({gist(error)}). Get it by hand, for example"
-        f" with a browser on another machine, and put it at {file}; what has"
-        " come so far is kept, and the same command resumes with it."
+        f" with a browser on another machine, and put it at {file}. The"
+        " received part is kept, and the same command resumes the download."
     ) from error
 
 
@@ -101,7 +101,7 @@ def _check(
     hashes: Mapping[str, str],
     read: Callable[[pathlib.Path], Any],
 ) -> None:
-  """Removes what has come if it is not what the server or we expect."""
+  """Checks a received file and removes it if it is wrong."""
   problem = ""
   with partial.open("rb") as stream:
     for name, expected in hashes.items():
@@ -117,13 +117,13 @@ def _check(
   if problem:
     partial.unlink()
     raise WeightsError(
-        f"{url}: what has come {printable(problem, 500)}; it was removed, try"
-        " again"
+        f"{url}: the received file {printable(problem, 500)}; it was removed,"
+        " try again"
     )
 
 
 def _describe(url: str) -> tuple[int, dict[str, str]]:
-  """Size in bytes, 0 if the server names none; the hashes that it names."""
+  """Size in bytes, or 0, and the hashes that the server reports."""
   request = urllib.request.Request(url, method="HEAD")
   length = "Content-Length"
   try:
@@ -135,7 +135,7 @@ def _describe(url: str) -> tuple[int, dict[str, str]]:
   headers, hashes = response.headers, {}
   size = headers.get("X-Linked-Size") or headers.get(length) or "0"
   if not re.fullmatch("[0-9]{1,15}", size.strip()):
-    raise ValueError(f"the server names a size that is none: {size!r}")
+    raise ValueError(f"the server reports an invalid size: {size!r}")
   for value in headers.get_all("x-goog-hash") or ():
     for item in value.split(","):
       name, _, encoded = item.strip().partition("=")
@@ -160,7 +160,7 @@ def _append(
     size: int,
     progress: Callable[[int, int], None],
 ) -> None:
-  """Fetches what a partial file lacks.
+  """Downloads the missing part of a partial file.
 
   One that is too long, or of which nobody knows how long it will be, begins
   again.
@@ -177,7 +177,7 @@ def _append(
     sent = response.headers.get("Content-Range", "").strip()
     if response.status != 206 or not sent.startswith(f"bytes {done}-"):
       if response.status == 206:
-        raise OSError(f"the server sends another part: {sent!r}")
+        raise OSError(f"the server sent another range: {sent!r}")
       done = 0  # It sends all of it.
     # A link that was put there meanwhile is not followed.
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
@@ -187,8 +187,8 @@ def _append(
         done += len(block)
         if done > (size or _MOST):
           stream.truncate(0)
-          raise OSError(f"more than {size or _MOST} bytes came")
+          raise OSError(f"received more than {size or _MOST} bytes")
         stream.write(block)
         progress(done, size)
   if size and done != size:
-    raise OSError(f"{done} of {size} bytes came")
+    raise OSError(f"received {done} of {size} bytes")

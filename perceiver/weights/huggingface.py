@@ -1,4 +1,4 @@
-"""Hugging Face's Perceiver checkpoints, in and out.
+"""Reads and writes Hugging Face's Perceiver checkpoints.
 
 https://huggingface.co/docs/transformers/model_doc/perceiver
 """
@@ -136,7 +136,7 @@ _DECAY = 0.9  # Of batch norm's averages.
 
 
 def places(model: str) -> Places:
-  """Where transformers keeps the arrays of a model.
+  """The names of a model's arrays in transformers.
 
   Args:
     model: "mlm", "glue", "flow", "imagenet" or "kinetics".
@@ -195,14 +195,14 @@ def _place_of_average(module: str, name: str) -> Place | None:
 
 
 def is_derived(key: str) -> bool:
-  """Whether an array of ours follows from others, and is not kept there."""
+  """Whether an array is missing in transformers and derived from others."""
   return key.startswith(STATE) and (
       key.endswith("/hidden") or key.endswith("var_ema/counter")
   )
 
 
 def derived(ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
-  """The arrays that are not kept there: batch norm's sums and second counter.
+  """Arrays that transformers lacks: batch norm's sums and second counter.
 
   Averages without a count are taken for those of many batches, so that training
   continues from them.
@@ -217,7 +217,7 @@ def derived(ours: Mapping[str, Any]) -> dict[str, np.ndarray]:
       counter = ours[prefix.replace("var_ema", "mean_ema") + "counter"]
       if counter < 0:
         raise WeightsError(
-            f"{prefix}counter is {counter}: no number of batches"
+            f"{prefix}counter is {counter}, not a number of batches"
         )
       seen = 1.0 - _DECAY ** int(counter) if int(counter) else 1.0
       arrays[prefix + "hidden"] = (average * seen).astype(average.dtype)

@@ -1,4 +1,4 @@
-"""Arrays of a `.npz`, whose sizes are checked before they are believed."""
+"""Reads `.npz` files, and checks sizes before it allocates memory."""
 
 import io
 import math
@@ -17,7 +17,7 @@ from perceiver.weights.tensors import WeightsError
 def load(
     file: pathlib.Path, text: str | None = None
 ) -> tuple[dict[str, np.ndarray], str]:
-  """The arrays of a file as `numpy.savez` writes it, and one text in it.
+  """The arrays of a file of `numpy.savez`, and one text in it.
 
   Sizes are looked at before anything is read, so that no more memory is taken
   than the file is long; what is read is compared with its check sum.
@@ -43,7 +43,7 @@ def load(
         name = info.filename.removesuffix(".npy")
         shown = f"{file}: {printable(name)}"
         if name in arrays or (name == text and found is not None):
-          raise WeightsError(f"{shown} is there twice")
+          raise WeightsError(f"{shown} occurs twice")
         if info.flag_bits & 1 or info.compress_type != zipfile.ZIP_STORED:
           how = "encrypted" if info.flag_bits & 1 else "compressed"
           raise WeightsError(f"{shown} is {how}: numpy.savez writes neither")
@@ -67,7 +67,7 @@ def load(
 def _array(data: bytes, shown: str, may_be_text: bool) -> np.ndarray:
   """An array from a member's bytes."""
   if not data.startswith(np.lib.format.MAGIC_PREFIX):
-    raise WeightsError(f"{shown} is no array")
+    raise WeightsError(f"{shown} is not an array")
   stream = io.BytesIO(data)
   shape, is_fortran, dtype = npy_header(stream)
   if not (may_be_text and dtype.kind == "U" and shape == ()):
@@ -80,7 +80,7 @@ def _array(data: bytes, shown: str, may_be_text: bool) -> np.ndarray:
   content = memoryview(data)[stream.tell() :]
   if math.prod(shape) * dtype.itemsize != len(content):
     raise WeightsError(
-        f"{shown} is said to be {list(shape)} of {dtype} and has"
+        f"{shown} claims to be {list(shape)} of {dtype} and has"
         f" {len(content):,} bytes"
     )
   order = "F" if is_fortran else "C"

@@ -1,4 +1,4 @@
-"""Pickled trees of arrays, read without running them.
+"""Reads pickled trees of arrays without executing code.
 
 A pickle is a program for a small machine with a stack. Python's machine calls
 what the program names and sets the state of what comes out: a NumPy dtype whose
@@ -49,7 +49,7 @@ class Array:
 
 
 class _Name(NamedTuple):
-  """What a pickle names."""
+  """A name in a pickle."""
 
   module: str
   name: str
@@ -64,7 +64,7 @@ class _DType:
 
 
 def load(data: bytes) -> Any:
-  """What a pickle holds: containers, numbers, texts, bytes and `Array`.
+  """The content of a pickle: containers, numbers, texts, bytes and `Array`.
 
   Keys of dictionaries are texts. Takes memory in proportion to the data.
 
@@ -133,7 +133,7 @@ class _Machine:
       case "TUPLE1" | "TUPLE2" | "TUPLE3":
         count = int(operation[-1])
         if len(stack) < count:
-          raise ValueError("a tuple of more than there is")
+          raise ValueError("a tuple is larger than the stack")
         stack[-count:] = [tuple(stack[-count:])]
       case "MARK":
         self._outer.append(stack)
@@ -152,7 +152,7 @@ class _Machine:
       case "REDUCE":
         given, name = stack.pop(), stack.pop()
         if not isinstance(name, _Name) or not isinstance(given, tuple):
-          raise WeightsError("refused: the pickle calls what is no name")
+          raise WeightsError("refused: the pickle calls an unnamed object")
         make = _MADE[name]
         if make is None:
           raise WeightsError(f"refused: the pickle calls {'.'.join(name)}")
@@ -173,7 +173,7 @@ class _Machine:
   def _set(self, items: list[Any]) -> None:
     mapping = self._stack[-1]
     if not isinstance(mapping, dict) or len(items) % 2:
-      raise ValueError("entries of what is no dictionary")
+      raise ValueError("entries for an object that is not a dictionary")
     for key, value in zip(items[::2], items[1::2], strict=True):
       # Other keys could be made to take forever to hash.
       if not isinstance(key, str):
@@ -182,7 +182,7 @@ class _Machine:
 
   def _extend(self, items: list[Any]) -> None:
     if not isinstance(self._stack[-1], list):
-      raise ValueError("items of what is no list")
+      raise ValueError("items for an object that is not a list")
     self._stack[-1].extend(items)
 
   def _name(self, module: Any, name: Any) -> None:
@@ -197,7 +197,7 @@ class _Machine:
     self._stack.append(known)
 
   def _build(self, made: Any, state: Any) -> None:
-    """Gives an array or a dtype what NumPy writes as its state."""
+    """Sets the state of an array or a dtype, in NumPy's format."""
     if isinstance(made, _DType):
       # Fields and sizes have no place in a dtype that has a plain name.
       match state:
@@ -207,7 +207,7 @@ class _Machine:
           made.name += " with another state"
     elif isinstance(made, Array):
       if not isinstance(state, tuple) or len(state) != 5:
-        raise WeightsError("refused: an array with another state")
+        raise WeightsError("refused: an array with an unexpected state")
       made.fill(*state[1:])
     else:
       kind = type(made).__name__
@@ -215,11 +215,11 @@ class _Machine:
 
   def dtype(self, name: Any, *how: Any) -> _DType:
     if how not in ((), (False, True)):
-      raise WeightsError("refused: a dtype that is made in another way")
+      raise WeightsError("refused: a dtype with unexpected arguments")
     if name == _Name("ml_dtypes", "bfloat16"):
       name = "bfloat16"
     if not isinstance(name, str):
-      raise WeightsError("refused: a dtype that has no name")
+      raise WeightsError("refused: a dtype without a name")
     return _DType(name)
 
   def reconstruct(self, *_: Any) -> Array:
@@ -236,10 +236,10 @@ class _Machine:
   def encode(self, text: Any, encoding: Any) -> bytes:
     """How protocol 2 writes bytes."""
     if not isinstance(text, str) or encoding != "latin1":
-      raise WeightsError("refused: bytes that are written in another way")
+      raise WeightsError("refused: bytes with an unexpected encoding")
     self._to_encode -= len(text)
     if self._to_encode < 0:
-      raise WeightsError("refused: the same text becomes bytes many times")
+      raise WeightsError("refused: one string is encoded many times")
     return text.encode("latin1")
 
   def no_bytes(self) -> bytes:
@@ -248,7 +248,7 @@ class _Machine:
 
   def mapping(self, items: Any = None) -> dict[str, Any]:
     if not isinstance(items, dict | None):
-      raise WeightsError("refused: a mapping that is made in another way")
+      raise WeightsError("refused: a mapping with unexpected arguments")
     return {} if items is None else items
 
 
@@ -263,7 +263,7 @@ def _filled(
       or len(shape) > _MOST_AXES
       or not all(type(size) is int and 0 <= size < 2**63 for size in shape)
   ):
-    raise WeightsError("an array with a shape that is none")
+    raise WeightsError("an array with an invalid shape")
   if dtype.name == "O8" and isinstance(data, list):
     return data
   kind = dtype_of(dtype.name, dtype.order)
@@ -277,7 +277,7 @@ def _filled(
   order = "F" if is_fortran else "C"
   array = np.ndarray(shape, kind, data, order=order)
   if kind == np.bool_ and np.any(array.view(np.uint8) > 1):
-    raise WeightsError("an array of bool with other numbers than 0 and 1")
+    raise WeightsError("a bool array with values other than 0 and 1")
   return array
 
 

@@ -1,4 +1,4 @@
-"""Models as flat dictionaries of arrays, under our names or under others'.
+"""Models as flat dictionaries of arrays, with names of any release.
 
 Our keys are module path and name: `encoder/cross_attention/attention/q/w`; what
 is no parameter begins with `state/`. Layers of one kind are one array.
@@ -27,40 +27,38 @@ _NUMBERS = frozenset("b1 i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())
 
 
 def dtype_of(name: str, order: str = "=") -> np.dtype:
-  """The dtype of numbers that a file names.
+  """The dtype with a name from a file.
 
   Args:
     name: as "f4" or "bfloat16".
-    order: of bytes: "<", ">", "=" or "|".
+    order: byte order: "<", ">", "=" or "|".
 
   Raises:
     WeightsError: if it is none: objects, texts, dates, complex numbers, fields.
   """
   if not isinstance(order, str) or order not in ("<", ">", "=", "|"):
-    raise WeightsError("numbers with an unknown order of bytes")
+    raise WeightsError("numbers with an unknown byte order")
   if name == "bfloat16" and order != ">":
     return np.dtype(jnp.bfloat16)
   if name not in _NUMBERS:
-    raise WeightsError(
-        f"{printable(name)!r} is no kind of numbers that weights have"
-    )
+    raise WeightsError(f"{printable(name)!r} is not a dtype of weights")
   return np.dtype(order + name)
 
 
 def printable(text: object, most: int = 100) -> str:
-  """A text from a file, on one line, no longer than so many characters."""
+  """A text from a file on one line, truncated to a number of characters."""
   line = " ".join(str(text)[: 4 * most].split())
   line = "".join(c if c.isprintable() else "?" for c in line)
   return line if len(line) <= most else f"{line[: most - 3]}..."
 
 
 def gist(error: Exception) -> str:
-  """What a library says of a file that it cannot read, on one line."""
+  """A library's error about an unreadable file, on one line."""
   return printable(f"{type(error).__name__}: {error}", 200)
 
 
 class Conversion(NamedTuple):
-  """From a tensor elsewhere to ours, and back."""
+  """A conversion of a tensor from another release, and its inverse."""
 
   read: Callable[[np.ndarray], np.ndarray]
   write: Callable[[np.ndarray], np.ndarray]
@@ -70,7 +68,7 @@ SAME = Conversion(lambda x: x, lambda x: x)
 
 
 class Place(NamedTuple):
-  """Where one of our arrays is elsewhere."""
+  """The place of one of our arrays in another release."""
 
   name: str  # With {} if there is one tensor for each of our array's rows.
   conversion: Conversion = SAME
@@ -91,7 +89,7 @@ def flatten(params: Any, net_state: Any) -> dict[str, Any]:
 
 
 def unflatten(flat: Mapping[str, Any]) -> tuple[Any, Any]:
-  """Parameters and state, from what `flatten` returns."""
+  """Parameters and state, the inverse of `flatten`."""
   params, net_state = {}, {}
   for key, array in flat.items():
     tree = net_state if key.startswith(STATE) else params
@@ -106,11 +104,11 @@ def to_ours(
     like: Mapping[str, Any],
     unused: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-  """Our arrays, found among tensors with other names.
+  """Our arrays, from the tensors of another release.
 
   Args:
     tensors: name there -> array.
-    places: where each of our keys is.
+    places: the place of each of our keys.
     like: our keys -> anything with the shape that the model needs.
     unused: names that may be left over.
 
@@ -119,7 +117,7 @@ def to_ours(
       numbers.
   """
   strange = [f"{n} {x.dtype}" for n, x in tensors.items() if not _is_plain(x)]
-  complain("of no kind of numbers that weights have", strange)
+  complain("of a dtype that weights cannot have", strange)
   ours, wanted, misshapen = {}, set(), []
   for key, expected in like.items():
     names, place = _names(key, places, expected.shape)
@@ -146,7 +144,7 @@ def to_ours(
 
 
 def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
-  """The same tensors under other names.
+  """The tensors with the names of another release.
 
   Raises:
     WeightsError: if one of ours has no place there.
@@ -164,7 +162,7 @@ def to_theirs(ours: Arrays, places: Places) -> dict[str, np.ndarray]:
 def fitted(
     ours: Arrays, like: Mapping[str, Any]
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-  """The arrays in the dtypes of a model, and what cannot be right in them.
+  """The arrays in the dtypes of a model, and a list of problems.
 
   Args:
     ours: our keys -> array.
@@ -200,7 +198,7 @@ def fitted(
 
 
 def _is_plain(array: Any) -> bool:
-  """Whether an array is of numbers that a model can take."""
+  """Whether an array has numbers that a model can use."""
   dtype = array.dtype
   return dtype == jnp.bfloat16 or dtype.str[1:] in _NUMBERS
 
@@ -232,7 +230,7 @@ def complain(what: str, names: Iterable[str]) -> None:
 
 
 def _names(key, places, shape):
-  """The names of one of our arrays there, and its place."""
+  """The names of one of our arrays in the release, and its place."""
   place = places(key)
   if place is None:
     raise WeightsError(f"{key} has no counterpart in that release")

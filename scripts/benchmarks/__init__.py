@@ -1,1 +1,1 @@
-"""What `scripts.benchmark` and `scripts.describe` measure and estimate."""
+"""Measurements and estimates of `scripts.benchmark` and `scripts.describe`."""

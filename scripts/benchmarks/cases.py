@@ -1,4 +1,4 @@
-"""The published models, as work to be measured."""
+"""The published models as benchmarks."""
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ LEARNING_RATE = 1e-4  # Of AdamW, after clipping at a norm of 1.
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model with numbers in it and a batch of noise."""
+  """A model with weights and a random batch."""
 
   config: Any
   network: BuiltNetwork
@@ -50,7 +50,7 @@ class Case:
     return self.network.net.apply(*model, jax.random.key(0), batch, False)[0]
 
   def gradient(self, model: Model, batch: Mapping[str, Any]) -> Any:
-    """Of the loss, with respect to the parameters."""
+    """The gradient of the loss with respect to the parameters."""
 
     def objective(params):
       rng = jax.random.key(0)
@@ -68,7 +68,7 @@ class Case:
     )
 
   def state(self) -> TrainState:
-    """What the first step starts from."""
+    """The initial state."""
     return TrainState(
         step=jnp.zeros([], jnp.int32),
         model=self.model,
@@ -105,10 +105,10 @@ def config_of(name: str) -> Any:
 def make(
     name: str, batch_size: int = 1, changes: Mapping[str, str] | None = None
 ) -> Case:
-  """A published model of random numbers, and a batch.
+  """A published model with random weights, and a batch.
 
   Args:
-    name: of `CONFIGS`.
+    name: a key of `CONFIGS`.
     batch_size: examples.
     changes: of settings, path -> text.
 

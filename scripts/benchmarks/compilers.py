@@ -1,4 +1,4 @@
-"""Training steps compiled for accelerators that are not there.
+"""Compiles training steps for accelerators that are not attached.
 
 Their own compilers need no TPU and no GPU: libtpu (`pip install -e
 '.[tpu-compiler]'`) and JAX's CUDA plugin (`pip install -e '.[cuda-compiler]'`).
@@ -116,7 +116,7 @@ KINDS = (*_TPUS, *_GPUS)
 
 
 def why_not(kind: str) -> str:
-  """What keeps devices of a kind from being compiled for; "" if nothing does.
+  """The reason why a kind of device cannot be compiled for, or "".
 
   Args:
     kind: one of `KINDS`.
@@ -204,7 +204,7 @@ def _described(platform: str, name: str, options: Any) -> list[Any]:
 
 
 def _attention_of(capability: int) -> None:
-  """Lets JAX take cuDNN's attention as GPUs of this capability have it.
+  """Lets JAX use cuDNN's attention for GPUs of this capability.
 
   It asks the GPU that is attached, and there is none.
   """
@@ -240,10 +240,10 @@ def compile_step(built: Any) -> Any:
 def measure(
     config: task_lib.Config, on: list[Any], text: pathlib.Path | None = None
 ) -> dict[str, Any]:
-  """What the compiler says of a training step.
+  """The compiler's memory and time of a training step.
 
   Args:
-    config: of a task, with the batch of all devices.
+    config: config of a task, with the batch of all devices.
     on: the devices: those of `devices`, or JAX's.
     text: a file for the program, to be read; None: it is not kept.
 
@@ -294,7 +294,7 @@ def measure(
 
 
 def memory(compiled: Any, target: targets.Target) -> tuple[int, int]:
-  """Bytes that a program needs of a device: of all, and of its arguments."""
+  """The memory of a program on a device in bytes: total, and arguments."""
   analysis = compiled.memory_analysis()
   arguments = analysis.argument_size_in_bytes
   if target.platform == "tpu":

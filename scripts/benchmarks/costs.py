@@ -30,7 +30,7 @@ CALLS = 5
 
 
 class Sizes(NamedTuple):
-  """What time depends on."""
+  """The sizes of a model."""
 
   M: int = 8192
   O: int = 8192  # noqa: E741  The paper's letter.

@@ -1,4 +1,4 @@
-"""What an optimized program (HLO) does, read from its text.
+"""Parses an optimized program (HLO).
 
 The text is that of `compiled.as_text()`, as compilers for CPUs, GPUs and TPUs
 write it.
@@ -52,7 +52,7 @@ class Instruction(NamedTuple):
 
 
 class Executed(NamedTuple):
-  """An instruction as it is met when the program runs."""
+  """An executed instruction."""
 
   times: int  # How often it runs.
   inside: tuple[str, ...]  # Fusions and asynchronous calls around it.
@@ -61,7 +61,7 @@ class Executed(NamedTuple):
 
 
 class Collective(NamedTuple):
-  """What devices send each other."""
+  """A collective operation between devices."""
 
   kind: str  # One of `COLLECTIVES`.
   times: int
@@ -129,7 +129,7 @@ class Program:
     return found
 
   def _trips(self, text: str) -> int:
-    """How often a loop runs: as is known, or up to its condition's constant."""
+    """The number of iterations of a loop, from its condition if unknown."""
     known = _TRIPS.search(text)
     if known:
       return int(known[1])
@@ -144,7 +144,7 @@ class Program:
           yield from self._constants(called)
 
   def operands(self, each: Instruction, computation: str) -> list[str]:
-    """Types of what an instruction reads."""
+    """The types of an instruction's operands."""
     known = self.computations[computation]
     names = self.operand_names(each)
     return [known[name].type for name in names if name in known]
@@ -172,7 +172,7 @@ def exchanged(text: str) -> dict[str, int]:
 
 
 def collectives(program: Program) -> Iterator[Collective]:
-  """What a program sends; a start and its end are one."""
+  """The collectives of a program; a start and its end count as one."""
   seen = set()
   for times, inside, computation, each in program.executed():
     kind = each.operation.removesuffix("-start")

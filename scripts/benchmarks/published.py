@@ -61,7 +61,7 @@ def measure(
 
 
 def in_process(model: str, batch_size: int) -> dict[str, Any] | None:
-  """A measurement in a process of its own; None if memory does not suffice."""
+  """A measurement in a separate process; None if memory is too short."""
   command = [sys.executable, "-m", __name__, model, str(batch_size)]
   done = subprocess.run(command, capture_output=True, text=True)
   if "RESOURCE_EXHAUSTED" in done.stderr or "ut of memory" in done.stderr:

@@ -1,4 +1,4 @@
-"""What a training step would take of accelerators that are not at hand.
+"""Estimates a training step on accelerators that are not attached.
 
 The step is compiled for as many devices as requested, so what each keeps and
 sends is what a compiler plans, not a formula.
@@ -85,10 +85,10 @@ def estimate(
     device: str,
     utilisation: float,
 ) -> dict[str, Any]:
-  """A training step on so many accelerators.
+  """The estimate of a training step on a number of accelerators.
 
   Args:
-    config: of a task, with the batch of all devices.
+    config: config of a task, with the batch of all devices.
     found: what `compilers.measure` says of it on them.
     count: of the devices.
     device: a key of `ACCELERATORS`.
@@ -146,11 +146,11 @@ def estimate(
 
 COLUMNS = (
     "devices",
-    "needs, of",
-    "sends, beside computing",
-    "computing",
-    "sending",
-    "a step",
+    "memory needed, of",
+    "sent, overlapped",
+    "computation",
+    "communication",
+    "step",
     "utilisation",
     "products in float32",
     "whole run",
@@ -159,7 +159,7 @@ COLUMNS = (
 
 
 def table(rows: list[dict[str, Any]], title: str) -> rich.table.Table:
-  """Estimates for people."""
+  """The table of estimates."""
   shown = rich.table.Table(*COLUMNS, title=title)
   for row in rows:
     shown.add_row(*cells(row))
@@ -189,15 +189,15 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def origin(row: Mapping[str, Any], utilisation: float) -> str:
-  """Whose numbers a row has, in a line or two."""
+  """The source of a row's numbers, in one or two lines."""
   missing = row["estimated_because"]
   if missing:
     said = f"Estimated from a CPU's program: {missing}."
   else:
     said = f"Compiled by {row['compiler']}; nothing was run."
   if row.get("compiler_times"):
-    return f"{said} Times of computing are its estimates."
-  return f"{said} Computing is taken to reach {utilisation:.0%} of the rate."
+    return f"{said} Times of computation are its estimates."
+  return f"{said} Computation is assumed at {utilisation:.0%} of the peak rate."
 
 
 def gib(count: float) -> str:

@@ -1,4 +1,4 @@
-"""Times, rates and memory of calls, with nothing but Python's own library.
+"""Times, rates and memory of calls, by the standard library only.
 
 Other software is measured by it too, where this project is not installed.
 """
@@ -24,7 +24,7 @@ def timed(call: Callable[[], object], calls: int) -> list[float]:
 
 
 def serve(call: Callable[[], object], result: Callable[[], Any]) -> None:
-  """Calls when it is told to, so that programs can be measured in turns.
+  """Calls a function on request, so that programs are measured in turns.
 
   After a first call it makes one for each line of the standard input, and
   prints its seconds; at the input's end it prints `result()`. Each is a line of
@@ -45,7 +45,7 @@ def product_rate(product: Callable[[], object]) -> float:
 
 
 def peak_bytes() -> int:
-  """The most memory that this process has had so far."""
+  """The peak memory of this process."""
   with open("/proc/self/status") as file:
     lines = dict(line.split(":", 1) for line in file)
   return int(lines["VmHWM"].split()[0]) * 1024

@@ -291,7 +291,7 @@ def test_modalities_that_are_none_are_refused(names):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"video": (4, 24, 40)}, r"video \(4, 24, 40\): frames are cut square"),
+        ({"video": (4, 24, 40)}, r"video \(4, 24, 40\): frames must be square"),
         ({"num_audio": 7 * 64}, "num_audio is 448, and the 896 samples"),
         ({"video": (6, 24, 24)}, "1344 samples of 6 frames make 1344 numbers"),
     ],

@@ -412,7 +412,7 @@ def test_a_sequence_is_prepared_as_its_last_window_is_evaluated(data_dir):
     [
         (TEXT, ["a", "--top_p=1.5"], "top_p = 1.5"),
         (TEXT, ["a", "--number=0"], "number = 0"),
-        (TEXT, ["a", "--output=a.png"], r"a\.png: what is written is \.txt"),
+        (TEXT, ["a", "--output=a.png"], r"a\.png: the suffix must be \.txt"),
         (IMAGES, ["no.png", "--output=a.png"], r"no\.png"),
         (IMAGES, [], r"--output=FILE\.png is missing"),
         ({}, ["first"], "'first': the number of a sequence was expected"),

@@ -243,7 +243,7 @@ def test_averaged_parameters_are_evaluated_and_saved_beside(
     chex.assert_trees_all_close(read.model.params, newest.model.params)
   with pytest.raises(UserError, match="12 has no average of the parameters"):
     evaluate(config, run, "latest:ema")
-  with pytest.raises(UserError, match="latest:mean: only :ema may stand"):
+  with pytest.raises(UserError, match="latest:mean: only :ema is possible"):
     evaluate(config, run, "latest:mean")
 
 

@@ -74,7 +74,7 @@ def test_classes_are_counted_and_the_length_follows_from_the_examples(classes):
   assert config.train_examples == 10 * 81 and config.custom.held_out == 0.1
   assert "9 of 90 examples are held out" in notes[0]
   assert "3 classes: bad, fair, good" in notes[1]
-  assert "10 times over the 81 examples" in notes[2]
+  assert "10 epochs of 81 examples" in notes[2]
   assert tiny(classes, train_examples=64)[0].train_examples == 64
   again, notes = fitted(config)
   assert again == config and len(notes) == 2

@@ -284,7 +284,7 @@ def test_what_is_frozen_is_told_and_stays_through_training(
   built = build.build(tiny(data_dir, **changes))
   notes = []
   state = started(built, notes.append)
-  assert notes[0].startswith("frozen are ") and "of encoder" in notes[0]
+  assert notes[0].startswith("frozen: ") and "of encoder" in notes[0]
   assert "query/array" not in notes[0]
   step, data = built.train_step(), iter(built.task.train_data(Shard()))
   for _ in range(2):  # The rate of the first is 0.
@@ -300,10 +300,10 @@ def test_what_is_frozen_is_told_and_stays_through_training(
 @pytest.mark.parametrize(
     ("pattern", "error"),
     [
-        ("encodr", "found in none of the"),
+        ("encodr", "matches none of the"),
         ("", None),
-        (".", "found in all of the"),
-        ("(", "is no regular expression"),
+        (".", "matches all of the"),
+        ("(", "is not a regular expression"),
     ],
 )
 def test_what_freezes_nothing_or_everything_is_refused(

@@ -115,7 +115,7 @@ def test_one_class_is_refused(tmp_path):
   config = own(tmp_path)
   for kind in ("cat", "dog"):
     shutil.rmtree(tmp_path / "mine" / kind)
-  with pytest.raises(UserError, match="mine has one class, owl: a folder of"):
+  with pytest.raises(UserError, match="mine has one class, owl: folders of"):
     fitted(config)
 
 
@@ -330,7 +330,7 @@ def test_a_folder_and_weights_are_all_that_fine_tuning_needs(tmp_path, trained):
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"folder": ""}, "no pictures are named: --config.folder=FOLDER"),
+        ({"folder": ""}, "--config.folder=FOLDER is missing"),
         (
             {"folder": "/nowhere/mine"},
             "=/nowhere/mine: .* it is not there",

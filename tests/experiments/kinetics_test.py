@@ -296,7 +296,7 @@ def test_the_label_alone_and_unknown_modalities_are_refused(wrong, data_dir):
 
 
 def test_frames_that_are_not_square_are_refused(data_dir):
-  with pytest.raises(UserError, match="frames are cut square"):
+  with pytest.raises(UserError, match="frames must be square"):
     load(tiny(data_dir=data_dir, video=(2, 12, 20)))
 
 

@@ -207,7 +207,7 @@ def test_a_corpus_with_a_part_of_1_is_all_that_is_read(data_dir):
   config, notes = build.fitted(config)
   assert config.corpora.to_dict() == {"c4": 0.0, "wikipedia": 0.0, "own": 1.0}
   assert config.best == "own/bits_per_byte"
-  assert notes[0] == "of all text, own has a part of 1, and the others none"
+  assert notes[0] == "reads only own: its fraction is 1"
   assert build.fitted(config)[0].to_dict() == config.to_dict()
   config, notes = build.fitted(tiny(data_dir))
   assert config.corpora.to_dict() == {"c4": 0.7, "wikipedia": 0.3}

@@ -174,7 +174,7 @@ def test_only_one_element_is_added_at_a_time():
   with remember() as kept:
     apply(None, x)
   kept = {name: memory.grown(2) for name, memory in kept.items()}
-  with pytest.raises(ValueError, match="one element at a time"):
+  with pytest.raises(ValueError, match="grows by one element"):
     with remember(kept):
       apply(None, x[:, :2], latents=2)
 

@@ -129,7 +129,7 @@ class TestFillMask:
       [
           ("no mask", [], r"nothing is masked: write \[MASK\]"),
           ("[MASK:0]", [], "nothing is masked"),
-          ("abc[MASK]", ["d"], "'d' is to be masked and is not in the text"),
+          ("abc[MASK]", ["d"], "'d' cannot be masked: not in the text"),
           ("[MASK:30]", [], "the text has 30 bytes, the model reads 29"),
           ("ü" * 14 + "[MASK:2]", [], "the text has 30 bytes"),
       ],
@@ -295,9 +295,9 @@ class TestFlow:
       [
           (["a", "b"], ["x.flo"], r"a.png and .*b.png: one is 24 x 32 .*30 x"),
           (["a", "a"], [], "--output=FILE.flo or .png is missing"),
-          (["a", "a"], ["x.mp4"], "x.mp4: what is written is .flo or .png"),
+          (["a", "a"], ["x.mp4"], "x.mp4: the suffix must be .flo or .png"),
           (["a", "a", "a"], ["x.flo"], "two images or one video"),
-          (["a"], ["x.mp4"], "a.png has one frame, flow is between two"),
+          (["a"], ["x.mp4"], "a.png has one frame; flow needs two"),
           (["a", "no"], ["x.flo"], "No such file.*no.png"),
           (["a", "text"], ["x.flo"], "text.png holds no image"),
           (["text"], ["x.mp4"], "text.png: .*Invalid data"),
@@ -441,8 +441,8 @@ class TestAutoencode:
               "a.mp4 from 0.32 s on: .* has 1 frames",
           ),
           (["--output={}/x.mp4"], "a.mp4/x.mp4: .*a.mp4'"),
-          (["--output={}"], "a.mp4 is read: write to another file"),
-          (["--output=x.avi"], "x.avi: what is written is .mp4"),
+          (["--output={}"], "a.mp4 is an input: write to another file"),
+          (["--output=x.avi"], "x.avi: the suffix must be .mp4"),
           (["--output=x.mp4", "--clips=0"], "--clips=0: at least 1"),
       ],
   )

@@ -133,7 +133,7 @@ MISTAKES = {
         "/nowhere/*.gz: there is",
     ),
     "a name without files": (["mlm", "--text=mine"], "not --text=NAME=GLOB"),
-    "a name that is taken": (["mlm", "--text=c4=a.txt"], "--c4 makes that"),
+    "a name that is taken": (["mlm", "--text=c4=a.txt"], "use --c4 for that"),
     "a bad number": (["mlm", "--processes=-1"], "--processes=-1"),
     "a missing corpus": (
         ["sentencepiece", "--corpus=mine", "--model=a.model"],

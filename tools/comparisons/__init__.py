@@ -1,1 +1,1 @@
-"""The same work here and in other software, in processes of their own."""
+"""The same computations here and in other software, as processes."""

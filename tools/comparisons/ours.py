@@ -1,4 +1,4 @@
-"""A published model of this project at work, in a process of its own.
+"""Runs a published model of this project in its own process.
 
     python -m tools.comparisons.ours MODEL forward|train [PATH=VALUE ...]
 
@@ -23,7 +23,7 @@ from tools.comparisons import products
 def prepare(
     name: str, what: str, *changes: str
 ) -> tuple[Callable[[], object], Callable[[], dict[str, Any]]]:
-  """The call that is measured, and what gives the result after all calls."""
+  """The measured call, and a function that returns the result."""
   case = cases.make(name, changes=dict(c.split("=", 1) for c in changes))
   batch, flops = case.batch, case.flops()
   start = time.perf_counter()

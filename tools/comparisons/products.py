@@ -1,4 +1,4 @@
-"""What a program would take if its matrix products were all of it."""
+"""Measures the matrix products of a program alone."""
 
 from collections import Counter
 from collections.abc import Callable

@@ -27,7 +27,7 @@ def batches(
   Args:
     files: contents of JPEG files.
     batch_size: examples, each made of two images; divided by four.
-    size: of the images, pixels a side.
+    size: size of the images, pixels a side.
     threads: that may run at a time.
   """
   options = tf.data.Options()

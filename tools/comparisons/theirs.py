@@ -1,4 +1,4 @@
-"""A model of Hugging Face's transformers at work, in a process of its own.
+"""Runs a model of Hugging Face's transformers in its own process.
 
     PYTHON -m tools.comparisons.theirs CONFIG_JSON forward|train
         [--compile] [--bfloat16] [--cuda] [--batch=N]
@@ -60,7 +60,7 @@ def loss_of(logits: Any, torch: Any) -> Any:
 def prepare(
     file: str, what: str, *options: str
 ) -> tuple[Callable[[], object], Callable[[], dict[str, Any]]]:
-  """The call that is measured, and what gives the result after all calls."""
+  """The measured call, and a function that returns the result."""
   import torch  # pyright: ignore[reportMissingImports]
   import transformers  # pyright: ignore[reportMissingImports]
 

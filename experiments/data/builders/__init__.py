@@ -1,1 +1,1 @@
-"""TFDS builders for what TFDS lacks; one module each, with its one builder."""
+"""TFDS builders for data sets that TFDS lacks, one per module."""

@@ -11,7 +11,7 @@ HELD_OUT = 5  # One image in so many is held out.
 
 
 class Digits(tfds.core.GeneratorBasedBuilder):
-  """5,000 digits of 28 × 28, 500 a class; every fifth of a class is a test."""
+  """5,000 digits of 28 × 28, 500 per class; every fifth is for testing."""
 
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Initial release."}

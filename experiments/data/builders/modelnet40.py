@@ -61,7 +61,7 @@ class Modelnet40(tfds.core.GeneratorBasedBuilder):
 
 
 def features(classes: Iterable[str]) -> tfds.features.FeaturesDict:
-  """What an example is made of."""
+  """The features of an example."""
   return tfds.features.FeaturesDict(
       {
           "points": tfds.features.Tensor(
@@ -99,7 +99,7 @@ def files(folder: pathlib.Path, split: str) -> Iterator[tuple[str, bytes]]:
 def examples(
     found: Iterable[tuple[str, bytes]], classes: Iterable[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-  """Points of each file, which are a function of its name and content.
+  """Points of each file, determined by its name and content.
 
   A damaged file is named, counted and left out.
   """
@@ -140,7 +140,7 @@ def points_of(data: bytes, name: str) -> np.ndarray:
 
 
 def _in_set(name: str) -> str:
-  """The name of a file in the data set, wherever the file lies."""
+  """The name of a file in the data set, for any location."""
   match = _NAME.fullmatch(name)
   return match[1] if match else name
 

@@ -75,7 +75,7 @@ class Starcraft2(tfds.core.GeneratorBasedBuilder):
 
 
 def features(num_columns: int, dtype: Any) -> tfds.features.FeaturesDict:
-  """What an example is made of."""
+  """The features of an example."""
   return tfds.features.FeaturesDict(
       {
           # Each a row of whole numbers, nearest to the camera first.
@@ -93,7 +93,7 @@ def features(num_columns: int, dtype: Any) -> tfds.features.FeaturesDict:
 
 
 def _tell(results: list[Any], num_files: int) -> None:
-  """Says what was left out."""
+  """Prints the omitted files."""
   kinds: collections.Counter[str] = collections.Counter()
   for result in results:
     kinds.update(result.counts["dropped"])

@@ -1,4 +1,4 @@
-"""Clips of video as they are trained on and evaluated.
+"""Preprocessing of clips for training and evaluation.
 
 Steps of a pipeline; each takes and gives an example with "video": RGB, uint8
 [T, Y, X, 3] until it is normalised. What is done, is done to all frames alike.
@@ -26,12 +26,12 @@ _TO_YIQ = np.array(
 def random_crop(
     example: Example, rng: np.random.Generator, size: int
 ) -> Example:
-  """A step: a rectangle as Inception was trained on, resized to a square.
+  """A step: a random crop as for Inception, resized to a square.
 
   Args:
     example: with "video".
-    rng: of the rectangle; see `images.augment.random_box`.
-    size: of the square, pixels a side.
+    rng: random generator of the rectangle; see `images.augment.random_box`.
+    size: size of the square, pixels a side.
   """
   height, width = example["video"].shape[1:3]
   top, left, y, x = augment.random_box(height, width, rng)
@@ -41,7 +41,7 @@ def random_crop(
 
 
 def centre_crop(example: Example, size: int) -> Example:
-  """A step: the square that is evaluated of images, resized."""
+  """A step: the central crop of evaluation, resized."""
   height, width = example["video"].shape[1:3]
   top, left, side = augment.centre_box(height, width)
   return {
@@ -51,7 +51,7 @@ def centre_crop(example: Example, size: int) -> Example:
 
 
 def random_flip(example: Example, rng: np.random.Generator) -> Example:
-  """A step: as often as not, left becomes right."""
+  """A step: a horizontal flip with a probability of a half."""
   if rng.random() < 0.5:
     return example
   return {**example, "video": example["video"][:, :, ::-1]}
@@ -60,7 +60,7 @@ def random_flip(example: Example, rng: np.random.Generator) -> Example:
 def random_color(
     example: Example, rng: np.random.Generator, probability: float = 0.8
 ) -> Example:
-  """A step: another brightness, saturation, contrast and hue.
+  """A step: random brightness, saturation, contrast and hue.
 
   All four together are one map of colours, so that they are rounded and cut to
   0 to 255 once: lightness stays while colours are turned and stretched about
@@ -68,7 +68,7 @@ def random_color(
 
   Args:
     example: with "video".
-    rng: of the four, and of whether anything is done.
+    rng: random generator.
     probability: that it is.
   """
   if rng.random() >= probability:
@@ -101,7 +101,7 @@ def mapped(video: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 def normalised(example: Example) -> Example:
-  """A step: 0 to 255 become float32 from -1 to 1."""
+  """A step: scales 0 to 255 to float32 from -1 to 1."""
   video = example["video"].astype(np.float32)
   video *= np.float32(1 / 127.5)
   video -= 1
@@ -111,7 +111,7 @@ def normalised(example: Example) -> Example:
 def dropout(
     example: Example, rng: np.random.Generator, name: str, probability: float
 ) -> Example:
-  """A step, last: with a probability, a modality is not there: all is 0.
+  """The last step: sets a modality to 0 with a probability.
 
   Source: Perceiver, §4.2, so that the sound is not ignored.
   """

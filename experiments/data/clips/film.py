@@ -1,4 +1,4 @@
-"""A film cut into clips, laid out as Kinetics is: small and real data.
+"""Cuts a film into clips in the layout of Kinetics: small and real data.
 
     OUTPUT/{train,validate}.csv
     OUTPUT/SPLIT/part_NN/ID_START_END.mp4
@@ -65,10 +65,10 @@ def cut(
   Args:
     film: a video with sound.
     output: a folder.
-    seconds: of each clip, whole ones; what is left at the end is not used.
-    parts: how many the film is divided into, all as long.
-    height: of the frames; their width keeps its proportion.
-    gain: what the sound is multiplied by; what is louder than 1 then is cut.
+    seconds: whole seconds of each clip; the rest of the film is not used.
+    parts: number of parts of equal length.
+    height: height of the frames; their width keeps its proportion.
+    gain: factor of the sound, which is then clipped to [-1, 1].
     processes: that cut; 0: one a core.
     progress: takes how many clips are done, and how many there are.
 

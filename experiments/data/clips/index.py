@@ -57,7 +57,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Probed:
-  """What a file is like."""
+  """The properties of a file."""
 
   seconds: float = 0.0
   has_sound: bool = False
@@ -65,7 +65,7 @@ class Probed:
 
 
 def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
-  """Rows of Kinetics' lists, whose files are ID_START_END in six digits.
+  """Rows of Kinetics' lists, with files named ID_START_END in six digits.
 
   Source: https://github.com/cvdfoundation/kinetics-dataset
   """
@@ -89,7 +89,7 @@ def kinetics_rows(path: pathlib.Path) -> Iterator[Row]:
 
 
 def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
-  """Rows of AudioSet's lists, whose files are ID_START, or ID alone.
+  """Rows of AudioSet's lists, with files named ID_START or ID.
 
   Source: https://research.google.com/audioset/download.html
   """
@@ -101,7 +101,7 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
         continue
       if len(row) != 4:
         raise DataError(
-            f"{where} has {len(row)} columns, and not ID, start, end and labels"
+            f"{where} has {len(row)} columns, not ID, start, end and labels"
         )
       name, begin, end, labels = row
       begin, _ = _numbers([begin, end], where)
@@ -110,7 +110,7 @@ def audioset_rows(path: pathlib.Path) -> Iterator[Row]:
 
 
 def audioset_classes(path: pathlib.Path) -> dict[str, str]:
-  """The classes of class_labels_indices.csv by what the lists call them."""
+  """The classes of class_labels_indices.csv by their names in the lists."""
   needed = {"index", "mid", "display_name"}
   with _opened(path) as file, errors.naming(path):
     reader = csv.DictReader(file)
@@ -122,7 +122,7 @@ def audioset_classes(path: pathlib.Path) -> dict[str, str]:
 
 
 def kinetics_classes(path: pathlib.Path) -> dict[str, str]:
-  """All labels of a list, in the order of the alphabet."""
+  """All labels of a list in alphabetical order."""
   labels = {label for row in kinetics_rows(path) for label in row.labels}
   return {label: label for label in sorted(labels)}
 
@@ -176,7 +176,7 @@ def prepare(
   """Writes the index of a list.
 
   Args:
-    rows: of the list.
+    rows: rows of the list.
     classes: by their labels what they are called, in the order of their
       numbers.
     videos: a folder; files may be anywhere below.
@@ -282,7 +282,7 @@ def _probe_all(
     processes: int,
     progress: Callable[[int, int], None],
 ) -> dict[str, Probed]:
-  """What each file is like; each is looked at once, even over several runs."""
+  """The properties of each file; a file is inspected once over all runs."""
   probed = {}
   notes = _looked_at(index)
   notes.parent.mkdir(parents=True, exist_ok=True)

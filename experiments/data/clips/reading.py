@@ -1,4 +1,4 @@
-"""Clips of video with sound: read from an index, decoded where they are.
+"""Reads and decodes clips of video with sound, by an index.
 
 An index of a data set's files is made by `index`. Nothing is unpacked: a
 clip is decoded, seeking to where it begins, whenever it is needed.
@@ -25,7 +25,7 @@ _SHOWN = 20  # Names of classes in a note.
 
 
 class ClipError(DataError):
-  """A clip that cannot be read; says which file."""
+  """An unreadable clip; the message names the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +58,11 @@ class Clips:
 
   @property
   def coverage(self) -> float:
-    """How much of what the list names can be read, from 0 to 1."""
+    """The readable fraction of the list."""
     return len(self) / (len(self) + sum(self.left_out.values()))
 
   def note(self) -> str:
-    """What a person should know of them, in a line."""
+    """A note about omitted clips, in one line."""
     left_out = [f"{count:,} {why}" for why, count in self.left_out.items()]
     return (
         f"{len(self):,} clips, {self.without_sound:,} of them without sound; "
@@ -73,7 +73,7 @@ class Clips:
 def class_names(
     lists: Iterable[tuple[str, str]], data_dir: str
 ) -> tuple[str, ...]:
-  """The names of the classes, from the first index that is there.
+  """The names of the classes, from the first existing index.
 
   Args:
     lists: data sets and splits, as of `open_clips`.
@@ -145,7 +145,7 @@ def open_clips(
     name: the data set: "kinetics", "audioset" or any other.
     split: what the list is called, such as "train" for train.csv.
     data_dir: the folder with all data sets; "~" is the home folder.
-    num_classes: how many there must be.
+    num_classes: required number of classes.
     skip_missing: whether some that the list names may be missing or damaged.
 
   Raises:
@@ -174,7 +174,7 @@ def open_clips(
     count, without_sound = int(index["clips"]), int(index["without_sound"])
     left_out = {str(why): int(n) for why, n in index["left_out"].items()}
     if min(count, without_sound, *left_out.values()) < 0:
-      raise DataError(f"{file} counts less than nothing")
+      raise DataError(f"{file} has negative counts")
     records = f"{folder / split}.array_record"
     source = array_record_data_source.ArrayRecordDataSource(
         f"{records}[0:{count}]"
@@ -193,8 +193,7 @@ def open_clips(
     raise DataError(
         f"{name} {split}: only {clips.coverage:.1%} can be read"
         f" ({clips.note()}; all in {folder / split}.left_out.csv)."
-        " skip_missing=True evaluates on those alone, and reports how many they"
-        " are"
+        " skip_missing=True evaluates only those and reports their fraction"
     )
   return clips
 
@@ -209,7 +208,7 @@ def _command(name: str, split: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-  """Each clip `count` times, one window of time after the other.
+  """Each clip as `count` consecutive windows.
 
   They have "window", from 0 to `count` - 1, and "windows", the count.
   """
@@ -235,12 +234,12 @@ def read(
     where: str,
     has_frames: bool = True,
 ) -> Example:
-  """A part of a clip, its sound exactly as long as its frames.
+  """A part of a clip, with sound of exactly the length of its frames.
 
   Args:
-    example: of `Clips` or `Windows`.
+    example: an example of `Clips` or `Windows`.
     rng: draws where a random part begins.
-    num_frames: how many frames.
+    num_frames: number of frames.
     fps: frames per second, whatever the file has.
     samples_per_frame: of sound, of which there are `fps` times as many in a
       second.

@@ -27,7 +27,7 @@ def log_mel(
     low: float,
     high: float,
 ) -> np.ndarray:
-  """How loud each band of frequencies is at each time.
+  """The loudness of each frequency band at each time.
 
   Bands are triangles, evenly spaced on the mel scale, 1127 ln(1 + f / 700), and
   weigh the magnitudes (not the powers) of a Hann window's spectrum.
@@ -39,8 +39,8 @@ def log_mel(
       before the first sample and after the last, the sound is mirrored.
     window: samples of a frame. Its transform has the next power of two.
     num_bands: F.
-    low: where the lowest band begins, in Hz.
-    high: where the highest band ends, in Hz.
+    low: lower edge of the lowest band in Hz.
+    high: upper edge of the highest band in Hz.
 
   Returns:
     float32 [S / hop, F]: decibels relative to a sine of amplitude 1, divided by
@@ -53,7 +53,7 @@ def log_mel(
   """
   samples = audio[:, 0]
   if len(samples) % hop:
-    raise ValueError(f"{len(samples)} samples are no multiple of hop {hop}")
+    raise ValueError(f"{len(samples)} samples are not a multiple of hop {hop}")
   settings = kaldi_native_fbank.FbankOptions()
   settings.use_power = False
   frames, bands = settings.frame_opts, settings.mel_opts
@@ -101,11 +101,11 @@ def spec_augment(
     time: int,
     masks: int = 1,
 ) -> Example:
-  """A step: bands and stretches of a spectrogram, [T, F], become its mean.
+  """A step: replaces random bands and frames of a spectrogram by its mean.
 
   Args:
     example: with "audio".
-    rng: of widths and places, all as likely.
+    rng: random generator; widths and places are uniform.
     frequency: the most bands that a mask covers; the least is none.
     time: the most frames that a mask covers.
     masks: of either kind. They may overlap.
@@ -134,7 +134,7 @@ def flattened(example: Example) -> Example:
 
 
 def _stretch(length: int, most: int, rng: np.random.Generator) -> slice:
-  """A random part of a length."""
+  """A random interval."""
   width = int(rng.integers(most, endpoint=True))
   start = int(rng.integers(length - width, endpoint=True))
   return slice(start, start + width)

@@ -1,4 +1,4 @@
-"""Spoken digits over moving images: small and real, laid out as AudioSet is.
+"""Clips of spoken digits over moving images, in the layout of AudioSet.
 
     OUTPUT/{train,test}.csv, OUTPUT/class_labels_indices.csv
     OUTPUT/clips/ID_0.000.mp4
@@ -41,7 +41,7 @@ _SIDE = (0.6, 0.95)  # of what the camera sees, of the image's
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-  """Where recordings and images are, and how they are called there.
+  """The recordings and images, by their names in zip files.
 
   The names are by split and class.
   """
@@ -63,7 +63,7 @@ def write(
     processes: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
-  """Writes clips that are not there yet, then the lists.
+  """Writes missing clips, then the lists.
 
   Args:
     recordings: a ZIP file of the Free Spoken Digit Dataset, with
@@ -73,7 +73,7 @@ def write(
     clips: how many of each split, "train" and "test". Nothing that is heard or
       seen in one is in the other; where there are more clips than recordings,
       these are used again.
-    seed: of all choices; for the same one, clips are the same.
+    seed: random seed; equal seeds give equal clips.
     processes: that write; 0: one a core.
     progress: takes how many clips are done, and how many there are.
 
@@ -81,7 +81,7 @@ def write(
     DataError: if a file is not what it should be; names it.
   """
   if min(clips.values()) < 1:
-    raise DataError(f"{dict(clips)} clips: 1 is the least")
+    raise DataError(f"{dict(clips)} clips: at least 1 is needed")
   sources = _sources(recordings, images)
   numbered = [(split, i) for split, n in clips.items() for i in range(n)]
   make = functools.partial(_write, sources=sources, output=output, seed=seed)
@@ -95,7 +95,7 @@ def write(
 def clip(
     sources: Sources, split: str, number: int, seed: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """What is seen and heard in a clip.
+  """The frames and the sound of a clip.
 
   Returns:
     RGB, uint8 [T, 64, 64, 3], and float32 [2 * 8000, 1] in [-1, 1].
@@ -120,7 +120,7 @@ def clip(
 
 
 def _in_noise(spoken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """A recording somewhere in a clip's length of noise, [S, 1]."""
+  """A recording at a random time in noise, [S, 1]."""
   length = SECONDS * _RATE
   spoken = spoken[:length]
   spoken = spoken / max(np.abs(spoken).max(), 1e-3)
@@ -133,7 +133,7 @@ def _in_noise(spoken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _moved_over(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-  """Frames of a camera that moves from one square of an image to another."""
+  """Frames of a camera that moves between two squares of an image."""
   whole = min(picture.shape[:2])
   ends = []
   for _ in range(2):
@@ -172,7 +172,7 @@ def _write(
 def _write_lists(
     output: pathlib.Path, clips: Mapping[str, int], classes: list[str]
 ) -> None:
-  """AudioSet's lists: of the classes, and of the clips of each split."""
+  """Writes AudioSet's lists of classes and of the clips of each split."""
   names = [
       f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
   ]
@@ -197,7 +197,7 @@ def _write_lists(
 
 
 def _sources(recordings: pathlib.Path, images: pathlib.Path) -> Sources:
-  """What is in two ZIP files.
+  """The content of two zip files.
 
   Raises:
     DataError: if it is something else.

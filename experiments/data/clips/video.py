@@ -1,4 +1,4 @@
-"""Video and its sound, from and to files.
+"""Reads and writes files of video with sound.
 
 Times are in seconds and start with the first frame, or in a file that has none,
 with the sound.
@@ -37,11 +37,11 @@ def read_frames(
     fps: float = 25.0,
     start: float = 0.0,
 ) -> np.ndarray:
-  """What is on the screen at times that are 1/fps apart.
+  """The frames at times that are 1/fps apart.
 
   Args:
     path: the file.
-    num_frames: how many; by default all to the end.
+    num_frames: number of frames; by default all to the end.
     fps: frames per second, whatever the file has, even if it varies.
     start: of the first one, in seconds.
 
@@ -117,7 +117,7 @@ def read_audio(
 
 
 def frame_rate(path: str | os.PathLike[str], default: float = 25.0) -> float:
-  """Frames per second of a video, or the default if it does not say.
+  """Frames per second of a video, or the default if unknown.
 
   Raises:
     DataError: if it has no video.
@@ -190,7 +190,7 @@ def write(
 
 @contextlib.contextmanager
 def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
-  """Makes a DataError of whatever a damaged file does to its decoder.
+  """Turns errors of the decoder into a DataError.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -207,12 +207,12 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 
 def _shown(path, start: float) -> Iterator[tuple[Any, float]]:
-  """Every frame, and when the next one comes."""
+  """Every frame with the time of the next one."""
   last, end = None, 0.0
   for frame, origin in _decoded(path, "video", start):
     begin = frame.time - origin
     if last is not None and abs(begin - end) > _LONGEST_GAP:
-      raise DataError(f"{path} has a frame {end:g} s and one {begin:g} s on")
+      raise DataError(f"{path} has a gap from {end:g} s to {begin:g} s")
     if last is not None:
       yield last, begin
     duration = (frame.duration or 0) * float(frame.time_base)
@@ -223,12 +223,12 @@ def _shown(path, start: float) -> Iterator[tuple[Any, float]]:
 
 
 def _upright(frame) -> np.ndarray:
-  """RGB of a frame, turned as its file says."""
+  """RGB of a frame, rotated as its file specifies."""
   return np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
 
 
 def _heard(path, rate: int, start: float) -> Iterator[tuple[np.ndarray, float]]:
-  """Pieces of the first channel, int16, and when they begin."""
+  """Pieces of the first channel, int16, with their start times."""
   # Every channel is kept until then: a mix of them is another sound.
   resampler: Any = av.AudioResampler(format="s16p", rate=rate)
   origin = 0.0
@@ -268,7 +268,7 @@ def _decoded(
       container.seek(int(begin / stream.time_base), stream=stream)
     for frame in container.decode(stream):
       if frame.time is None:
-        raise DataError(f"{path} does not say when its {kind} is")
+        raise DataError(f"{path} has no times for its {kind}")
       if seek and frame.time > begin:
         break  # The file's index is missing or wrong.
       seek = False

@@ -1,4 +1,4 @@
-"""Optical flow's training examples: changed at random, reversed, in an order.
+"""Training examples of optical flow: augmentation, reversal, curriculum.
 
 A pair has "frames", uint8 [2, Y, X, 3] in red, green, blue; "flow" from the
 first to the second, float32 [Y, X, 2] in pixels, x first and rightwards, y
@@ -24,7 +24,7 @@ _WHOLE = 0.9999
 
 @dataclasses.dataclass(frozen=True)
 class Ranges:
-  """Of what is drawn at random; a single number a means -a to a.
+  """Ranges of random numbers; a single number a means -a to a.
 
   Source: AutoFlow, appendix; RAFT, which has neither rotation, shear, gamma nor
   a second frame that moves by itself.
@@ -57,7 +57,7 @@ class Ranges:
 
 @dataclasses.dataclass(frozen=True)
 class Augment:
-  """A step: another pair that could have been seen, with its exact flow.
+  """A step: augments a pair and computes its exact flow.
 
   Both frames are cut from one parallelogram each, at a random place, and their
   colours change. The parallelograms lie inside the frames: what would not fit
@@ -71,12 +71,12 @@ class Augment:
   sparse: bool = False
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
-    """Changes a pair as much as its "severity" says.
+    """Augments a pair with its "severity".
 
     Args:
       example: a pair, and "severity", 0 to 1, by which ranges and probabilities
         are multiplied; 0 leaves a crop; 1 if there is none.
-      rng: of all choices.
+      rng: random generator.
 
     Returns:
       "frames", "flow" and "known" of this size; the flow is zero where it is
@@ -143,7 +143,7 @@ def reversed_pair(example: Example) -> Example:
 
 @dataclasses.dataclass(frozen=True)
 class Curriculum:
-  """Endless training examples, by their number: pairs and how severe they are.
+  """Endless training examples by index: pairs with their severity.
 
   First every pair comes twice, forward and then reversed, with "severity" 0;
   then once, with a severity that grows linearly and stays 1.
@@ -156,11 +156,11 @@ class Curriculum:
 
   def __post_init__(self):
     if not 0 <= self.start <= 1:
-      raise ValueError(f"start is {self.start}: a severity is from 0 to 1")
+      raise ValueError(f"start {self.start} is not in [0, 1]")
     if min(self.unaugmented_examples, self.ramp_examples) < 0:
       raise ValueError(
           f"unaugmented_examples {self.unaugmented_examples} and ramp_examples"
-          f" {self.ramp_examples} are numbers of examples: not negative"
+          f" {self.ramp_examples} must not be negative"
       )
 
   def __len__(self) -> int:
@@ -181,7 +181,7 @@ class Curriculum:
 
 
 def _ends(pair: Example) -> tuple[np.ndarray, np.ndarray]:
-  """At which pixel of the second frame each flow ends, and whether at any.
+  """The end pixel of each flow in the second frame, and its validity.
 
   Returns:
     y · width + x, or 0 where it ends outside or is not known; and [Y, X].
@@ -209,7 +209,7 @@ def _cropped(
 
 
 def _scaled(ranges: Ranges, severity: float) -> Ranges:
-  """All of them but how many rectangles there are, and how large."""
+  """The ranges scaled by severity, except for those of rectangles."""
   fixed = ("erased_count", "erased_size")
   scaled = {
       key: np.multiply(value, severity)
@@ -225,7 +225,7 @@ def _maps(
     room: tuple[int, int],
     size: tuple[int, int],
 ) -> tuple[np.ndarray, np.ndarray]:
-  """From (x, y, 1) of what comes out to (x, y) of each frame, [2, 3]."""
+  """Maps from output coordinates (x, y, 1) to each frame, [2, 3]."""
   around = lambda most: rng.uniform(-most, most)
   zoom = rng.uniform(*ranges.scale)
   stretch = around(ranges.stretch), around(ranges.stretch)
@@ -269,7 +269,7 @@ def _resampled(
     size: tuple[int, int],
     sparse: bool,
 ) -> dict[str, np.ndarray]:
-  """What the maps M1 and M2 of the frames make of a pair.
+  """A pair resampled by the maps M1 and M2 of its frames.
 
   Its flow is M2^-1(M1 p + flow(M1 p)) - p.
   """
@@ -308,7 +308,7 @@ def _warped(
     size: tuple[int, int],
     how: int = cv2.INTER_LINEAR,
 ) -> np.ndarray:
-  """Zero where it comes from outside the image."""
+  """A warped image, with zeros outside of the original."""
   flags = how | cv2.WARP_INVERSE_MAP
   return cv2.warpAffine(image, matrix, size[::-1], flags=flags)
 
@@ -359,7 +359,7 @@ def _levels(values: np.ndarray) -> np.ndarray:
 def _erase(
     frame: np.ndarray, rng: np.random.Generator, ranges: Ranges
 ) -> np.ndarray:
-  """Paints rectangles into the frame, and says where."""
+  """Paints rectangles into the frame, and returns their mask."""
   erased = np.zeros(frame.shape[:2], bool)
   if rng.random() < ranges.erased:
     for _ in range(rng.integers(*ranges.erased_count, endpoint=True)):

@@ -1,4 +1,4 @@
-"""Optical flow without learning, and how well it does."""
+"""Baselines of optical flow without learning."""
 
 from collections.abc import Callable
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from experiments.data.pipeline import Example
 
 
 def zero(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-  """Nothing moves."""
+  """The zero-flow baseline."""
   del second
   return np.zeros([*first.shape[:2], 2], np.float32)
 

@@ -17,7 +17,7 @@ _TOO_LONG = 0.75  # How bright is what is longer than the longest.
 
 
 def colors(flow: np.ndarray, max_length: float | None = None) -> np.ndarray:
-  """An image of flow: its direction is the hue, its length the saturation.
+  """An image of flow, with hue by direction and saturation by length.
 
   The hues are those of Middlebury's benchmark, with more steps where the eye
   tells more apart: to the right is red, down yellow, to the left blue.

@@ -1,4 +1,4 @@
-"""Pairs of frames beside themselves with noise: how much does flow change?"""
+"""Pairs of frames with and without noise, to measure robustness."""
 
 import dataclasses
 from typing import Any
@@ -10,7 +10,7 @@ from experiments.data.pipeline import Example
 
 @dataclasses.dataclass(frozen=True)
 class Disturbed:
-  """Every pair twice: as it is, then with noise, "disturbed" or not."""
+  """Every pair twice: unchanged, and with noise ("disturbed")."""
 
   pairs: Any  # By index.
   # Of a square of noise at one place of both frames, as a part of their shorter

@@ -28,7 +28,7 @@ _SCALE, _ZERO = 64.0, 2**15
 
 
 def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
-  """A flow, zero where it is not known, and where it is.
+  """A flow, zero where unknown, and a mask of known pixels.
 
   Raises:
     DataError: if the file is none, was cut off, or is too long.
@@ -57,7 +57,7 @@ def read_flo(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 def write_flo(
     path: str | os.PathLike[str], flow: Flow, known: Known | None = None
 ) -> None:
-  """What `read_flo` reads."""
+  """Writes a .flo file."""
   if flow.shape[2:] != (2,):
     raise DataError(f"{path}: a flow is [Y, X, 2], not {list(flow.shape)}")
   if known is not None:
@@ -70,7 +70,7 @@ def write_flo(
 
 
 def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
-  """A flow, zero where it is not known, and where it is.
+  """A flow, zero where unknown, and a mask of known pixels.
 
   Raises:
     FileNotFoundError: if there is none.
@@ -92,7 +92,7 @@ def read_kitti(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 def write_kitti(
     path: str | os.PathLike[str], flow: Flow, known: Known | None = None
 ) -> None:
-  """What `read_kitti` reads, exact to 1/128 of a pixel.
+  """Writes a PNG of KITTI, exact to 1/128 of a pixel.
 
   Raises:
     DataError: if a known flow is longer than the format's 512 pixels.
@@ -116,7 +116,7 @@ def read_flow(path: str | os.PathLike[str]) -> tuple[Flow, Known]:
 
 
 def read_marked(path: str | os.PathLike[str]) -> Known:
-  """Where an image of one channel, as Sintel's masks, is not black.
+  """The nonzero pixels of an image of one channel, such as Sintel's masks.
 
   Raises:
     FileNotFoundError: if there is none.

@@ -1,4 +1,4 @@
-"""Layers that lie over each other, each moving, and the flow that they make.
+"""Moving layers, one in front of the other, and their flow.
 
 A pair of frames is "frames", RGB, uint8 [2, Y, X, 3]; "flow", float32
 [Y, X, 2], how many pixels what is at each pixel of the first frame moves, x
@@ -30,7 +30,7 @@ _FRACTION = 4  # Bits of OpenCV's coordinates that are behind the point.
 
 @dataclasses.dataclass(frozen=True)
 class Motion:
-  """Where points of the first frame are in the second: affine, plus a warp.
+  """The motion of points between two frames: affine, plus a warp.
 
   The warp is a cubic B-spline of points that are 64 pixels apart; the third of
   each row and column has the coordinate 0. Far outside, it does not change.
@@ -82,7 +82,7 @@ class Motion:
 
 @dataclasses.dataclass(frozen=True)
 class Layer:
-  """Something flat that has a texture and moves."""
+  """A flat object with a texture and a motion."""
 
   texture: np.ndarray  # RGB, uint8 [y, x, 3]; mirrored beyond its edges.
   to_texture: np.ndarray  # [2, 3]: to where in it from a point of frame 1.
@@ -91,7 +91,7 @@ class Layer:
   colours: np.ndarray | None = None  # uint8 [256, 1, 3]: what becomes of each.
 
   def box(self, times: Sequence[float], frame: Box) -> Box:
-    """What holds it at all the times, as far as that is in the frame."""
+    """The bounding box at all times, clipped to the frame."""
     if not self.outlines:
       return frame
     points = np.concatenate([o for t in times for o in self._outlines(t)])
@@ -105,7 +105,7 @@ class Layer:
     )
 
   def times(self, time: int, exposure: float, frame: Box) -> list[float]:
-    """Those that are seen at once.
+    """The times that one frame averages.
 
     Args:
       time: the middle; that of the first frame is 0, of the second 1.
@@ -119,7 +119,7 @@ class Layer:
     return [time + exposure * ((i + 0.5) / count - 0.5) for i in range(count)]
 
   def cover(self, box: Box, times: Sequence[float]) -> np.ndarray:
-    """How much of each pixel it covers, uint8 [Y, X]."""
+    """The coverage of each pixel, uint8 [Y, X]."""
     masks = []
     for time in times:
       points = [
@@ -131,7 +131,7 @@ class Layer:
     return _mean(masks)
 
   def paint(self, box: Box, times: Sequence[float]) -> np.ndarray:
-    """Its colours, also where it does not cover the pixel, uint8 [Y, X, 3]."""
+    """The colours of all pixels, covered or not, uint8 [Y, X, 3]."""
     pictures = [
         cv2.remap(
             self.texture,
@@ -219,7 +219,7 @@ def draw(
 
 
 def visible(flow: np.ndarray, front: np.ndarray) -> np.ndarray:
-  """Where nothing is in front of what has moved there, in the frame."""
+  """The pixels of the first frame that are visible in the second."""
   height, width, _ = flow.shape
   x = flow[..., 0] + np.arange(width, dtype=np.float32)
   y = flow[..., 1] + np.arange(height, dtype=np.float32)[:, None]

@@ -1,4 +1,4 @@
-"""Pairs of frames whose optical flow is known: drawn, or of photographs.
+"""Generated pairs of frames with known flow, and moved photographs.
 
 They are as in `layers`.
 
@@ -38,8 +38,8 @@ class _Pairs:
 
   Attributes:
     size: height and width of the frames.
-    length: how many pairs there are.
-    seed: of all that is random.
+    length: number of pairs.
+    seed: random seed.
     textures: images, or a folder with them at any depth; by default the
       photographs that come with scikit-image.
     part: which textures: "train"; "test", every fourth, which are not among
@@ -114,16 +114,16 @@ class Scenes(_Pairs):
   def __post_init__(self):
     super().__post_init__()
     if not 0 <= self.objects[0] <= self.objects[1] < 255:
-      raise ValueError(f"from {self.objects[0]} to {self.objects[1]} objects")
+      raise ValueError(f"objects {self.objects} is not a range in [0, 254]")
     if not 0 < self.zoom[0] <= self.zoom[1]:
-      raise ValueError(f"textures from {self.zoom[0]} to {self.zoom[1]} large")
+      raise ValueError(f"zoom {self.zoom} is not a range above 0")
     if not 0 <= self.warp <= flow_layers.MAX_WARP:
       raise ValueError(
           f"warp {self.warp} is not in [0, {flow_layers.MAX_WARP}] pixels"
       )
 
   def layers(self, index: int) -> list[Layer]:
-    """What a pair shows: the background, and the objects in front of it."""
+    """The layers of a pair: the background, and objects in front of it."""
     rng = self._rng(index)
     layers = [self._background(rng)]
     fewest, most = self.objects
@@ -195,7 +195,7 @@ class Scenes(_Pairs):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Homographies(_Pairs):
-  """Photographs, and themselves in perspective.
+  """Pairs of a photograph and its image under a homography.
 
   Attributes:
     motion: the longest movement of a corner along x and y, in pixels, less than
@@ -253,7 +253,7 @@ class Homographies(_Pairs):
 
 
 def motorcycle(shrink: int = 1) -> Pair:
-  """A pair of a real scene from two places side by side, [500, 741].
+  """A stereo pair of a real scene, [500, 741].
 
   The flow is known where its disparity was measured.
 
@@ -308,7 +308,7 @@ def write_autoflow(
   """Writes a pair as AutoFlow's files.
 
   Args:
-    index: of the pair.
+    index: index of the pair.
     scenes: pairs, by index.
     folder: to which "static_40k_png_1_of_4/table_T_batch_S/" is added, with
       im0.png, im1.png and, last of all, forward.flo.
@@ -340,7 +340,7 @@ def _placed(
     angle: float,
     slack: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """A texture in a size that fits, and where in it points of frame 1 are.
+  """A texture of suitable size, with coordinates of the points of frame 1.
 
   Args:
     rng: of the place in the texture, and of whether it is flipped.
@@ -380,7 +380,7 @@ def _bumps(
 def _outline(
     rng: np.random.Generator, centre: np.ndarray, radius: float
 ) -> np.ndarray:
-  """Points around a random polygon, some of whose corners are round, [N, 2]."""
+  """The outline of a random polygon with some round corners, [N, 2]."""
   count = int(rng.integers(3, 11))
   angles = 2 * np.pi * (np.arange(count) + rng.uniform(0, 0.8, count)) / count
   corners = np.stack([np.cos(angles), np.sin(angles)], -1)

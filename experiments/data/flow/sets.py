@@ -1,4 +1,4 @@
-"""The public data sets of optical flow, as they are laid out when unpacked."""
+"""The public data sets of optical flow in their published layouts."""
 
 import collections
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from experiments.data.pipeline import Example
 
 
 class PairFiles(NamedTuple):
-  """Where a pair of frames lies, and what is known of it."""
+  """The files of a pair of frames."""
 
   first: pathlib.Path
   second: pathlib.Path
@@ -75,7 +75,7 @@ class Pairs:
 
 @dataclasses.dataclass(frozen=True)
 class Chosen:
-  """Some pairs of many."""
+  """A subset of pairs."""
 
   pairs: Any  # By index.
   indices: Sequence[int]
@@ -88,7 +88,7 @@ class Chosen:
 
 
 def by_size(pairs: Any) -> list[Any]:
-  """The same pairs in parts, so that the frames of each part are of one size.
+  """The pairs grouped by the size of their frames.
 
   Args:
     pairs: `Pairs`, or others, by index, that are of one size.
@@ -104,9 +104,8 @@ def by_size(pairs: Any) -> list[Any]:
 def _like(known: np.ndarray, other: np.ndarray, files: PairFiles) -> np.ndarray:
   if known.shape != other.shape:
     raise DataError(
-        f"{files.flow} is {_size(known)} pixels, and of {files.first},"
-        f" {files.second} or what lies beside them something is"
-        f" {_size(other)}"
+        f"{files.flow} is {_size(known)} pixels, but {files.first},"
+        f" {files.second} or a file beside them is {_size(other)}"
     )
   return other
 

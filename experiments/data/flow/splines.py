@@ -31,7 +31,7 @@ class Box(NamedTuple):
 
   @property
   def slices(self) -> tuple[slice, slice]:
-    """What selects it from an array."""
+    """Slices that select the box from an array."""
     return slice(self.top, self.bottom), slice(self.left, self.right)
 
   @property
@@ -67,7 +67,7 @@ def _finer(points: np.ndarray, step: int, cubic: str) -> np.ndarray:
 
 
 def spline(points: np.ndarray, step: int, cubic: str, box: Box) -> np.ndarray:
-  """What points [K, J, C] say for all pixels of a box, [C, Y, X].
+  """Values of the spline with points [K, J, C] at a box's pixels, [C, Y, X].
 
   The first point is one step above and to the left of the first pixel.
   """

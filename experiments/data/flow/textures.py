@@ -1,4 +1,4 @@
-"""Images that scenes are made of: those of a folder, or scikit-image's."""
+"""Textures of scenes: images of a folder, or of scikit-image."""
 
 from collections.abc import Sequence
 import functools
@@ -33,7 +33,7 @@ _LONGEST_SIDE = 1024  # Of a texture; a larger one is made smaller.
 
 
 def skimage_folder() -> pathlib.Path:
-  """Where scikit-image has its images."""
+  """The folder of scikit-image's images."""
   spec = importlib.util.find_spec("skimage")
   if spec is None or not spec.submodule_search_locations:
     raise FileNotFoundError(
@@ -69,7 +69,7 @@ def images(textures: Path | Sequence[Path] | None) -> list[str]:
 
 
 def chosen(paths: Sequence[str], part: str) -> tuple[str, ...]:
-  """Those to "train" with; to "test" with, one in four; or "all".
+  """The images for "train", for "test" (one in four), or "all".
 
   Raises:
     ValueError: if it is another part.
@@ -92,7 +92,7 @@ def chosen(paths: Sequence[str], part: str) -> tuple[str, ...]:
 # A process reads each file once, as long as there are not too many.
 @functools.lru_cache(maxsize=256)
 def levels(path: str) -> tuple[np.ndarray, ...]:
-  """An image, and itself in half of the size before as long as it is large."""
+  """An image pyramid, each level with half of the previous size."""
   picture = image.read(path)
   shrink = _LONGEST_SIDE / max(picture.shape)
   if shrink < 1:

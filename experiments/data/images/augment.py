@@ -1,4 +1,4 @@
-"""Images of ImageNet as they are trained on and evaluated.
+"""Preprocessing of ImageNet for training and evaluation.
 
 Steps of a pipeline; each takes and gives {"image": RGB, uint8 [Y, X, 3], ...}.
 
@@ -37,11 +37,11 @@ def train_steps(
     magnitude: float = 5.0,
     upright: bool = False,
 ) -> Sequence[Step]:
-  """From a file's content to what is trained on, but for mixing.
+  """The steps from a file's content to a training example, before mixing.
 
   Args:
-    size: of the result, pixels a side.
-    num_layers: of RandAugment; 0: crops and flips only.
+    size: size of the result, pixels a side.
+    num_layers: operations of RandAugment; 0: crops and flips only.
     magnitude: of RandAugment, 0 to 10. Its distances are in pixels of the
       image as it is stored, so they are for photographs: at 5 it moves an image
       by 50 pixels.
@@ -66,7 +66,7 @@ def train_steps(
 
 
 def eval_steps(size: int, upright: bool = False) -> Sequence[Step]:
-  """From a file's content to what is evaluated; as `train_steps`."""
+  """The steps from a file's content to an example for evaluation."""
   return [
       functools.partial(decode, upright=upright),
       centre_crop,
@@ -95,7 +95,7 @@ def decode(example: Example, upright: bool = False) -> Example:
 
 
 def random_crop(example: Example, rng: np.random.Generator) -> Example:
-  """A step: a rectangle as Inception was trained on; see `random_box`.
+  """A step: a random crop as for Inception; see `random_box`.
 
   If that is the whole image, it is the square that is evaluated.
   """
@@ -115,7 +115,7 @@ def centre_crop(example: Example) -> Example:
 
 
 def random_flip(example: Example, rng: np.random.Generator) -> Example:
-  """A step: as often as not, left becomes right."""
+  """A step: a horizontal flip with a probability of a half."""
   if rng.random() < 0.5:
     return example
   return {**example, "image": cv2.flip(example["image"], 1)}
@@ -134,13 +134,13 @@ def normalised(example: Example, size: int) -> Example:
 
 @functools.cache
 def _of_rows(size: int) -> tuple[np.ndarray, np.ndarray]:
-  """What is subtracted from rows of pixels, and what they are multiplied by."""
+  """The offsets and factors that normalise rows of pixels."""
   mean, scale = np.float32(image_lib.MEAN), np.float32(1 / image_lib.STD)
   return np.tile(mean, size), np.tile(scale, size)
 
 
 def centre_box(height: int, width: int) -> tuple[int, int, int]:
-  """The square of an image that is evaluated: (top, left, side), side >= 1."""
+  """The central crop of evaluation: (top, left, side), side >= 1."""
   top, left, side = image_lib.centre_crop_box(height, width)
   if not side:  # It is a single pixel wide or high: one pixel is left.
     top, left, side = top - 1, left - 1, 1
@@ -157,9 +157,9 @@ def random_box(
   TensorFlow never draws.
 
   Args:
-    height: of the image.
-    width: of the image.
-    rng: of all choices.
+    height: height of the image.
+    width: width of the image.
+    rng: random generator.
 
   Returns:
     (top, left, height, width); the whole image if no try succeeds.

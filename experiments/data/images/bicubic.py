@@ -14,8 +14,8 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
   Args:
     image: [Y, X, C] for 1 to 4 channels, uint8 or float32.
-    height: of the result.
-    width: of the result.
+    height: height of the result.
+    width: width of the result.
 
   Returns:
     float32 [height, width, C]. Every value is made of 4 x 4 pixels, also where
@@ -33,7 +33,7 @@ def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _rows_resized(image: np.ndarray, height: int) -> np.ndarray:
-  """Another number of rows of what follows in each, [height, ...]."""
+  """Resizes the first axis, [height, ...]."""
   rows = image.reshape(len(image), -1).astype(np.float32)
   resized = np.empty([height, rows.shape[1]], np.float32)
   for made, read, weights in _blocks(len(image), height):
@@ -43,7 +43,7 @@ def _rows_resized(image: np.ndarray, height: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1024)
 def _blocks(old: int, new: int) -> list[tuple[slice, slice, np.ndarray]]:
-  """Which rows are made, of which, and with what weights, [made, of which]."""
+  """Blocks of output rows, their input rows, and weights [output, input]."""
   nearby, weights = _taps(old, new)
   blocks = []
   for start in range(0, new, _ROWS):
@@ -57,7 +57,7 @@ def _blocks(old: int, new: int) -> list[tuple[slice, slice, np.ndarray]]:
 
 
 def _taps(old: int, new: int) -> tuple[np.ndarray, np.ndarray]:
-  """The four rows that each row is made of, and their weights, [new, 4]."""
+  """The four input rows of each output row, and their weights, [new, 4]."""
   one, half = np.float32(1), np.float32(0.5)
   scale = np.float32(old) / np.float32(new)
   place = (np.arange(new, dtype=np.float32) + half) * scale - half

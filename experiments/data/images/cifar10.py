@@ -36,7 +36,7 @@ def write(
 
   Args:
     archive: as `ARCHIVE`.
-    file: where to write.
+    file: output file.
     progress: called with how many pictures are written, of how many.
 
   Raises:
@@ -75,7 +75,7 @@ def _rows(
   for batch in batches:
     content = _member(opened, batch)
     if len(content) % _ROW:
-      raise DataError(f"{opened.name}/{batch} is no file of CIFAR-10")
+      raise DataError(f"{opened.name}/{batch} is not a file of CIFAR-10")
     for row in np.frombuffer(content, np.uint8).reshape(-1, _ROW):
       picture = row[1:].reshape(3, 32, 32).transpose(1, 2, 0)
       yield int(row[0]), picture
@@ -84,5 +84,5 @@ def _rows(
 def _member(opened: tarfile.TarFile, name: str) -> bytes:
   stream = opened.extractfile(f"cifar-10-batches-bin/{name}")
   if stream is None:
-    raise DataError(f"{opened.name}/{name} is no plain file")
+    raise DataError(f"{opened.name}/{name} is not a regular file")
   return stream.read()

@@ -42,7 +42,7 @@ IMAGES = Kind("images", ENDINGS)
 
 @dataclasses.dataclass(frozen=True)
 class Files:
-  """What files hold, their labels and their names, by index."""
+  """Contents, labels and names of files, by index."""
 
   place: Any  # A `_Folder` or `_Zip`.
   names: np.ndarray  # Inside of the place, as bytes: there may be millions.
@@ -107,8 +107,8 @@ def find(
     own = set()
   elif own - known:
     raise DataError(
-        f"{place.path}/{here[name]}{min(own - known)} is no class of the"
-        " training set"
+        f"{place.path}/{here[name]}{min(own - known)} is not a class of"
+        " the training set"
     )
   if classes is not None:
     wrong = [n for n in classes if not 0 <= n < len(ordered)]
@@ -154,7 +154,7 @@ def find(
 
 
 def _list_of(place: Any, split: str) -> str | None:
-  """The list of the labels of a split whose images are not in classes.
+  """The list of labels of a split without class folders.
 
   It is the only text or table in the split's folder; or the one beside it, or
   in ImageNet's development kit beside it, whose name has that of the folder in
@@ -173,7 +173,7 @@ def _list_of(place: Any, split: str) -> str | None:
 
 
 def _beside(place: Any, top: str) -> list[str]:
-  """Where a list may be: beside the splits, or in a kit of ImageNet's."""
+  """Possible places of a list: beside the splits, or in ImageNet's kit."""
   kits = [
       f"{top}{name}/"
       for name in place.folders(top)
@@ -221,7 +221,7 @@ def _labels_of(
   unknown = sorted(set(named) - label_of.keys())
   if unknown:
     raise DataError(
-        f"{where}: {unknown[0]!r} is no class of the training set, such as"
+        f"{where}: {unknown[0]!r} is not a class of the training set, such as"
         f" {min(label_of)!r}"
     )
   return [label_of[kind] for kind in named]
@@ -264,8 +264,8 @@ def _numbered(place: Any, listed: str) -> dict[int, str]:
             )
         }
   raise DataError(
-      f"{place.path}/{listed} has numbers of classes: meta.mat of ImageNet's"
-      " development kit, put beside it, says which these are"
+      f"{place.path}/{listed} has numbers of classes: put meta.mat of"
+      " ImageNet's development kit beside it"
   )
 
 
@@ -316,7 +316,7 @@ def below(path: pathlib.Path, kind: Kind) -> list[str]:
 
 
 def _splits(place: Any, only_split: str) -> dict[str, str]:
-  """Each split, and what its files' names begin with."""
+  """Each split with the prefix of its files."""
   top = _top(place)
   folders = {name.lower(): name for name in place.folders(top)}
   return {
@@ -327,7 +327,7 @@ def _splits(place: Any, only_split: str) -> dict[str, str]:
 
 
 def _top(place: Any) -> str:
-  """The folder in which all others are, as of a zip file of one folder."""
+  """The common top folder, as of a zip file of one folder."""
   folders, top = place.folders(""), ""
   known = [name for names in _FOLDERS.values() for name in names]
   if len(folders) == 1 and folders[0].lower() not in known:
@@ -344,7 +344,7 @@ def _classes(place: Any, here: Mapping[str, str], split: str) -> list[str]:
 
 
 def _order(name: str) -> tuple[int, str]:
-  """So that "10" comes after "9"."""
+  """A sort key in which "10" comes after "9"."""
   return (int(name) if name.isdecimal() else -1), name
 
 
@@ -359,7 +359,7 @@ def _part(split: str, name: str, length: int) -> np.ndarray:
 
 
 def _is_shown(name: str) -> bool:
-  """Not what is hidden, nor what Macs add to archives."""
+  """Whether a name is neither hidden nor added by macOS to archives."""
   return not name.startswith(".") and name != "__MACOSX"
 
 
@@ -389,7 +389,7 @@ class _Folder(_Place):
   """Files on a disk."""
 
   def folders(self, inside: str) -> list[str]:
-    """Those that are directly in one, which is empty or ends with a slash."""
+    """The direct subfolders of a folder, which is "" or ends with a slash."""
     entries = os.scandir(self.path / inside)
     return [e.name for e in entries if e.is_dir() and _is_shown(e.name)]
 
@@ -416,7 +416,7 @@ class _Folder(_Place):
     return found
 
   def read(self, name: str) -> bytes:
-    """What a file holds."""
+    """The content of a file."""
     return errors.content(self.path / name)
 
 
@@ -430,7 +430,7 @@ class _Zip(_Place):
 
   @functools.cached_property
   def _tree(self) -> Mapping[str, dict[str, None]]:
-    """What is in each folder, in order; folders end with a slash."""
+    """The entries of each folder, in order; folders end with a slash."""
     tree: dict[str, dict[str, None]] = {"": {}}
     for name in self._archive.namelist():
       parts = name.split("/")

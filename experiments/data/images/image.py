@@ -1,4 +1,4 @@
-"""Images from files, and the part of them that is evaluated.
+"""Images from files, and the crop of evaluation.
 
 No image is decoded that has more than $PERCEIVER_MAX_PIXELS pixels, by default
 100 million: a file of a few bytes can say that it is as large as memory.
@@ -32,11 +32,11 @@ Image.MAX_IMAGE_PIXELS = None  # Only headers are read by it, and then checked.
 
 
 class ImageError(DataError):
-  """An image, or what is known of it, is of no use; says which and why."""
+  """An unusable image or label; the message names it."""
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-  """An image file as RGB, uint8 [Y, X, 3], turned upright if it says how.
+  """An image file as RGB, uint8 [Y, X, 3], with its EXIF rotation applied.
 
   Gray and CMYK become RGB, 16 bits become 8, and transparency is dropped.
 
@@ -49,14 +49,14 @@ def read(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def decode(content: bytes, name: str) -> np.ndarray:
-  """An image as the published classifiers were trained on, as `read`.
+  """An image decoded as for the published classifiers, as in `read`.
 
   It is not turned upright. The pixels of JPEG are TensorFlow's to the bit,
   whose inverse cosine transform is the less exact of two.
 
   Args:
-    content: of a file.
-    name: of the file.
+    content: content of a file.
+    name: name of the file.
 
   Raises:
     ImageError: if it holds no image, not all of it, or too large a one.
@@ -84,7 +84,7 @@ _TURNED = {
 
 
 def turned_upright(image: np.ndarray, content: bytes) -> np.ndarray:
-  """An image [Y, X, C] that `decode` gave, as its EXIF says how to hold it.
+  """An image [Y, X, C] of `decode` with its EXIF rotation applied.
 
   Args:
     image: it.
@@ -102,11 +102,11 @@ def turned_upright(image: np.ndarray, content: bytes) -> np.ndarray:
 def by_opencv(
     content: bytes, name: str | os.PathLike[str], how: int
 ) -> np.ndarray:
-  """An image as OpenCV gives it: [Y, X] or [Y, X, C], blue first.
+  """An image decoded by OpenCV: [Y, X] or [Y, X, C], blue first.
 
   Args:
-    content: of a file.
-    name: of the file.
+    content: content of a file.
+    name: name of the file.
     how: one of `cv2.IMREAD_`.
 
   Raises:
@@ -121,11 +121,11 @@ def by_opencv(
 
 
 def size_of(content: bytes, name: str | os.PathLike[str]) -> tuple[int, int]:
-  """Height and width of an image, as its header says.
+  """Height and width of an image, from its header.
 
   Args:
-    content: of a file.
-    name: of the file.
+    content: content of a file.
+    name: name of the file.
 
   Raises:
     ImageError: if there is no such header, or it says more than may be decoded
@@ -151,7 +151,7 @@ def size_of(content: bytes, name: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def size_in(path: pathlib.Path) -> tuple[int, int]:
-  """As `size_of` an image file, of which only the header is read.
+  """`size_of` an image file; reads only the header.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -179,11 +179,11 @@ def _rgb(image: np.ndarray) -> np.ndarray:
 def centre_crop_box(
     height: int, width: int, size: int = 224
 ) -> tuple[int, int, int]:
-  """The square of an image that is evaluated.
+  """The central crop of evaluation.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height: height of the image.
+    width: width of the image.
     size: of the square after it is resized. Were the image resized until its
       shorter side is 32 pixels longer than this, this much would be cropped.
 

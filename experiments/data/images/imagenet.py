@@ -1,4 +1,4 @@
-"""ImageNet's archives of 2012, unpacked as folders that `sets` reads.
+"""Unpacks ImageNet's archives of 2012 to folders that `sets` reads.
 
 Source: Russakovsky et al., 2015; https://image-net.org.
 """
@@ -38,7 +38,7 @@ def unpack_train(
 
   Args:
     archive: as `TRAIN`: an archive of archives, one for each class.
-    folder: where `train` will be.
+    folder: folder for `train`.
     progress: is called with how many images are done.
 
   Raises:
@@ -50,7 +50,7 @@ def unpack_train(
       name = re.fullmatch(r"(n\d{8})\.tar", inner.name)
       stream = opened.extractfile(inner)
       if name is None or stream is None:
-        raise DataError(f"{archive} has {inner.name}, which is no class")
+        raise DataError(f"{archive} has {inner.name}, which is not a class")
       whole = growing / name[1]
       if not whole.exists():
         partial = growing / f"{atomic.PARTIAL}{name[1]}"
@@ -74,7 +74,7 @@ def unpack_validation(
   Args:
     archive: as `VALIDATION`.
     kit: as `KIT`.
-    folder: where `validation` and `validation.csv` will be.
+    folder: folder for `validation` and `validation.csv`.
     progress: is called with how many images are done.
 
   Raises:
@@ -105,7 +105,7 @@ def _unpack(images: tarfile.TarFile, folder: pathlib.Path) -> None:
     stream = images.extractfile(image)
     # A name with a folder in it could lead anywhere.
     if not re.fullmatch(r"[\w-]+\.JPEG", image.name) or stream is None:
-      raise DataError(f"{images.name} has {image.name}, which is no image")
+      raise DataError(f"{images.name} has {image.name}, which is not an image")
     with (folder / image.name).open("wb") as file:
       shutil.copyfileobj(stream, file)
 
@@ -118,7 +118,7 @@ def _validation_classes(kit: pathlib.Path) -> list[str]:
     for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
       stream = opened.extractfile(members[name])
       if stream is None:
-        raise DataError(f"{kit}: {name} is no plain file")
+        raise DataError(f"{kit}: {name} is not a regular file")
       contents.append(stream.read())
     synsets = scipy.io.loadmat(io.BytesIO(contents[0]), squeeze_me=True)[
         "synsets"

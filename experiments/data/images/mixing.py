@@ -1,4 +1,4 @@
-"""MixUp and CutMix: one training example of two.
+"""MixUp and CutMix.
 
 Source: Zhang et al., 2017; Yun et al., 2019; as the pipeline published with
 Perceiver IO does it.
@@ -15,7 +15,7 @@ from experiments.data.pipeline import Example
 
 @dataclasses.dataclass(frozen=True)
 class Mix:
-  """Makes one example of two: even rows by MixUp and odd ones by CutMix.
+  """Mixes two examples: even rows by MixUp and odd ones by CutMix.
 
   As published, half of a batch is mixed in each way; there, these are its
   halves.
@@ -28,7 +28,7 @@ class Mix:
   def __post_init__(self):
     if not (self.mixup or self.cutmix):
       raise ValueError(
-          "neither mixup nor cutmix: examples stay unmixed without"
+          "mixup and cutmix are both off: set config.mix to {} instead"
       )
 
   def __call__(self, example: Example, rng: np.random.Generator) -> Example:
@@ -37,7 +37,7 @@ class Mix:
     Args:
       example: "pair", two examples with "image", float32 [Y, X, 3], and
         "label"; and "row", the number of what is made.
-      rng: of the shares and places.
+      rng: random generator.
 
     Returns:
       "image", float32 [Y, X, 3], "label" of the first, "mix_label" of the
@@ -66,7 +66,7 @@ class Mix:
 def blended(
     first: np.ndarray, second: np.ndarray, ratio: np.float32
 ) -> np.ndarray:
-  """A share of one image, and the rest of another."""
+  """A weighted mean of two images."""
   return cv2.addWeighted(first, float(ratio), second, float(1 - ratio), 0)
 
 
@@ -83,8 +83,8 @@ def cutmix_box(
   """The rows and columns in which an image is kept.
 
   Args:
-    height: of the image.
-    width: of the image.
+    height: height of the image.
+    width: width of the image.
     x: of the box's middle.
     y: of the box's middle.
     share: of the image that is to be outside of the box, if that were not cut

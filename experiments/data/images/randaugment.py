@@ -27,13 +27,13 @@ def randaugment(
     num_layers: int = 4,
     magnitude: float = 5.0,
 ) -> Example:
-  """A step: changes the image by operations that follow each other.
+  """A step: applies random operations to an image.
 
   Args:
     example: with "image".
     rng: chooses each operation, all as likely, the same one again too.
-    num_layers: how many operations.
-    magnitude: how strong they are, 0 to 10. At 5, as published, the four that
+    num_layers: number of operations.
+    magnitude: their strength, 0 to 10. At 5, as published, the four that
       blend two images (`OPERATIONS`) are those that change nothing.
   """
   image = example["image"]
@@ -72,17 +72,17 @@ def invert(image: np.ndarray) -> np.ndarray:
 
 
 def posterize(image: np.ndarray, bits: float) -> np.ndarray:
-  """Only the first bits of each value, 0 to 8."""
+  """Keeps only the first bits of each value, 0 to 8."""
   return image & np.uint8(0xFF00 >> int(bits) & 0xFF)
 
 
 def solarize(image: np.ndarray, threshold: float) -> np.ndarray:
-  """What is not below a level is inverted."""
+  """Inverts values that are not below a level."""
   return _mapped(image, np.where(_LEVELS < threshold, _LEVELS, 255 - _LEVELS))
 
 
 def solarize_add(image: np.ndarray, amount: float) -> np.ndarray:
-  """What is below 128 becomes lighter by an amount."""
+  """Adds an amount to values below 128."""
   return _mapped(image, np.where(_LEVELS < 128, _LEVELS + amount, _LEVELS))
 
 
@@ -176,7 +176,7 @@ def cutout(
 
 
 class Operation(NamedTuple):
-  """What may happen to an image, and how strong it is."""
+  """An operation of RandAugment with its range of strength."""
 
   change: Callable[..., np.ndarray]
   # Its argument is `least`, and `more` for each 10 of magnitude; if that is
@@ -233,7 +233,7 @@ def _grey(image: np.ndarray) -> np.ndarray:
 
 
 def _blended(zero: np.ndarray, one: np.ndarray, factor: float) -> np.ndarray:
-  """What lies at a factor on the line through two images, rounded down."""
+  """Linear interpolation of two images by a factor, rounded down."""
   zero = zero.astype(np.float32)
   blend = zero + np.float32(factor) * (one - zero)
   return np.clip(blend, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Data sets of images with labels, as TFDS or people lay them out."""
+"""Data sets of images with labels, prepared by TFDS or as folders."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -65,7 +65,7 @@ class Labelled:
   max_labels: int | None
 
   def note(self) -> str:
-    """What a person should know of what was left out, or nothing."""
+    """A note about omitted files, or nothing."""
     left_out = getattr(self.images, "left_out", {})
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(left_out.items()))
     empty = ", ".join(getattr(self.images, "empty", ()))
@@ -104,7 +104,7 @@ class Labelled:
 
 
 class About(NamedTuple):
-  """What a data set says of itself."""
+  """The splits and classes of a data set."""
 
   splits: Sequence[str]
   classes: Sequence[str]  # Their names, by label; without names, numbers.
@@ -125,7 +125,7 @@ def about(name: str, data_dir: str) -> About:
     kind = getattr(kind, "feature", kind)  # Of a sequence.
     count = getattr(kind, "num_classes", None)
     if count is None:
-      raise DataError(f"{name} in {root} does not say what classes it has")
+      raise DataError(f"{name} in {root} does not name its classes")
     classes = getattr(kind, "names", None) or [str(i) for i in range(count)]
     return About(sorted(info.splits), tuple(classes))
   found = folders.about(root / name, _only_split(name))
@@ -164,7 +164,7 @@ def open_images(
     split: such as "train", or a slice such as "train[:80%]". Slices of folders
       are of a random order, which is always the same.
     data_dir: the folder with all data sets; "~" is the home folder.
-    num_classes: how many classes there are; None: as the data set says.
+    num_classes: number of classes; None: that of the data set.
     max_labels: how many "labels" an image has at most, for images with any
       number of them; None: each has one "label".
     classes: the only ones to be read, whose labels become 0, 1 and so on; None:
@@ -225,7 +225,7 @@ class _Prepared:
     listed = isinstance(kind, tfds.features.Sequence)
     if listed and not several:
       raise DataError(
-          f"{self._where} has any number of labels: max_labels must be given"
+          f"{self._where} has several labels per image: set max_labels"
       )
     kind = kind.feature if listed else kind
     self.num_classes: int | None = getattr(kind, "num_classes", None)

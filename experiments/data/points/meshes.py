@@ -36,7 +36,7 @@ def read_off(data: bytes, name: str) -> Mesh:
 
   Args:
     data: the file's content.
-    name: of the file, for errors.
+    name: name of the file, for errors.
 
   Raises:
     DataError: if it is no such file, is cut short, holds numbers that are none
@@ -85,9 +85,9 @@ def sample(
 
   Args:
     mesh: the surface.
-    num_points: how many, in no order.
+    num_points: number of points, in no order.
     rng: where they lie is a function of its state.
-    name: of the mesh, for errors.
+    name: name of the mesh, for errors.
 
   Raises:
     DataError: if the surface has no area.

@@ -73,7 +73,7 @@ def draw(kind: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
   """A shape of a kind: vertices [V, 3] within about 4, and quadrangles [F, 4].
 
   Args:
-    kind: of `SHAPES`.
+    kind: one of `SHAPES`.
     rng: what it looks like is a function of its state.
   """
   polygon, curve = SHAPES[kind]
@@ -125,7 +125,7 @@ def files(split: str, each: int, seed: int = 0) -> Iterator[tuple[str, bytes]]:
   Args:
     split: its shapes are none of another's.
     each: shapes of each kind; more of them leave the first as they are.
-    seed: of all.
+    seed: random seed.
 
   Yields:
     name and content.

@@ -1,1 +1,1 @@
-"""Sequences for autoregression: windows of them, and what to compare with."""
+"""Sequences for autoregression: data, windows and baselines."""

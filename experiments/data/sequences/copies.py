@@ -1,4 +1,4 @@
-"""The copy task: random bytes, then the same bytes once more."""
+"""The copy task: random bytes, then their copy."""
 
 import dataclasses
 
@@ -59,7 +59,7 @@ class Copies:
     return {"ids": ids.astype(np.int32)}
 
   def _near(self, index: int) -> int:
-    """Values of each half that a sequence has; they grow geometrically."""
+    """The number of values in each half of a sequence, which grows."""
     whole = self.size // 2 - 1
     if index >= self.growing:
       return whole

@@ -16,7 +16,7 @@ def resized(image: np.ndarray, size: int, channels: int) -> np.ndarray:
 
   Args:
     image: RGB or gray, uint8 [Y, X, 1 or 3].
-    size: of its sides; where it becomes smaller, pixels are averages.
+    size: size of its sides; to shrink an image, pixels are averaged.
     channels: 3: RGB; 1: gray.
   """
   side = min(image.shape[:2])
@@ -38,7 +38,7 @@ def as_ids(example: Example, size: int, channels: int) -> Example:
 
   Args:
     example: "image", what a file holds or uint8 [Y, X, C], and "file".
-    size: of the sides.
+    size: size of the sides.
     channels: 3: RGB; 1: gray.
 
   Returns:
@@ -55,7 +55,7 @@ def as_ids(example: Example, size: int, channels: int) -> Example:
 
 
 def image_of(ids: np.ndarray, size: int, channels: int) -> np.ndarray:
-  """RGB, uint8 [size, size, 3], of what `as_ids` has made; 0 where no id is."""
+  """RGB, uint8 [size, size, 3], from ids of `as_ids`; 0 for missing ids."""
   values = np.maximum(np.asarray(ids[1:], np.int64) - NUM_SPECIAL, 0)
   whole = np.zeros(size * size * channels, np.uint8)
   whole[: len(values)] = values[: len(whole)]

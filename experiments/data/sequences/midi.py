@@ -1,4 +1,4 @@
-"""Music as events: notes that begin and end, how loud, and time that passes.
+"""Music as events: note on, note off, velocity and time.
 
 An id is one of 128 notes that begin, 128 that end, 100 steps of time, of 10 ms
 to 1 s, or 32 loudnesses, in which later notes begin; after the special ids.
@@ -36,7 +36,7 @@ COLUMNS = 50  # Of a piano roll, in a second.
 
 
 def read(path: str | os.PathLike[str]) -> np.ndarray:
-  """A MIDI file as ids, int32, from BOS to EOS; drums are left out.
+  """A MIDI file as ids, int32, from BOS to EOS, without drums.
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -75,7 +75,7 @@ def content(ids: np.ndarray) -> bytes:
 
 
 def played(ids: np.ndarray, rate: int) -> np.ndarray:
-  """Events as they sound, float32 [S, 1] in [-1, 1]: a sine for each note.
+  """Synthesised events, float32 [S, 1] in [-1, 1], with a sine per note.
 
   Args:
     ids: the events.
@@ -183,7 +183,7 @@ def decode(ids: np.ndarray) -> list[Note]:
 
 
 def _held(instrument: Any):
-  """Notes of an instrument, and when each ends, with the sustain pedal.
+  """Notes of an instrument with their ends, including the sustain pedal.
 
   What sounds while the pedal is down lasts until it is up, or until the same
   note begins again.
@@ -220,7 +220,7 @@ class Pieces:
     in its folder of the split's name.
 
     Args:
-      name: of the folder, such as "maestro-v3.0.0".
+      name: name of the folder, such as "maestro-v3.0.0".
       split: "train", "validation" or "test".
       data_dir: the folder with all data sets; "~" is the home folder.
 

@@ -1,4 +1,4 @@
-"""What counts and compressors make of a sequence, to compare a model with."""
+"""Baselines for sequences: n-grams and compression."""
 
 import dataclasses
 import lzma
@@ -14,7 +14,7 @@ _STEP, _SPREAD = np.uint64(6364136223846793005), np.uint64(0x9E3779B97F4A7C15)
 
 @dataclasses.dataclass(frozen=True)
 class _Order:
-  """How often ids came after contexts of one length; all by their hashes."""
+  """Counts of ids after contexts of one length, by hash."""
 
   pairs: np.ndarray  # A context and the id after it; sorted.
   counts: np.ndarray
@@ -25,7 +25,7 @@ class _Order:
 
 @dataclasses.dataclass(frozen=True)
 class Ngrams:
-  """Chances of an id given the few before it, interpolated; also a step.
+  """Interpolated n-gram probabilities; also a step.
 
   A context that was seen `total` times before `kinds` different ids trusts its
   own counts with total / (total + kinds), and leaves the rest to the context
@@ -41,7 +41,7 @@ class Ngrams:
   def counted(
       cls, ids: np.ndarray, vocabulary_size: int, order: int
   ) -> "Ngrams":
-    """From a sequence.
+    """Counts n-grams of a sequence.
 
     Args:
       ids: the sequence.
@@ -60,7 +60,7 @@ class Ngrams:
     return cls(counts / counts.sum(), orders)
 
   def chances(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each id of a sequence: how frequent it is, and its chance there.
+    """The unigram and n-gram probabilities of each id of a sequence.
 
     Those at the beginning are given as few ids before them as there are.
     """
@@ -82,7 +82,7 @@ class Ngrams:
     return frequency, chance
 
   def __call__(self, example: Example) -> Example:
-    """Adds "unigram_nats" and "ngram_nats" of what a window predicts."""
+    """Adds "unigram_nats" and "ngram_nats" of the predictions of a window."""
     tokens = example["tokens"]
     real = tokens[np.argmax(tokens != PAD) :]
     nats = [
@@ -93,7 +93,7 @@ class Ngrams:
 
 
 def _hashes(ids: np.ndarray, length: int) -> np.ndarray:
-  """Of the `length` ids that end at each; before there are so many, nothing."""
+  """Hashes of the `length` ids up to each id."""
   ids = ids.astype(np.uint64) + np.uint64(1)
   found = np.zeros_like(ids)
   with np.errstate(over="ignore"):
@@ -110,7 +110,7 @@ def _found(keys: np.ndarray, values: np.ndarray, wanted: np.ndarray):
 
 
 def xz_bits_per_byte(text: bytes, known: bytes = b"") -> float:
-  """Bits that xz needs for each byte of a text after it has seen another.
+  """Bits of xz per byte of a text, after another text.
 
   The difference between both together and the known one alone, at xz's highest
   setting.

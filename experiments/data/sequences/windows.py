@@ -1,4 +1,4 @@
-"""Windows of sequences, and which of their elements are to be predicted.
+"""Windows of sequences, and masks of the elements to predict.
 
 A window is its newest elements, as many as a model reads and one more, with
 padding before them if there are fewer. The model is given all but the last, and
@@ -35,7 +35,7 @@ def random(
 
   Args:
     example: "ids".
-    rng: of the end.
+    rng: random generator.
     length: elements that the model reads.
     latents: elements that it predicts, at most.
     least: elements before the end, at least, of those there are; no fewer than
@@ -66,8 +66,8 @@ def of_text(
 
   Args:
     example: "documents", bytes in UTF-8.
-    rng: of where the window begins.
-    tokenizer: what makes ids of them.
+    rng: random generator.
+    tokenizer: the tokenizer.
     length: elements that the model reads.
     latents: elements that it predicts.
 
@@ -99,7 +99,7 @@ def stream(
 
   Args:
     documents: in UTF-8.
-    tokenizer: what makes ids of them.
+    tokenizer: the tokenizer.
     most_bytes: no further document is taken when there are so many.
   """
   ids, texts, size = [], [], 0

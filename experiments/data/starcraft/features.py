@@ -1,4 +1,4 @@
-"""Names of what is known of a unit, and of the kinds of units.
+"""Names of the features of units, and of the types of units.
 
 The columns of `RAW_UNITS` are those of PySC2's `raw_units`; the ones of
 `REPLAY_UNITS` are what a replay tells without the game, under the same names
@@ -120,7 +120,7 @@ _BUILDINGS = frozenset(
 
 
 def type_index(name: str) -> int:
-  """The number of a kind of unit; one that is not listed has one by its hash.
+  """The index of a unit type; unlisted types have one by their hash.
 
   It is from 1 to `NUM_UNIT_TYPES`.
   """
@@ -131,7 +131,7 @@ def type_index(name: str) -> int:
 
 
 def type_name(index: int) -> str:
-  """What is printed of a kind of unit."""
+  """The printed name of a unit type."""
   if 0 < index <= len(UNIT_TYPES):
     return UNIT_TYPES[index - 1]
   return "unlisted" if index else "empty"

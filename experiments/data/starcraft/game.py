@@ -1,4 +1,4 @@
-"""A replay of StarCraft II as moments in which a person selected units.
+"""Selections of units by players in a replay of StarCraft II.
 
 A replay holds what people did and, since 2.0.8, when and where units were born,
 changed and died; the game itself is not there to ask for more. So:
@@ -51,7 +51,7 @@ _MOVES = frozenset(("", "Attack", "Move", "ScanMove", "Patrol"))
 
 
 class ReplayError(DataError):
-  """Why a replay is of no use; `kind` is the same for all with that reason."""
+  """An unusable replay; `kind` is the kind of the reason."""
 
   def __init__(self, file: str, kind: str, why: str = ""):
     super().__init__(file, kind, why)  # From which it is pickled.
@@ -64,7 +64,7 @@ class ReplayError(DataError):
 
 @dataclasses.dataclass
 class Hand:
-  """What a player has in hand, and has seen of the enemy."""
+  """The selection and groups of a player, and the known enemies."""
 
   camera: tuple[float, float] | None = None  # cells; what it looks at
   # By number of the control group, units in the order that masks go by.
@@ -121,7 +121,7 @@ class Game:
     }
 
   def moments(self) -> Iterator[Moment]:
-    """All selections of all people who play; what is left out is counted."""
+    """All selections of all human players; omitted ones are counted."""
     replay = self._replay
     events = heapq.merge(
         replay.tracker_events, replay.game_events, key=lambda e: e.frame
@@ -321,7 +321,7 @@ _DISTANCE = _COLUMNS.index("screen_distance")
 
 @contextlib.contextmanager
 def reading(path: pathlib.Path) -> Iterator[None]:
-  """Raises a `ReplayError` for whatever a replay does to who reads it."""
+  """Turns any error of reading a replay into a `ReplayError`."""
   try:
     yield
   except CorruptTrackerFileError as error:
@@ -341,7 +341,7 @@ def _load(path: pathlib.Path) -> Any:
 
 
 def _kept(group: list[int], event) -> list[int]:
-  """What is left of a group, whose units are in the order of their ids."""
+  """The remaining units of a group, in the order of their ids."""
   group = sorted(group)
   if event.mask_type == "Mask":
     removed = {id for id, bit in zip(group, event.mask_data) if bit}  # noqa: B905

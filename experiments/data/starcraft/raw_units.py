@@ -34,7 +34,7 @@ _COLUMN = {name: i for i, name in enumerate(CONVERTED_UNITS)}
 def moments(
     path: pathlib.Path,
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-  """Steps of a game in which units were told to do something.
+  """Steps of a game in which units got commands.
 
   Args:
     path: a file.
@@ -83,7 +83,7 @@ def features(path: pathlib.Path) -> dict[str, bytes]:
     # A type checker does not see the class: it is made at import.
     example = tf_example_pb2.Example.FromString(record)  # pyright: ignore
   except message.DecodeError as error:
-    raise DataError(f"{path}: the record is no tf.Example") from error
+    raise DataError(f"{path}: the record is not a tf.Example") from error
   return {
       name: b"".join(feature.bytes_list.value)
       for name, feature in example.features.feature.items()
@@ -101,7 +101,7 @@ def _array(
     raise DataError(f"{path}: {name}: {error}") from error
   if name == _UNITS and array.size % (MAX_UNITS * len(_COLUMN)):
     raise DataError(
-        f"{path}: {name}: {array.size} numbers are no rows of {MAX_UNITS} x"
+        f"{path}: {name}: {array.size} numbers are not rows of {MAX_UNITS} x"
         f" {len(_COLUMN)}"
     )
   return array

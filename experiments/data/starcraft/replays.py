@@ -63,7 +63,7 @@ def read(
 
   Args:
     paths: replays; of equal files one is read.
-    cache: where it is kept what they give.
+    cache: folder for the results.
     processes: as of `shards.run`.
   """
   folder = shards.Folder(cache / f"version-{_VERSION}")

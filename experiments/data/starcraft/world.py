@@ -1,4 +1,4 @@
-"""The units of a game of StarCraft II, as a replay tells of them."""
+"""The units of a game of StarCraft II, from the events of a replay."""
 
 import collections
 import dataclasses
@@ -10,7 +10,7 @@ SPEED = 2.8 / 16  # cells a frame, of most units without upgrades
 
 @dataclasses.dataclass
 class Unit:
-  """What a replay has told of a unit so far."""
+  """The known state of a unit."""
 
   id: int
   kind: str

@@ -57,7 +57,7 @@ def prepare(
     note: Callable[[str], None] = print,
     progress: Callable[[Progress], None] = lambda progress: None,
 ) -> Mapping[str, Any]:
-  """Prepares a corpus, or what is left to do of it.
+  """Prepares a corpus, or resumes a stopped preparation.
 
   Args:
     sources: one of the functions of `sources`.
@@ -137,8 +137,8 @@ def open_documents(
       held_out = np.arange(len(every)) % _HELD_OUT_OF == at
       if len(every) < 2:
         raise DataError(
-            f"{folder.path} has {len(every)} document: one to learn from and"
-            " one to evaluate are needed"
+            f"{folder.path} has {len(every)} document: one for training and"
+            " one for evaluation are needed"
         )
       if split == documents.VALIDATION:
         note(
@@ -213,7 +213,7 @@ class _Texts:
 
 
 def _allow_open_files(count: int) -> None:
-  """Readers stay open, and there may be more than a process may have."""
+  """Raises the limit of open files, since readers stay open."""
   soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
   wanted = count + 1024  # Some are for others.
   if hard != resource.RLIM_INFINITY:
@@ -225,7 +225,7 @@ def _allow_open_files(count: int) -> None:
 def _tell(
     result: Result, told: collections.Counter, note: Callable[[str], None]
 ) -> None:
-  """Passes on the first notes of a kind for a file, which may be many jobs."""
+  """Prints the first notes of each kind for a file."""
   for file, kind, message in result.notes:
     told[file, kind] += 1
     if told[file, kind] <= documents.TOLD:
@@ -245,7 +245,7 @@ def _advanced(done: Progress, result: Result) -> Progress:
 
 
 def _index(counts: Sequence[Counts]) -> dict[str, Any]:
-  """All shards, in an order that does not depend on who was first."""
+  """All shards, in a fixed order."""
   splits, dropped = {}, collections.Counter()
   for job in sorted(counts, key=lambda job: job["name"]):
     dropped.update(job["dropped"])

@@ -1,4 +1,4 @@
-"""A folder of texts, one or two an example, with classes or scores.
+"""A folder of texts or pairs of texts, with classes or scores.
 
 A folder has `train` and perhaps `dev`, as tables or JSON lines:
 
@@ -50,7 +50,7 @@ _SHOWN = 20  # Names of classes in a note.
 
 @dataclasses.dataclass(frozen=True)
 class Custom:
-  """A folder of texts, and what is known of it: a section of a config.
+  """The settings of a folder of texts: a section of a config.
 
   Attributes:
     folder: where it is; "~" is the home folder.
@@ -81,7 +81,7 @@ class Custom:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-  """An example as a file has it, and where."""
+  """An example with its place in a file."""
 
   where: str
   texts: Sequence[str]
@@ -89,10 +89,10 @@ class _Row:
 
 
 def fitted(custom: Custom, note: Callable[[str], None]) -> tuple[Custom, int]:
-  """What a folder decides: columns, kind, classes, what is held out.
+  """Settings that depend on the folder: columns, kind, classes, held-out part.
 
   Args:
-    custom: what is given.
+    custom: the settings.
     note: called with a line when a person should know something.
 
   Returns:
@@ -104,7 +104,7 @@ def fitted(custom: Custom, note: Callable[[str], None]) -> tuple[Custom, int]:
       the line and what was expected.
   """
   if not 0 <= custom.held_out < 1:
-    raise DataError(f"custom.held_out = {custom.held_out} is not from 0 to 1")
+    raise DataError(f"custom.held_out = {custom.held_out} is not in [0, 1]")
   path = _file(custom, "train")
   if path is None:
     raise FileNotFoundError(
@@ -180,7 +180,7 @@ def read(custom: Custom, split: str) -> list[pipeline.Example]:
 def _parted(
     rows: Sequence[_Row], held_out: float
 ) -> tuple[list[_Row], list[_Row]]:
-  """What is trained on and what is held out, always the same; in order."""
+  """The training part and the held-out part, always the same, in order."""
   if len(rows) < 2:
     raise DataError(
         f"{rows[0].where}: expected two examples or more, of which one is held"
@@ -206,7 +206,7 @@ def _file(custom: Custom, split: str) -> pathlib.Path | None:
     files = [folder / f"{name}{ending}" for ending in _ENDINGS]
     found = [file for file in files if custom.folder and file.is_file()]
     if len(found) > 1:
-      raise DataError(f"{found[0]} and {found[1]} are both there: expected one")
+      raise DataError(f"found both {found[0]} and {found[1]}: expected one")
     if found:
       return found[0]
   return None
@@ -223,7 +223,7 @@ def _kind_of(column: str, rows: Sequence[_Row]) -> Literal["class", "score"]:
 
 
 def _as_number(text: str) -> float:
-  """The number that a text spells; otherwise NaN."""
+  """The number in a text, or NaN."""
   try:
     return float(text)
   except ValueError:
@@ -241,14 +241,14 @@ def _number(row: _Row, number_of: Mapping[str, int]) -> int:
   if row.label not in number_of:
     names = ", ".join(list(number_of)[:_SHOWN])
     raise DataError(
-        f"{row.where}: {row.label!r} is no class of the training set, such as"
+        f"{row.where}: {row.label!r} is not a class of the training set, as"
         f" {names}"
     )
   return number_of[row.label]
 
 
 def _order(name: str) -> tuple[float, str]:
-  """So that "10" comes after "9", and both after names."""
+  """A sort key in which "10" comes after "9", and both after names."""
   number = _as_number(name)
   return (number if math.isfinite(number) else -math.inf), name
 
@@ -281,7 +281,7 @@ def _read(
 def _columns(
     found: Iterable[str], given: Sequence[str], where: str
 ) -> tuple[str, ...]:
-  """The columns to read, of those that are there."""
+  """The columns to read."""
   names = list(found)
   if given:
     if len(given) not in (2, 3) or not set(given) <= set(names):
@@ -296,7 +296,7 @@ def _columns(
     raise DataError(
         f"{where}: expected columns such as text, or text1 and text2, and label"
         f" or score, found {names}; --config.custom.columns=TEXT,LABEL"
-        " says what they are called here"
+        " names them"
     )
   return (*texts[0], labels[0])
 

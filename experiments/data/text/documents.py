@@ -1,4 +1,4 @@
-"""Documents of text, read from the files that corpora come as.
+"""Reads documents from the source files of corpora.
 
 What cannot be used is left out, counted by kind, and told: nothing is lost in
 silence.
@@ -25,7 +25,7 @@ Document = tuple[str, bytes]  # Its split, and its text in UTF-8.
 
 
 class Dropped:
-  """What is left out: how many of each kind, and where the first ones are."""
+  """Counts of omitted documents by kind, with the places of the first ones."""
 
   def __init__(self):
     self.counts: collections.Counter[str] = collections.Counter()
@@ -33,7 +33,7 @@ class Dropped:
     self._told: collections.Counter[tuple[str, str]] = collections.Counter()
 
   def add(self, kind: str, file: str = "", where: str = "", why: Any = ""):
-    """Counts one; without a file it is nothing that anybody should mend."""
+    """Counts an omitted document."""
     self.counts[kind] += 1
     if file and self._told[file, kind] < TOLD:
       reason = f" ({why})" if why else ""
@@ -41,7 +41,7 @@ class Dropped:
       self._told[file, kind] += 1
 
   def take(self, other: "Dropped") -> None:
-    """Moves here what another has counted; the other forgets it."""
+    """Moves the counts of another object here."""
     self.counts += other.counts
     self.notes += other.notes
     other.counts, other.notes = collections.Counter(), []
@@ -63,7 +63,7 @@ def split_of(key: str, held_out: int) -> str:
 def until_broken(
     file: str, dropped: Dropped, where: Callable[[], str]
 ) -> Iterator[None]:
-  """Ends reading where an archive is cut off or damaged, and notes it."""
+  """Ends reading where an archive is truncated or damaged, with a note."""
   try:
     yield
   except (EOFError, OSError, zlib.error) as error:
@@ -80,7 +80,7 @@ def c4(
 
   Args:
     files: their names and places.
-    dropped: where to count what is left out.
+    dropped: counts omitted documents.
   """
   for name, path in files:
     match = C4_NAME.fullmatch(path.name)
@@ -97,7 +97,7 @@ def c4(
 
 
 class _BadLineError(Exception):
-  """A kind of bad input, and why it is bad."""
+  """A kind of bad input, with the reason."""
 
 
 def _text_of(line: bytes) -> bytes:
@@ -133,9 +133,9 @@ def plain(
 
   Args:
     files: names that tell them apart, and their places.
-    max_bytes: what is longer is cut, between paragraphs where it can be.
+    max_bytes: longer files are split, between paragraphs if possible.
     held_out: one piece in so many is for validation.
-    dropped: where to count what is left out.
+    dropped: counts omitted documents.
   """
   for name, path in files:
     before = dropped.counts.total()
@@ -150,7 +150,7 @@ def plain(
 def _texts(
     name: str, path: pathlib.Path, max_bytes: int, dropped: Dropped
 ) -> Iterator[bytes]:
-  """What is good of the pieces of a file."""
+  """The usable pieces of a file."""
   line = 1
   where = lambda: f"line {line}"
   opened: Any = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
@@ -167,7 +167,7 @@ def _texts(
 
 
 def _pieces(file: BinaryIO, max_bytes: int) -> Iterator[bytes]:
-  """All of a file, in pieces of at most so many bytes."""
+  """A file in pieces of limited size."""
   rest = file.read(max_bytes + 1)
   while len(rest) > max_bytes:
     cut = _border(rest[:max_bytes])
@@ -181,7 +181,7 @@ _PARAGRAPHS = re.compile(rb".*\n[ \t\r]*\n", re.DOTALL)
 
 
 def _border(text: bytes) -> int:
-  """Where to cut: after a paragraph, else a line, a word, a character."""
+  """Where to split: after a paragraph, or a line, a word, a character."""
   paragraphs = _PARAGRAPHS.match(text)
   if paragraphs:
     return paragraphs.end()

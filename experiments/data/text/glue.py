@@ -1,4 +1,4 @@
-"""GLUE: sentences and pairs of them, each with a class or a score.
+"""GLUE: sentences or pairs, each with a class or a score.
 
 Source: Wang et al., 2018, https://gluebenchmark.com. WNLI is left out, as in
 Perceiver IO, Table 1. Labels of test sets are kept by GLUE's server.
@@ -140,7 +140,7 @@ def read(
   header, columns that it does not name are ignored.
 
   Args:
-    task: of `TASKS`.
+    task: a task of `TASKS`.
     split: "train", one of the task's `evaluated`, or of its `tests`, which have
       no labels; "ax" are GLUE's diagnostic pairs, in DATA_DIR/glue/AX.tsv.
     data_dir: the folder with all data sets; "~" is the home folder.
@@ -210,7 +210,7 @@ def joined(
     ValueError: if the length is not positive.
   """
   if length < 1:
-    raise ValueError(f"length {length} leaves room for nothing")
+    raise ValueError(f"length {length} leaves no room for text")
   first = np.asarray(first_ids, np.int32)
   if second_ids is None:
     return first[:length], max(len(first) - length, 0)
@@ -226,10 +226,10 @@ def joined(
 
 
 def constant_baseline(labels: Sequence[float], is_score: bool) -> float:
-  """What to say without reading: the commonest class, or the mean score.
+  """A constant prediction: the most common class, or the mean score.
 
   Args:
-    labels: of the examples to train on.
+    labels: labels of the examples to train on.
     is_score: whether they are scores, and not numbers of classes.
 
   Returns:
@@ -277,7 +277,7 @@ def _of_tfds(task: str, split: str) -> tuple[str, str]:
 def _files(
     task: str, split: str, data_dir: str, note: Callable[[str], None]
 ) -> list[pathlib.Path]:
-  """What to read, of the first layout that has a file of the task."""
+  """The files of the first layout that has a file of the task."""
   root = pathlib.Path(data_dir).expanduser() / "glue"
   settings = TASKS[task]
   own = {"train": (f"{settings.folder}/train.tsv",)}

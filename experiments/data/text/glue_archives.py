@@ -92,7 +92,7 @@ def unpack(
   """Writes FOLDER/TASK/{train,dev,test}.tsv, as GLUE names them.
 
   Args:
-    task: of `FILES`.
+    task: a task of `FILES`.
     files: where its files are.
     folder: DATA_DIR/glue.
 

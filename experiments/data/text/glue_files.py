@@ -17,7 +17,7 @@ class GlueTask:
   """A task as GLUE and TFDS publish it.
 
   Attributes:
-    folder: of GLUE's own files.
+    folder: folder of GLUE's own files.
     columns: their names there: of the text, or both, and of the label.
     features: TFDS's names of the text, or both.
     labels: what the classes mean, by number; None: a score from 0 to 5.
@@ -157,7 +157,7 @@ def example(texts: Sequence[str], label: float) -> pipeline.Example:
 
 
 def spelled(prediction: float, task: GlueTask) -> str:
-  """A class or a score as the server reads it."""
+  """A class or a score in the server's format."""
   if task.labels is None:
     return f"{min(max(prediction, 0.0), 5.0):.3f}"
   number = int(prediction)
@@ -186,7 +186,7 @@ def lines_of(path: pathlib.Path) -> list[str]:
 
 
 def _label(text: str, task: GlueTask, where: str) -> float:
-  """The number of a class or the score that a text stands for."""
+  """The index of a class, or the score, from a text."""
   if task.labels is None:
     try:
       score = float(text)

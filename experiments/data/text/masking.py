@@ -35,8 +35,8 @@ def in_tens(
 
   Args:
     documents: bytes, by index.
-    seed: of the order, which is another one in every pass.
-    key: what comes out.
+    seed: seed of the order, which changes in every pass.
+    key: key of the result.
 
   Returns:
     {"text": documents with line breaks between them}, or {"documents": them}.
@@ -96,8 +96,8 @@ def cropped(
 
   Args:
     example: "text", in UTF-8.
-    rng: of where the part begins.
-    tokenizer: what makes ids of it.
+    rng: random generator.
+    tokenizer: the tokenizer.
     length: ids; a shorter text is padded.
     is_framed: whether the part stands between [CLS] and [SEP], as BERT's does;
       they are never masked.
@@ -121,7 +121,7 @@ def masked(
     tokenizer: Tokenizer,
     most: int,
 ) -> Example:
-  """Masks each word with a chance of 15 %, and says what stood there.
+  """Masks each word with a probability of 15 %, and keeps the originals.
 
   All ids of a word become MASK. Words are those of `words.word_of_each`, for
   bytes and SentencePiece tokens alike; none has more ids than may be masked.
@@ -129,8 +129,8 @@ def masked(
 
   Args:
     example: "tokens" and "mask".
-    rng: of the choice of words.
-    tokenizer: what made the tokens.
+    rng: random generator.
+    tokenizer: the tokenizer of the ids.
     most: ids to mask; words that would be too many stay.
 
   Returns:
@@ -155,7 +155,7 @@ def masked(
 def _chosen(
     tokens: np.ndarray, rng: np.random.Generator, tokenizer: Tokenizer, most
 ) -> np.ndarray:
-  """Which ids are those of chosen words."""
+  """The ids of chosen words."""
   word = words.word_of_each(tokens, tokenizer, min(words.LONGEST, most))
   sizes = np.bincount(word[word >= 0])
   count = len(sizes)
@@ -170,7 +170,7 @@ def _chosen(
 
 @dataclasses.dataclass(frozen=True)
 class CountBaselines:
-  """A step: the cross-entropy of baselines made from counts.
+  """A step: the cross-entropy of unigram and left-bigram baselines.
 
   "unigram" knows how frequent each masked id is; "left_bigram" also sees the id
   on its left, in the text as it is given: with words masked.
@@ -186,7 +186,7 @@ class CountBaselines:
   def counted(
       cls, batches: Iterable[Example], vocabulary: int
   ) -> "CountBaselines":
-    """From batches of what `masked` gives."""
+    """Counts ids in batches of `masked`."""
     parts = [_seen(batch) for batch in batches]
     left, target = np.concatenate(parts, axis=1)
     counts = np.bincount(target, minlength=vocabulary) + 1.0
@@ -224,7 +224,7 @@ class CountBaselines:
 
 
 def _seen(batch: Example) -> np.ndarray:
-  """The ids on the left of masked ones, and those, [2, masked]."""
+  """The ids to the left of masked ids, and the masked ids, [2, masked]."""
   rows, columns = np.nonzero(batch["loss_mask"])
   positions = batch["positions"][rows, columns]
   left = np.where(positions, batch["tokens"][rows, positions - 1], BOS)

@@ -40,7 +40,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """What came of a job."""
+  """The result of a job."""
 
   counts: Counts
   notes: list[tuple[str, str, str]]  # As in `Dropped`.
@@ -49,22 +49,22 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Folder:
-  """Where everything of a corpus is."""
+  """The files of a corpus."""
 
   path: pathlib.Path
 
   @property
   def sources(self) -> pathlib.Path:
-    """What it is made of."""
+    """The sources of the corpus."""
     return self.path / "sources.json"
 
   @property
   def index(self) -> pathlib.Path:
-    """All its shards, when it is complete."""
+    """The index of all shards, which completes the corpus."""
     return self.path / "corpus.json"
 
   def counts(self, job: str) -> pathlib.Path:
-    """What a job has kept and dropped."""
+    """The counts of a job."""
     return self.path / "jobs" / f"{job}.json"
 
   def shard(self, split: str, job: str) -> pathlib.Path:
@@ -72,7 +72,7 @@ class Folder:
     return self.path / split / f"{job}.array_record"
 
   def done(self, job: str) -> Counts | None:
-    """The counts of a job; None: it has to be done, perhaps once more."""
+    """The counts of a finished job, or None."""
     file = self.counts(job)
     if not file.exists():
       return None
@@ -90,7 +90,7 @@ class Folder:
     return None
 
   def begin(self, sources: Mapping[str, Any]) -> None:
-    """Notes what the corpus is made of, and clears what a killed run left.
+    """Writes the sources of the corpus, and removes files of a killed run.
 
     Raises:
       DataError: if it was made of something else.
@@ -109,7 +109,7 @@ class Folder:
 
 
 def _difference(before: Counts, now: Counts, key: str) -> str:
-  """What differs most visibly."""
+  """The first difference between sources."""
   old, new = before.get(key), now.get(key)
   if not isinstance(old, dict) or not isinstance(new, dict):
     return f"{key} {old} instead of {new}"
@@ -124,11 +124,11 @@ def _difference(before: Counts, now: Counts, key: str) -> str:
 def run(
     jobs: Iterable[Job], folder: Folder, processes: int
 ) -> Iterator[Result]:
-  """Does what is not done yet; results come in any order.
+  """Runs unfinished jobs; results come in any order.
 
   Args:
     jobs: they are made while others are done, a few ahead.
-    folder: of the corpus.
+    folder: folder of the corpus.
     processes: 1: all is done in this one.
   """
   with processes_lib.pool(processes) as pool:

@@ -1,4 +1,4 @@
-"""What corpora are made of: files on this machine, and the jobs they make."""
+"""The source files of corpora, and their jobs."""
 
 import collections
 from collections.abc import Callable
@@ -26,7 +26,7 @@ JOB_BYTES = 16 << 20  # Of text in one job and its shards.
 
 @dataclasses.dataclass(frozen=True)
 class Sources:
-  """What one corpus is made of."""
+  """The sources of a corpus."""
 
   name: str
   # By names that stay the same when the folder of all of them is moved.
@@ -72,7 +72,7 @@ def wikipedia_dumps(
   Args:
     places: files, folders and globs of pages-articles, .xml or .bz2.
     held_out: one article in so many is for validation; 0: none.
-    job_bytes: of wikitext, in one job.
+    job_bytes: bytes of wikitext per job.
 
   Raises: as `c4`.
   """
@@ -94,14 +94,14 @@ def text(
     max_bytes: int = MAX_BYTES,
     job_bytes: int = JOB_BYTES,
 ) -> Sources:
-  """A corpus of text files, each of them a document, or several.
+  """A corpus of text files, each with one or several documents.
 
   Args:
     name: the corpus.
     places: files, folders and globs of .txt or .txt.gz.
     held_out: one document in so many is for validation; 0: none.
-    max_bytes: what is longer is cut, between paragraphs where it can be.
-    job_bytes: of files, in one job: there may be many small ones.
+    max_bytes: longer files are split, between paragraphs if possible.
+    job_bytes: bytes of files per job.
 
   Raises: as `c4`.
   """
@@ -142,7 +142,7 @@ def _find(
 
 
 def _require_different_names(files: Mapping[str, pathlib.Path]) -> None:
-  """Jobs are called like their files."""
+  """Checks that names differ, since jobs have the names of their files."""
   count = collections.Counter(file.name for file in files.values())
   for name, times in count.items():
     if times > 1:
@@ -152,7 +152,7 @@ def _require_different_names(files: Mapping[str, pathlib.Path]) -> None:
 def _blocks(
     files: Sequence[pathlib.Path], held_out: int, job_bytes: int, folder: Folder
 ) -> Iterator[Job]:
-  """A job for each block; a dump that is done is not read again."""
+  """A job for each block; finished dumps are not read again."""
   from experiments.data.text import wikipedia  # Of the extra `text`.
 
   for file in files:
@@ -167,7 +167,7 @@ def _blocks(
 
 
 def _done_blocks(stem: str, folder: Folder) -> list[Job]:
-  """All jobs of a dump; none: something is left to do."""
+  """All jobs of a finished dump, or none."""
   jobs = []
   for i in itertools.count():
     counts = folder.done(f"{stem}-{i:05d}")
@@ -180,6 +180,6 @@ def _done_blocks(stem: str, folder: Folder) -> list[Job]:
 
 
 def _nothing(dropped: documents.Dropped) -> Iterator[documents.Document]:
-  """What is left to read of a job that is done."""
+  """The input of a finished job: nothing."""
   del dropped
   return iter(())

@@ -27,19 +27,19 @@ def encode(text: str) -> np.ndarray:
 
 
 def encode_bytes(text: bytes) -> np.ndarray:
-  """The ids of bytes, int32, be they UTF-8 or not."""
+  """The ids of bytes, int32, valid UTF-8 or not."""
   return np.frombuffer(text, np.uint8).astype(np.int32) + NUM_SPECIAL
 
 
 def decode(ids: np.ndarray) -> str:
-  """The text of ids; special ones say nothing, and a broken byte is U+FFFD."""
+  """The text of ids, without special ids; invalid bytes become U+FFFD."""
   ids = np.asarray(ids, np.int32)
   values = ids[ids >= NUM_SPECIAL] - NUM_SPECIAL
   return bytes(values.tolist()).decode("utf-8", errors="replace")
 
 
 def padded(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
-  """Ids filled up to a length, and which of them are real.
+  """Ids padded to a length, and a mask of the real ones.
 
   Raises:
     ValueError: if there are more ids than that.
@@ -52,7 +52,7 @@ def padded(ids: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def framed(ids: np.ndarray) -> np.ndarray:
-  """A text as BERT reads it: [CLS], its ids, [SEP].
+  """BERT's format of a text: [CLS], its ids, [SEP].
 
   Source: Devlin et al., 2019, §3.
   """
@@ -64,7 +64,7 @@ FRAME = len(framed(np.zeros(0, np.int32)))  # Ids that it adds.
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer:
-  """Text to ids and back, and tables of what each id is."""
+  """Conversion of text to ids and back, with tables of the ids."""
 
   encode: Callable[[bytes], np.ndarray]  # Adds no special ids.
   decode: Callable[[np.ndarray], str]  # Special ids say nothing.
@@ -75,7 +75,7 @@ class Tokenizer:
 
   @property
   def vocabulary_size(self) -> int:
-    """How many ids there are, special ones included."""
+    """The number of ids, including special ones."""
     return len(self.num_bytes)
 
 

@@ -34,7 +34,7 @@ def blocks(path: pathlib.Path, block_bytes: int) -> Iterator[Block]:
 
   Args:
     path: pages-articles, .xml or .xml.bz2. No more than a block is in memory.
-    block_bytes: of wikitext; the article that reaches them ends a block.
+    block_bytes: bytes of wikitext per block, rounded up to articles.
   """
   dropped, hidden = Dropped(), set(wikitext.HIDDEN_LINKS)
   pages: list[tuple[str, bytes]] = []
@@ -65,7 +65,7 @@ def articles(
   Args:
     block: one of `blocks`.
     held_out: one article in so many is for validation.
-    dropped: where to count what is left out.
+    dropped: counts omitted documents.
   """
   dropped.take(block.dropped)
   for title, text in block.pages:
@@ -84,7 +84,7 @@ def articles(
 def _articles(
     file: BinaryIO, name: str, dropped: Dropped, hidden: set[str]
 ) -> Iterator[tuple[str, str]]:
-  """Titles and wikitext; fills in what is dropped, and the hidden links."""
+  """Titles and wikitext; also counts dropped pages and finds hidden links."""
   title, root = "", None
   where = lambda: f"after page {title!r}"
   try:
@@ -108,7 +108,7 @@ def _articles(
 
 
 def _article(page: ElementTree.Element) -> tuple[str, str, str]:
-  """Title, wikitext, and what it is if it is no article."""
+  """Title, wikitext, and the kind of page if it is not an article."""
   schema = page.tag.removesuffix("page")
   title = page.findtext(f"{schema}title", "")
   text = page.findtext(f"{schema}revision/{schema}text", "")
@@ -121,7 +121,7 @@ def _article(page: ElementTree.Element) -> tuple[str, str, str]:
 
 
 def _hidden_links(siteinfo: ElementTree.Element) -> Iterator[str]:
-  """What the dump's language calls those namespaces."""
+  """The names of hidden namespaces in the dump's language."""
   for element in siteinfo.iter():
     if element.tag.endswith("namespace") and element.get("key") in _HIDDEN_KEYS:
       yield (element.text or "").lower()

@@ -1,4 +1,4 @@
-"""Wikitext as prose: what somebody would read aloud of an article."""
+"""Converts wikitext to prose."""
 
 from collections.abc import Iterable
 import html
@@ -63,7 +63,7 @@ _APPENDICES = frozenset("""
 
 
 def _without_appendices(text: str) -> str:
-  """Wikitext without sections that only help to read on elsewhere."""
+  """Wikitext without appendices such as references and links."""
   kept, begin, cut_level = [], 0, 0
   for heading in _HEADING.finditer(text):
     level = len(heading[1])
@@ -211,7 +211,7 @@ def _tidy(text: str) -> str:
 
 
 def _paragraphs(lines: Iterable[str]) -> str:
-  """Lines that say something, and headings that something follows."""
+  """Nonempty lines, and headings with following text."""
   kept = []
   level_below = 0  # Of the heading that follows; 7: it is text that follows.
   for line in reversed([line.lstrip(" :;*#").rstrip(" ") for line in lines]):

@@ -1,4 +1,4 @@
-"""Which ids of a text are one word, in any script."""
+"""Finds the ids of each word of a text, in any script."""
 
 import re
 import unicodedata
@@ -38,7 +38,7 @@ def _any_of(ranges) -> str:
 
 
 def _marks() -> str:
-  """What is written above, below or around the character before it."""
+  """Whether characters combine with the character before them."""
   codes = (c for a, b in _WITHOUT_SPACES[:5] for c in range(a, b + 1))
   marks = (c for c in codes if unicodedata.category(chr(c))[0] == "M")
   return _any_of((c, c) for c in marks)
@@ -52,14 +52,14 @@ _WORDS = {False: re.compile(_WORD), True: re.compile(f"\\s*(?:{_WORD})|\\s+")}
 def word_of_each(
     tokens: np.ndarray, tokenizer: Tokenizer, longest: int = LONGEST
 ) -> np.ndarray:
-  """The number of the word that each id begins in, [M]; -1: in none.
+  """The index of the word in which each id begins, [M]; -1: no word.
 
   A word is what stands between Unicode's white space. Of scripts without it,
   each character is one; what has more ids than `longest` is cut.
 
   Args:
     tokens: ids, special ones included, [M].
-    tokenizer: what made them.
+    tokenizer: the tokenizer of the ids.
     longest: ids.
   """
   data = b"".join([tokenizer.texts[i] for i in tokens.tolist()])
@@ -86,7 +86,7 @@ def word_of_each(
 
 
 def _bytes_of_each(text: str) -> np.ndarray:
-  """The size of each character in UTF-8; of a byte that is in none, 1."""
+  """The size of each character in UTF-8; 1 for invalid bytes."""
   codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
   sizes = 1 + (codes >= 0x80) + (codes >= 0x800) + (codes >= 0x10000)
   return np.where((codes >= 0xDC80) & (codes <= 0xDCFF), 1, sizes)

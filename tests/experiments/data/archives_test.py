@@ -13,7 +13,7 @@ from tests import fuzzing
 def test_what_is_no_zip_file_is_named(tmp_path):
   path = tmp_path / "a.zip"
   path.write_bytes(b"PK")
-  with pytest.raises(DataError, match="a.zip is no zip file"):
+  with pytest.raises(DataError, match="a.zip is not a zip file"):
     archives.open_zip(path)
 
 
@@ -83,5 +83,5 @@ def test_a_missing_file_is_named(tmp_path):
 
 def test_a_pipe_is_not_waited_for(tmp_path):
   os.mkfifo(tmp_path / "a.zip")
-  with pytest.raises(DataError, match="a.zip is no plain file"):
+  with pytest.raises(DataError, match="a.zip is not a regular file"):
     archives.open_zip(tmp_path / "a.zip")

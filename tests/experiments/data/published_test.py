@@ -294,4 +294,4 @@ def test_the_tasks_that_are_missing_are_named(tmp_path, monkeypatch, capsys):
   assert "RTE" not in line
   with pytest.raises(SystemExit):
     prepare_data.main(["glue", "--tasks=sst", f"--data_dir={tmp_path}"])
-  assert "'sst' is none of" in capsys.readouterr().err
+  assert "'sst' is not one of" in capsys.readouterr().err

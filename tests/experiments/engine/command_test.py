@@ -212,7 +212,7 @@ def test_the_exit_code_is_the_same_where_nothing_can_be_said():
         ("x = 1\n", "defines no get_config"),
         (
             "def get_config():\n  return None\n",
-            "returns None, which is no config",
+            "returns None, not a config",
         ),
     ],
 )

@@ -109,7 +109,7 @@ def test_a_file_where_a_folder_should_be_is_named(config, workdir, name):
   path = workdir / name
   shutil.rmtree(path, ignore_errors=True)
   path.write_text("")
-  with pytest.raises(UserError, match=f"{path} should be a folder"):
+  with pytest.raises(UserError, match=f"{path} is not a folder"):
     train(config, workdir)
 
 
@@ -117,7 +117,7 @@ def test_a_file_where_a_folder_should_be_is_named(config, workdir, name):
 def test_a_folder_where_a_file_should_be_is_named(config, workdir, name):
   (workdir / name).unlink()
   (workdir / name).mkdir()
-  with pytest.raises(UserError, match=f"{workdir / name} should be a file"):
+  with pytest.raises(UserError, match=f"{workdir / name} is not a file"):
     train(config, workdir)
 
 

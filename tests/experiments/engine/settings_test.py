@@ -242,8 +242,8 @@ def test_what_is_written_on_a_command_line_becomes(name, changes, path, value):
         ("schedule.steps", "3", "config.schedule has no 'steps'"),
         ("permuted", "3", "'3': True or False was expected"),
         ("image_size", "a,b", "a sequence, each a whole number was"),
-        ("start.weights", "x", "start.weights is called config.init.pretr"),
-        ("start.grids.a.dims", "3", "is called config.init.grids.a.dims now"),
+        ("start.weights", "x", "start.weights is now config.init.pretr"),
+        ("start.grids.a.dims", "3", "is now config.init.grids.a.dims"),
     ],
 )
 def test_what_cannot_be_set_is_told_in_one_line(path, text, error):

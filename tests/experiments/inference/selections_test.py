@@ -109,7 +109,7 @@ def test_selections_have_names():
 def test_a_model_of_other_data_is_refused(model):
   other = model._replace(config=configs.get_config("tiny"))
   other.config.dataset = "starcraft2_raw"
-  with pytest.raises(UserError, match="reads starcraft2_raw, which no replay"):
+  with pytest.raises(UserError, match="starcraft2_raw, which replays lack"):
     starcraft.predict_game(other, game())
   plain = model._replace(config=configs.get_config("mini_transformer"))
   with pytest.raises(UserError, match="no latents"):

@@ -210,7 +210,7 @@ def test_a_partial_file_that_is_none_is_refused(server, tmp_path, kind):
     partial.symlink_to(other)
     if kind == "link":
       other.write_bytes(DATA)
-  with pytest.raises(WeightsError, match="partial is no plain file"):
+  with pytest.raises(WeightsError, match="partial is not a regular file"):
     download.fetch(server, tmp_path / "model.pickle")
   assert not (tmp_path / "model.pickle").exists()
   assert other.exists() == (kind == "link")

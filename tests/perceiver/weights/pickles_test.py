@@ -86,15 +86,15 @@ FORGED = {
     "a state that is none": (array((2,), dtype("f4", 3), bytes(8)), "state"),
     "two marks of order": (
         array((1,), dtype("f4", 3, "<>", *[None] * 3, -1, -1, 0), bytes(4)),
-        "order of bytes",
+        "byte order",
     ),
     "objects": (np.array([1, "a"], object), "list of objects"),
     "objects of bytes": (
         array((2,), OBJECTS, bytes(16)),
-        "'O8' is no kind of numbers",
+        "'O8' is not a dtype",
     ),
     "objects hidden in a text": (
-        array((1,), dtype("O8,O8"), bytes(16)), "'O8,O8' is no kind"
+        array((1,), dtype("O8,O8"), bytes(16)), "'O8,O8' is not a dtype"
     ),
     "fewer bytes than numbers": (array((1 << 40,), PLAIN, bytes(8)), "8 bytes"),
     "more bytes than numbers": (array((1,), PLAIN, bytes(8)), "8 bytes"),
@@ -110,9 +110,9 @@ FORGED = {
         "0 and 1",
     ),
     "no state": (Call(RECONSTRUCT, (np.ndarray, (0,), b"b")), "without a"),
-    "texts": (np.array(["a", "b"]), "'U1.*' is no kind"),
-    "bytes": (np.array([b"a", b"b"]), "'S1.*' is no kind"),
-    "complex numbers": (np.ones(2, complex), "'c16' is no kind"),
+    "texts": (np.array(["a", "b"]), "'U1.*' is not a dtype"),
+    "bytes": (np.array([b"a", b"b"]), "'S1.*' is not a dtype"),
+    "complex numbers": (np.ones(2, complex), "'c16' is not a dtype"),
     "dates": (np.array(["2020-01-01"], "M8[D]"), "M8"),
     "fields": (np.zeros(2, [("a", "f4")]), "V4"),
     "a scalar of objects": (

@@ -231,7 +231,7 @@ def test_a_file_that_is_no_zip_ends_the_command_with_one_line(tmp_path, capsys):
   with pytest.raises(SystemExit) as ended:
     prepare_data.main(command)
   assert ended.value.code == 2
-  assert "digits.zip is no zip file" in capsys.readouterr().err
+  assert "digits.zip is not a zip file" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(

@@ -151,7 +151,7 @@ class TestFrames:
 
   def test_times_that_are_missing_are_missed(self, tmp_path):
     video.write(tmp_path / "a.h264", gray_frames(7))
-    with pytest.raises(ValueError, match="a.h264 does not say when"):
+    with pytest.raises(ValueError, match="a.h264 has no times for"):
       video.read_frames(tmp_path / "a.h264")
 
   def test_a_phones_video_is_turned_upright(self, tmp_path):

@@ -504,10 +504,10 @@ def test_a_curriculum_may_begin_in_the_middle():
 
 
 def test_a_curriculum_that_cannot_be_is_refused():
-  with pytest.raises(ValueError, match="start is 1.5: a severity is from 0"):
+  with pytest.raises(ValueError, match="start 1.5 is not in"):
     Curriculum(Pairs(), 3, 5, start=1.5)
   with pytest.raises(
-      ValueError, match="unaugmented_examples -3 .* not negative"
+      ValueError, match="unaugmented_examples -3 .* must not be negative"
   ):
     Curriculum(Pairs(), -3, 5)
 

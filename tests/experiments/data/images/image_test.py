@@ -141,7 +141,7 @@ def test_how_large_an_image_may_be_is_a_setting():
 
 def test_a_pipe_is_no_image(tmp_path):
   os.mkfifo(tmp_path / "a.png")
-  with pytest.raises(ValueError, match="a.png is no plain file"):
+  with pytest.raises(ValueError, match="a.png is not a regular file"):
     image.read(tmp_path / "a.png")
 
 

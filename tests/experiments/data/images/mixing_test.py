@@ -63,7 +63,7 @@ def test_even_rows_are_blended_and_odd_ones_cut():
   assert not any_boxed(mixed(20, 4)) and any_boxed(mixed(20, 7))
   assert any_boxed(mixed(20, 4, mixup=False))
   assert not any_boxed(mixed(20, 7, cutmix=False))
-  with pytest.raises(ValueError, match="neither"):
+  with pytest.raises(ValueError, match="both off"):
     mixing.Mix(mixup=False, cutmix=False)
 
 

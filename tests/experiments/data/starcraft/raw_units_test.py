@@ -74,7 +74,7 @@ BAD = {
     ),
     "no example": (
         lambda path: write_records(path, [b"hello"]),
-        "is no tf.Example",
+        "is not a tf.Example",
     ),
     "two": (lambda path: write(path, game(), records=2), "2 records"),
     "no units": (
@@ -86,7 +86,7 @@ BAD = {
             path,
             game() | {"observation/raw_units": np.zeros([5, 512, 46], "<i4")},
         ),
-        "are no rows of 512 x 48",
+        "are not rows of 512 x 48",
     ),
     "other steps": (
         lambda path: write(

@@ -431,7 +431,7 @@ class TestOpen:
     (tmp_path / "one.txt").write_text("text")
     source = sources.text("own", [str(tmp_path / "one.txt")])
     corpus.prepare(source, str(tmp_path), processes=1)
-    with pytest.raises(DataError, match="has 1 document: one to learn from"):
+    with pytest.raises(DataError, match="has 1 document: one for training"):
       corpus.open_documents("own", "train", str(tmp_path))
 
   @pytest.mark.parametrize(

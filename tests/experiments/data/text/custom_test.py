@@ -188,7 +188,7 @@ def test_what_the_other_file_must_have_is_said(tmp_path):
       dev__csv="text,label\na,x\nb,z\n",
   )
   custom, _, _ = fitted(tmp_path)
-  with pytest.raises(DataError, match="dev.csv line 3: 'z' is no class of the"):
+  with pytest.raises(DataError, match="dev.csv line 3: 'z' is not a class"):
     read(custom, "validation")
   folder(tmp_path, dev__csv="sentence,label\na,x\n")
   with pytest.raises(DataError, match="dev.csv line 1: custom.columns"):
@@ -200,7 +200,7 @@ def test_files_that_are_missing_or_there_twice_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="folder=DIR.*train.jsonl"):
       custom_texts.fitted(Custom(given), print)
   folder(tmp_path, train__csv="text,label\na,x\n", train__tsv="")
-  with pytest.raises(DataError, match="train.tsv and .*train.csv are both"):
+  with pytest.raises(DataError, match="both .*train.tsv and .*train.csv"):
     fitted(tmp_path)
 
 
