@@ -140,7 +140,7 @@ def find(
   part = _part(split, name, len(names))
   if not len(part):
     raise DataError(
-        f"{split!r} is none of the {len(names)} {kind.what} of"
+        f"{split!r} selects none of the {len(names)} {kind.what} of"
         f" {place.path}/{here[name]}: a larger part is needed"
     )
   return Files(
