@@ -229,7 +229,7 @@ def save(
     UserError: if a number is too large for float16.
   """
   file = pathlib.Path(file)
-  arrays = jax.device_get(tensors.flatten(*model))
+  arrays: dict[str, Any] = jax.device_get(tensors.flatten(*model))
   if half:
     arrays = {name: _half(name, x) for name, x in arrays.items()}
   arrays[CONFIG] = np.asarray(json.dumps(config.to_dict()))

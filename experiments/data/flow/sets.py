@@ -146,11 +146,11 @@ def _autoflow(root: pathlib.Path) -> Iterator[PairFiles]:
 
 def _own(root: pathlib.Path) -> Iterator[PairFiles]:
   for flow in sorted(root.rglob("forward.flo")):
-    frames = (
+    first, second = (
         next(iter(sorted(flow.parent.glob(f"im{i}.*"))), flow.parent / f"im{i}")
         for i in (0, 1)
     )
-    yield PairFiles(*frames, flow)
+    yield PairFiles(first, second, flow)
 
 
 def _sintel(root: pathlib.Path, render: str) -> Iterator[PairFiles]:
