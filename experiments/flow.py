@@ -579,14 +579,15 @@ def write_flow(args, load):
   if args.side_by_side:
     images = commands.beside(frames, images)
   for file in args.output:
-    if file.suffix == ".flo":
-      files.write_flo(file, flows[0])
-    elif file.suffix == ".png":
-      commands.write_png(file, images[0])
-    else:
-      from experiments.data.clips import video
+    with commands.using(str(file)):  # A full disk names no file.
+      if file.suffix == ".flo":
+        files.write_flo(file, flows[0])
+      elif file.suffix == ".png":
+        commands.write_png(file, images[0])
+      else:
+        from experiments.data.clips import video
 
-      video.write(file, np.stack(images), fps)
+        video.write(file, np.stack(images), fps)
     print(f"{file}: the longest flow is {longest:.1f} pixels")
 
 

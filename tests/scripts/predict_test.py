@@ -256,6 +256,13 @@ class TestFlow:
     assert found.dtype == np.float32 and found.std() > 1e-3
     np.testing.assert_allclose(found, expected[0], rtol=1e-4, atol=1e-5)
 
+  def test_a_disk_that_is_full_names_what_was_written(self, say, tmp_path):
+    save(tmp_path / "a.png", picture(24, 32))
+    (tmp_path / "out.flo").symlink_to("/dev/full")
+    inputs = [tmp_path / "a.png"] * 2
+    with pytest.raises(UserError, match="out.flo: No space left on device"):
+      say("flow", *inputs, f"--output={tmp_path / 'out.flo'}")
+
   def test_what_one_tile_alone_sees_is_that_tiles(self):
     between = functools.partial(flow.flow_between, made("flow"))
     first, second = picture(24, 50), picture(24, 50, seed=1)
