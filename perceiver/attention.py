@@ -25,6 +25,7 @@ from perceiver.kernels.softmax import attend
 from perceiver.kernels.softmax import attention_scores
 from perceiver.kernels.softmax import attention_weights
 from perceiver.learned import for_examples
+from perceiver.learned import kept
 from perceiver.learned import plus
 from perceiver.learned import product
 from perceiver.position import Rotary
@@ -96,7 +97,7 @@ def _layer_norm(x, scale, offset):
 
 
 def _layer_norm_forward(x, scale, offset):
-  mean, inverse = _statistics(x)
+  mean, inverse = map(kept, _statistics(x))
   y = (x.astype(jnp.float32) - mean) * inverse * scale + offset
   return y.astype(x.dtype), (x, scale, mean, inverse)
 
@@ -353,7 +354,7 @@ class MLP(hk.Module):
           f"{self.module_name}: activation {self.activation!r} is not one of"
           f" {list(_ACTIVATIONS)}"
       )
-    hidden = Linear(self.widening_factor * channels, "hidden")(x)
+    hidden = kept(Linear(self.widening_factor * channels, "hidden")(x))
     return Linear(channels, "output")(_ACTIVATIONS[self.activation](hidden))
 
 
@@ -442,6 +443,6 @@ class SelfAttention(hk.Module):
         name="attention",
     )
     y = layer_norm(z, "norm_z")
-    z = z + read(y, y, mask, causal, rotary)
+    z = kept(z + read(y, y, mask, causal, rotary))
     mlp = MLP(self.widening_factor, activation, name="mlp")
     return z + mlp(layer_norm(z, "norm_mlp"))

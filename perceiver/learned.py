@@ -13,11 +13,21 @@ from typing import Any
 import haiku as hk
 import jax
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from perceiver import bounds
 from perceiver import context
+
+# What layers in a loop keep for the backward pass where a loop copies all that
+# it keeps, as on a TPU: the rest is cheaper to compute again.
+KEPT = "kept"
+
+
+def kept(x: Any) -> Any:
+  """Marks x as an array that a loop of layers keeps, and returns it."""
+  return checkpoint_name(x, KEPT)
 
 
 @dataclasses.dataclass

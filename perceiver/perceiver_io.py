@@ -23,6 +23,7 @@ from perceiver import context
 from perceiver import layout
 from perceiver.attention import CrossAttention
 from perceiver.attention import SelfAttention
+from perceiver.learned import KEPT
 from perceiver.learned import LearnedArray
 
 # Parameters under a module of this name hold one layer per row: an optimizer
@@ -166,7 +167,8 @@ def scan_layers(
     num_layers: number of layers.
     repeats: number of times that all of them run.
     remat_policy: recompute layers in the backward pass, except for the values
-      that this keeps (`jax.checkpoint_policies`); None: no recomputation.
+      that this policy keeps (`jax.checkpoint_policies`). None: keep all values;
+      on a TPU, those that are costly to compute again (`learned.kept`).
     unroll: layers in the body of the loop; None: depends on the target.
 
   Raises:
@@ -206,12 +208,16 @@ def scan_layers(
       z = pure.apply(params, None, z)
     return z, (weights, kept)
 
+  policy = None
   if remat_policy is not None:
     policy = getattr(jax.checkpoint_policies, remat_policy, None)
     if policy is None:
       raise ValueError(
           f"remat_policy {remat_policy!r} is not in jax.checkpoint_policies."
       )
+  elif context.current_target().platform == "tpu":
+    policy = jax.checkpoint_policies.save_only_these_names(KEPT)
+  if policy is not None:
     apply_layer = jax.checkpoint(apply_layer, prevent_cse=False, policy=policy)
 
   def apply_layers(z, rows):

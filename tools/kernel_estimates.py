@@ -2,15 +2,20 @@
 
 In a whole program the compiler tells nothing of JAX's flash and splash
 attention (`compilers.seconds`). Of a kernel in a program of its own it does,
-through an option of libtpu that whole programs crash with.
+through an option of libtpu that whole programs, and features that are no
+multiple of 128, crash with. Features are therefore rounded up, as the matrix
+unit does, and long arrays are cut to `_MOST` blocks, to which time is in
+proportion.
 
     python -m tools.kernel_estimates PROGRAM
 
-prints the kernels of a program's text: how often each runs, and how long.
+prints the kernels of a program's text for v5e chips (`tools.compare_estimates
+--programs`): for how many examples each runs, and how long for one.
 """
 
 from collections.abc import Mapping
 import json
+import math
 import os
 import pathlib
 import re
@@ -22,31 +27,42 @@ from typing import Any
 from scripts.benchmarks import compilers
 from scripts.benchmarks import hlo
 
-_NUMBER = re.compile(r"[.\d]+$")
+# Of the backward pass, by the number of gradients that a kernel computes.
+KINDS = {1: "queries", 2: "keys and values", 3: "backward"}
+CHIP = "TPU v5 lite"
+_EXAMPLES = 2  # That are compiled for: of one alone, JAX drops the axis.
+_MOST = 8  # Blocks of queries, and of keys.
 _CYCLES = re.compile(r'hlo_op_name: "([^"]+)"\s+estimated_cycles: (\d+)')
 
 
 def kernels(text: str) -> dict[str, dict[str, Any]]:
-  """Kernels of a program: what it is and computes -> "times", "settings"."""
+  """Kernels of a program: what they compute of one example -> how.
+
+  Returns:
+    kernel -> its "name" in the program, the "examples" of all its calls, and
+    "settings" for `_alone`.
+  """
   found: dict[str, dict[str, Any]] = {}
   program = hlo.Program(text)
   for times, inside, computation, each in program.executed():
     if inside or "tpu_custom_call" not in each.text:
       continue
     shapes = [hlo.shape(kind) for kind in program.operands(each, computation)]
-    arrays = [shape for shape in shapes if len(shape) == 4][:3]
-    name = _NUMBER.sub("", each.name)
-    key = " ".join([name, *("x".join(map(str, shape)) for shape in arrays)])
+    arrays = [shape for shape in shapes if len(shape) == 4]
+    gradients = sum(len(shape) > 3 for shape in hlo.shapes(each.type))
+    kind = KINDS[gradients] if arrays[3:] else "forward"
+    examples, of_one = arrays[0][0], [shape[1:] for shape in arrays[:3]]
+    key = _key(kind, arrays[:3])
     block = lambda of, text=each.text: re.search(rf'{of}\\*": (\d+)', text)
     rows, columns = block("block_q"), block("block_kv")
-    one = found.setdefault(key, {"name": each.name, "times": 0})
-    one["times"] += times
+    one = found.setdefault(key, {"name": each.name, "examples": 0})
+    one["examples"] += times * examples
     one["settings"] = {
-        "arrays": arrays,
+        "arrays": [[_EXAMPLES, *shape] for shape in of_one],
         "blocks": [int(rows[1]), int(columns[1])] if rows and columns else None,
-        "segments": any(len(shape) == 3 for shape in shapes),
+        "segments": "segmented" in each.name,
     }
-  # The backward pass has the blocks of the forward pass, and does not say so.
+  # The backward pass has the blocks of the forward pass, and may not say so.
   every = [one["settings"] for one in found.values()]
   for one in every:
     for other in every:
@@ -55,17 +71,22 @@ def kernels(text: str) -> dict[str, dict[str, Any]]:
   return found
 
 
-def seconds(text: str, chip: str) -> tuple[float, list[str]]:
-  """Of all kernels of a program, and those that have no estimate."""
-  total, missing = 0.0, []
-  known: dict[str, int] = {}
-  for key, kernel in kernels(text).items():
-    if key not in known:
-      known |= _alone(kernel["settings"])
-    if key not in known:
-      missing.append(key)
-    total += kernel["times"] * known.get(key, 0) / compilers.CLOCK[chip]
-  return total, missing
+def _key(kind: str, arrays: list[list[int]]) -> str:
+  sizes = ("×".join(map(str, shape[1:])) for shape in arrays)
+  return f"{kind} of {' '.join(sizes)}"
+
+
+def _cut(settings: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
+  """Settings of less of the same, and which share of it that is."""
+  arrays, share = [], 1.0
+  rows, columns = settings["blocks"] or (128, 128)
+  for place, (examples, heads, length, features) in enumerate(
+      settings["arrays"]
+  ):
+    short = min(length, _MOST * (rows if place == 0 else columns))
+    share *= short / length if place < 2 else 1
+    arrays.append([examples, heads, short, -(-features // 128) * 128])
+  return {**settings, "arrays": arrays}, share
 
 
 # Prints {kernel: cycles} of forward pass and gradient.
@@ -126,12 +147,19 @@ def _alone(settings: Mapping[str, Any]) -> dict[str, int]:
 
 
 def main() -> None:
-  """Prints the kernels of a program."""
+  """Prints the kernels of a program, and their sum."""
   known: dict[str, int] = {}
+  total = 0.0
   for key, kernel in kernels(pathlib.Path(sys.argv[1]).read_text()).items():
-    if key not in known:
-      known |= _alone(kernel["settings"])
-    print(f"{kernel['times']} × {known.get(key)} cycles: {key}", flush=True)
+    settings, share = _cut(kernel["settings"])
+    compiled = _key(key.split(" of ")[0], settings["arrays"])
+    if compiled not in known:
+      known |= _alone(settings)
+    cycles = known.get(compiled, math.nan) / share / _EXAMPLES
+    ms = 1e3 * cycles / compilers.CLOCK[CHIP]
+    total += kernel["examples"] * ms
+    print(f"{kernel['examples']} × {ms:.4f} ms: {key}", flush=True)
+  print(f"{total:.1f} ms")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from jaxtyping import Float
 
 from perceiver.kernels import causal as rules
 from perceiver.kernels.causal import Offset
+from perceiver.learned import kept
 
 # A body (carry, first row, number of rows) -> (carry, rows of the results).
 Body = Callable[[Any, Any, int], tuple[Any, Any]]
@@ -105,6 +106,7 @@ def _forward(how, axis, q, k, v, mask, constants, offset):
     y, normaliser = _merged(y, normaliser, axis)
   # Nothing was there to see: no -∞, from which nothing can be subtracted.
   normaliser = jnp.where(jnp.isfinite(normaliser), normaliser, 0)
+  y, normaliser = kept(y), kept(normaliser)
   return y, (q, k, v, mask, constants, offset, y, normaliser)
 
 

@@ -19,6 +19,7 @@ from perceiver.kernels import causal as rules
 from perceiver.kernels import fused
 from perceiver.kernels import splash
 from perceiver.kernels.causal import Offset
+from perceiver.learned import kept
 
 # Queries and keys of a block. On a CPU its scores shall stay in the caches; an
 # accelerator needs more of them to have enough to do.
@@ -168,7 +169,7 @@ def _weights(dtype: Any, scores, mask):
 
 
 def _weights_forward(dtype, scores, mask):
-  weights = _weights(dtype, scores, mask)
+  weights = kept(_weights(dtype, scores, mask))
   return weights, weights
 
 

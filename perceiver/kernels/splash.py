@@ -16,6 +16,7 @@ from jaxtyping import Float
 from perceiver import context
 from perceiver.kernels import causal as rules
 from perceiver.kernels.causal import Offset
+from perceiver.learned import KEPT
 
 _LANES = 128  # The kernel takes multiples of so many queries and keys.
 # Bytes of a head's features, and queries and keys of a block at most: what the
@@ -174,7 +175,11 @@ def _kernel(heads, queries, keys, rows, columns, causal):
   mask = splash.MultiHeadMask([mask] * heads)
   with jax.ensure_compile_time_eval():
     return splash.make_splash_mha(
-        mask=mask, head_shards=1, q_seq_shards=1, block_sizes=sizes
+        mask=mask,
+        head_shards=1,
+        q_seq_shards=1,
+        block_sizes=sizes,
+        residual_checkpoint_name=KEPT,
     )
 
 

@@ -268,6 +268,23 @@ class ProcessorTest(parameterized.TestCase):
       found = re.findall(r"scan\[.*?[^_]length=(\d+)", program, re.DOTALL)
       self.assertEqual("".join(found), length)
 
+  def test_a_tpu_keeps_less_for_the_same_gradients(self):
+    z = jnp.asarray(normal(2, 5, 12))
+    net = transform(Processor, layers_per_block=3, num_blocks=2, num_heads=2)
+    params = some_params(net, z)
+    loss = lambda params: jnp.square(net.apply(params, z)).mean()
+    gradients, kept = [], []
+    for platform in ("cpu", "tpu"):
+      with compiled_for(Target(platform)), attend_by("plain"):
+        gradients.append(jax.jit(jax.grad(loss))(params))
+        pull = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], params)
+        kept.append(sum(x.size for x in jax.tree.leaves(pull)))
+    assert_near(gradients[1], gradients[0])
+    weights = count_parameters(params)
+    # Of 11 arrays like z a layer, its weights apart, those that it costs most
+    # to compute again.
+    self.assertLess(kept[1] - weights, 0.5 * (kept[0] - weights))
+
   def test_what_all_repeats_share_is_handed_over_once(self):
     z = jnp.asarray(normal(2, 5, 10))
     for num_blocks in (1, 3):
