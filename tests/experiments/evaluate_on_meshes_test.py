@@ -48,7 +48,7 @@ MINI = {
     "kinetics:mini_32": {**CLIPS["kinetics"], "num_classes": 7},
     "mlm:mini_bytes": {**CORPORA, "batch_size": 5, "eval_examples": 7},
     "modelnet40:mini": {"batch_size": 5},
-    "quickstart:mini": {"batch_size": 150},
+    "quickstart:mini": {"batch_size": 150, "schedule.warmup": 0},
     "starcraft:mini_perceiver_io": {"batch_size": 3},
 }
 
