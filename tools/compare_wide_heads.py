@@ -102,7 +102,9 @@ def row(device: Any, form: str, shape: tuple[int, ...]) -> str:
     return f"refused: {str(e).splitlines()[0][:150]} | – | –"
   program = hlo.Program(compiled.as_text() or "")
   flops = sum(hlo.products(program).values())
-  temporary = compiled.memory_analysis().temp_size_in_bytes
+  memory = compiled.memory_analysis()
+  assert memory is not None  # These compilers have one.
+  temporary = memory.temp_size_in_bytes
   return " | ".join(
       [
           f"{temporary / 2**30:.2f} GiB",
