@@ -5,7 +5,8 @@
 
 compiles the training steps of `STEPS` in bfloat16 for one v5e chip, those of
 this code and those of the checkout OLD, each in a process of its own, reads
-both programs in the same way (`compilers.seconds`), keeps what it finds in
+both programs in the same way (`compilers.seconds`, and kernels by themselves:
+`tools.kernel_estimates`), keeps what it finds in
 docs/results/estimates.json and prints the table of it. What is in that file is
 not computed again; without --old only this code is compiled. A step takes two
 to eight minutes of a core and up to 4 GiB; it needs the extra tpu-compiler.
@@ -24,6 +25,7 @@ from experiments.engine import command
 from experiments.engine.errors import UserError
 from scripts.benchmarks import compilers
 from scripts.benchmarks import hlo
+from tools import kernel_estimates
 from tools.scaling_tables import keep
 from tools.scaling_tables import known
 
@@ -120,10 +122,12 @@ def measure(step: str, checkout: pathlib.Path, code: str) -> dict[str, Any]:
     )
     if done.returncode:
       raise UserError(f"{step} of {checkout} was not compiled")
+    program = text.read_text()
     return {
         "batch_size": STEPS[step],
         "needed_bytes": int(needed.read_text()),
-        "parts": compilers.seconds(hlo.Program(text.read_text()), CHIP),
+        "parts": compilers.seconds(hlo.Program(program), CHIP)
+        | {compilers.KERNELS: kernel_estimates.seconds(program)},
     }
 
 

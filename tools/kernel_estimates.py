@@ -3,9 +3,9 @@
 In a whole program the compiler tells nothing of JAX's flash and splash
 attention (`compilers.seconds`). Of a kernel in a program of its own it does,
 through an option of libtpu that whole programs, and features that are no
-multiple of 128, crash with. Features are therefore rounded up, as the matrix
-unit does, and long arrays are cut to `_MOST` blocks, to which time is in
-proportion.
+multiple of 128, crash with, as do several blocks of splash attention. Features
+are therefore rounded up, as the matrix unit does, and long arrays are cut to
+one block, of flash attention to eight; time is in proportion to blocks.
 
     python -m tools.kernel_estimates PROGRAM
 
@@ -15,7 +15,6 @@ prints the kernels of a program's text for v5e chips (`tools.compare_estimates
 
 from collections.abc import Mapping
 import json
-import math
 import os
 import pathlib
 import re
@@ -31,7 +30,6 @@ from scripts.benchmarks import hlo
 KINDS = {1: "queries", 2: "keys and values", 3: "backward"}
 CHIP = "TPU v5 lite"
 _EXAMPLES = 2  # That are compiled for: of one alone, JAX drops the axis.
-_MOST = 8  # Blocks of queries, and of keys.
 _CYCLES = re.compile(r'hlo_op_name: "([^"]+)"\s+estimated_cycles: (\d+)')
 
 
@@ -47,7 +45,8 @@ def kernels(text: str) -> dict[str, dict[str, Any]]:
   for times, inside, computation, each in program.executed():
     if inside or "tpu_custom_call" not in each.text:
       continue
-    shapes = [hlo.shape(kind) for kind in program.operands(each, computation)]
+    operands = program.operands(each, computation)
+    shapes = [hlo.shape(kind) for kind in operands]
     arrays = [shape for shape in shapes if len(shape) == 4]
     gradients = sum(len(shape) > 3 for shape in hlo.shapes(each.type))
     kind = KINDS[gradients] if arrays[3:] else "forward"
@@ -55,8 +54,10 @@ def kernels(text: str) -> dict[str, dict[str, Any]]:
     key = _key(kind, arrays[:3])
     block = lambda of, text=each.text: re.search(rf'{of}\\*": (\d+)', text)
     rows, columns = block("block_q"), block("block_kv")
+    flops = compilers.kernel_flops(operands, hlo.shapes(each.type))
     one = found.setdefault(key, {"name": each.name, "examples": 0})
     one["examples"] += times * examples
+    one["counted"] = flops / examples / compilers.kernel_rate(CHIP)
     one["settings"] = {
         "arrays": [[_EXAMPLES, *shape] for shape in of_one],
         "blocks": [int(rows[1]), int(columns[1])] if rows and columns else None,
@@ -79,11 +80,11 @@ def _key(kind: str, arrays: list[list[int]]) -> str:
 def _cut(settings: Mapping[str, Any]) -> tuple[dict[str, Any], float]:
   """Settings of less of the same, and which share of it that is."""
   arrays, share = [], 1.0
-  rows, columns = settings["blocks"] or (128, 128)
+  rows, columns = settings["blocks"] or (8 * 128, 8 * 128)
   for place, (examples, heads, length, features) in enumerate(
       settings["arrays"]
   ):
-    short = min(length, _MOST * (rows if place == 0 else columns))
+    short = min(length, rows if place == 0 else columns)
     share *= short / length if place < 2 else 1
     arrays.append([examples, heads, short, -(-features // 128) * 128])
   return {**settings, "arrays": arrays}, share
@@ -139,6 +140,7 @@ def _alone(settings: Mapping[str, Any]) -> dict[str, int]:
         env={**os.environ, "LIBTPU_INIT_ARGS": option},
         cwd=pathlib.Path(__file__).parent.parent,
         stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # It says how libtpu crashed.
         check=False,
     )
   if done.returncode:
@@ -146,21 +148,29 @@ def _alone(settings: Mapping[str, Any]) -> dict[str, int]:
   return json.loads(done.stdout.splitlines()[-1])
 
 
-def main() -> None:
-  """Prints the kernels of a program, and their sum."""
+def seconds(text: str) -> float:
+  """Of all kernels of a program; prints those of each.
+
+  A kernel that the compiler does not estimate is taken as `compilers.seconds`
+  takes all: at a share of the peak rate.
+  """
   known: dict[str, int] = {}
   total = 0.0
-  for key, kernel in kernels(pathlib.Path(sys.argv[1]).read_text()).items():
+  for key, kernel in kernels(text).items():
     settings, share = _cut(kernel["settings"])
     compiled = _key(key.split(" of ")[0], settings["arrays"])
     if compiled not in known:
       known |= _alone(settings)
-    cycles = known.get(compiled, math.nan) / share / _EXAMPLES
-    ms = 1e3 * cycles / compilers.CLOCK[CHIP]
-    total += kernel["examples"] * ms
-    print(f"{kernel['examples']} × {ms:.4f} ms: {key}", flush=True)
-  print(f"{total:.1f} ms")
+    one, how = kernel["counted"], "counted"
+    if compiled in known:
+      cycles = known[compiled] / share / _EXAMPLES
+      one, how = cycles / compilers.CLOCK[CHIP], "estimated"
+    total += kernel["examples"] * one
+    print(
+        f"{kernel['examples']} × {1e3 * one:.4f} ms, {how}: {key}", flush=True
+    )
+  return total
 
 
 if __name__ == "__main__":
-  main()
+  print(f"{1e3 * seconds(pathlib.Path(sys.argv[1]).read_text()):.1f} ms")

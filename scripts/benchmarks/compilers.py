@@ -347,7 +347,7 @@ def seconds(program: hlo.Program, kind: str) -> dict[str, float]:
     them ("products"), of moving data ("copies") and of the "rest".
   """
   total: dict[str, float] = collections.defaultdict(float)
-  rate = _KERNEL_RATE * record.PEAK["bfloat16"][kind]
+  rate = kernel_rate(kind)
   for times, inside, computation, each in program.executed():
     if inside:
       continue
@@ -367,6 +367,11 @@ def seconds(program: hlo.Program, kind: str) -> dict[str, float]:
       part = REST
     total[part] += times * int(cycles[1]) / CLOCK[kind]
   return dict(total)
+
+
+def kernel_rate(kind: str) -> float:
+  """FLOPs per second that are assumed of attention's kernels on a chip."""
+  return _KERNEL_RATE * record.PEAK["bfloat16"][kind]
 
 
 def kernel_flops(operands: list[str], results: list[list[int]]) -> float:
