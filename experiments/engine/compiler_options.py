@@ -8,7 +8,9 @@ def options(target: Target) -> dict[str, bool]:
 
   They change how a program is scheduled and nothing that it computes. Options
   for asynchronous sums (xla_enable_async_all_reduce, xla_enable_async_reduce_
-  scatter_fusion, xla_tpu_enable_data_parallel_all_reduce_opt and the like)
+  scatter_fusion, xla_tpu_enable_data_parallel_all_reduce_opt, xla_tpu_enable_
+  async_collective_fusion_fuse_reduce_scatter, xla_tpu_overlap_compute_
+  collective_tc, xla_tpu_enable_windowed_einsum_for_reduce_scatter and the like)
   changed nothing in what libtpu 0.0.42 compiles of layers in a loop, and
   xla_tpu_enable_async_collective_fusion_fuse_all_reduce made more gathers wait.
 
