@@ -115,7 +115,7 @@ def parse_outputs(
   for word in value.split(","):
     part, _, place = word.partition(":")
     if ":" in word and part not in subject.outputs:
-      raise UserError(f"--outputs={word} is not of {list(subject.outputs)}")
+      raise UserError(f"--outputs={word}: there is {list(subject.outputs)}")
     if part not in subject.outputs:
       chosen += parse("outputs", word, total)
       continue

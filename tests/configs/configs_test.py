@@ -262,7 +262,9 @@ def test_a_model_that_cannot_be_trained_yet_is_named(monkeypatch):
   monkeypatch.delattr("experiments.audioset.task")
   config = config_of("audioset:tiny")
   assert build_network(config).parameters()
-  with pytest.raises(UserError, match="audioset.py has a model and no train"):
+  with pytest.raises(
+      UserError, match="audioset.py defines a model but no train"
+  ):
     build(config)
 
 

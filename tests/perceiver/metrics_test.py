@@ -34,7 +34,7 @@ class TopKTest(parameterized.TestCase):
     self.assertEqual(metrics.top_k(logits, labels, 2).tolist(), [100, 0, 0])
 
   def test_more_than_there_are_classes(self):
-    with self.assertRaisesRegex(ValueError, "top-5 of 3 classes"):
+    with self.assertRaisesRegex(ValueError, "top-5 needs 5 classes, not 3"):
       metrics.top_k(jnp.zeros([2, 3]), jnp.zeros([2], int), 5)
 
 

@@ -115,7 +115,7 @@ def test_trained_models_of_the_repository_are_loaded_by_name(name):
         ("random", {}, "random weights need a config"),
         ("no.npz", {}, "no.npz: there is no such file"),
         ("languages", {}, r"did you mean 'language'\?.* names are .*language"),
-        ("no.npz", {"changes": {"seed": 1}}, "seed cannot be changed without"),
+        ("no.npz", {"changes": {"seed": 1}}, "seed cannot be changed unless"),
         ("random", {"config": "imagenet:tine"}, "did you mean 'tiny'"),
         (
             "random",

@@ -285,7 +285,7 @@ def test_scenes_have_as_many_objects_as_they_are_told(textures):
     "setting, message",
     [
         ({"warp": 9.0}, "warp 9.0 is not in"),
-        ({"objects": (5, 3)}, "from 5 to 3 objects"),
+        ({"objects": (5, 3)}, r"objects \(5, 3\) is not a range"),
         ({"part": "dev"}, "part 'dev' is not"),
     ],
 )
