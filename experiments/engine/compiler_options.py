@@ -17,6 +17,10 @@ def options(target: Target) -> dict[str, bool]:
   Args:
     target: the target of compilation.
   """
+  if target.devices > 1 and target.platform == "gpu":
+    # Otherwise the forward pass waits for the weights of each layer in a loop:
+    # with it, those of the next layer are gathered during this one's products.
+    return {"xla_gpu_enable_pipelined_all_gather": True}
   if target.platform != "tpu" or target.devices == 1:
     return {}
   return {
