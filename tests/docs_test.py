@@ -38,8 +38,10 @@ def in_order(args: list[str], extra: dict[str, str]) -> list[str]:
 def copy(tmp_path_factory) -> pathlib.Path:
   """A copy of the code, to write into."""
   folder = tmp_path_factory.mktemp("copy")
-  for package in ("perceiver", "experiments", "configs", "scripts", "tools"):
-    shutil.copytree(ROOT / package, folder / package)
+  weights = "docs/results/weights"
+  packages = ("perceiver", "experiments", "configs", "scripts", "tools")
+  for part in (*packages, weights):
+    shutil.copytree(ROOT / part, folder / part)
   return folder
 
 
