@@ -445,9 +445,13 @@ def fill_masks(args, load):
     print(filled.text)
     for span in filled.spans:
       end = span.start + len(span.by_token) - 1
-      print(f"  {unit}s {span.start} to {end}:")
+      several = end > span.start
+      where = f"s {span.start} to {end}" if several else f" {end}"
+      print(f"  {unit}{where}:")
       for guess in span.strings:
         print(f"    {commands.percent(guess.probability):>10}  '{guess}'")
+      if not several:
+        continue  # The candidates of the span are those of its element.
       for i, guesses in enumerate(span.by_token, span.start):
         each = (f"'{x}' {commands.percent(x.probability)}" for x in guesses)
         print(f"    {unit} {i}: {', '.join(each)}")

@@ -13,5 +13,5 @@ cd "$(dirname "$0")/.."
 # Large pages on Linux make the allocation of each step's memory faster.
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 .venv/bin/python -m experiments.train --config=configs/quickstart.py \
-  --config.data_dir=runs/data --workdir=runs/quickstart "$@"
+  --config.data_dir=runs/data --workdir=runs/quickstart --stopped_code=130 "$@"
 echo "predictions: $(ls -t runs/quickstart/figures/*-predictions-*.png | head -1)"

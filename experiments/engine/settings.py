@@ -141,7 +141,8 @@ def _config_module(file: str) -> types.ModuleType:
       ours = {
           p.stem
           for p in folder.glob("*.py")
-          if "\ndef get_config(" in p.read_text("utf-8")
+          if p.stem != "base"  # The settings that all tasks share.
+          and "\ndef get_config(" in p.read_text("utf-8")
       }
       shape = "configs/{}.py" if file.endswith(".py") else "{}"
       known = [shape.format(stem) for stem in sorted(ours)]

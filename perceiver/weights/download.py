@@ -88,11 +88,16 @@ def fetch(
   except WeightsError:
     raise
   except (OSError, http.client.HTTPException, ValueError) as error:
-    raise WeightsError(
+    message = (
         f"{url} cannot be fetched ({gist(error)}). Get it by hand, for example"
-        f" with a browser on another machine, and put it at {file}. The"
-        " received part is kept, and the same command resumes the download."
-    ) from error
+        f" with a browser on another machine, and put it at {file}."
+    )
+    if partial.is_file() and partial.stat().st_size:
+      message += (
+          " The received part is kept, and the same command resumes the"
+          " download."
+      )
+    raise WeightsError(message) from error
 
 
 def _check(

@@ -243,6 +243,11 @@ class TestFillMask:
     assert "  bytes 3 to 6:\n" in out and "  bytes 3 to 4:\n" in out
     assert "\n    byte 4: '" in out
 
+  def test_candidates_of_one_byte_are_printed_once(self, say):
+    out = say("fill-mask", "one[MASK] a")
+    assert "  byte 3:\n" in out
+    assert out.count("byte") == 1
+
 
 class TestFlow:
 

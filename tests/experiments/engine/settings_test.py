@@ -253,6 +253,13 @@ def test_what_cannot_be_set_is_told_in_one_line(path, text, error):
   assert "\n" not in str(raised.value)
 
 
+def test_configs_that_are_offered_are_those_of_tasks():
+  with pytest.raises(UserError, match="there is no config") as raised:
+    settings.load("configs/quickstrt.py")
+  assert "did you mean 'configs/quickstart.py'" in str(raised.value)
+  assert "configs/base.py" not in str(raised.value)
+
+
 def test_a_config_with_a_key_that_nothing_reads_is_refused():
   config = importlib.import_module("configs.imagenet").get_config("fourier")
   config.model.encoder.num_latent = 3

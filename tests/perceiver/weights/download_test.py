@@ -82,7 +82,7 @@ def test_a_file_comes_whole_and_once(server, tmp_path):
 def test_a_broken_download_goes_on_where_it_was(server, tmp_path):
   file = tmp_path / "model.pickle"
   Server.stop_after = 1_500_000
-  with pytest.raises(WeightsError, match="by hand") as error:
+  with pytest.raises(WeightsError, match="by hand.*part is kept") as error:
     download.fetch(server, file)
   assert str(file) in str(error.value)
   assert not file.exists()
@@ -92,6 +92,12 @@ def test_a_broken_download_goes_on_where_it_was(server, tmp_path):
   download.fetch(server, file)
   assert file.read_bytes() == DATA
   assert Server.asked == ["all", f"bytes={so_far}-"]
+
+
+def test_without_a_network_no_part_is_said_to_be_kept(tmp_path):
+  with pytest.raises(WeightsError, match="by hand") as error:
+    download.fetch("http://127.0.0.1:1/a.zip", tmp_path / "a.zip")
+  assert "kept" not in str(error.value)
 
 
 @pytest.mark.parametrize(
