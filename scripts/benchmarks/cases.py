@@ -103,7 +103,10 @@ def config_of(name: str) -> Any:
 
 
 def make(
-    name: str, batch_size: int = 1, changes: Mapping[str, str] | None = None
+    name: str,
+    batch_size: int = 1,
+    changes: Mapping[str, str] | None = None,
+    seed: int = 0,
 ) -> Case:
   """A published model with random weights, and a batch.
 
@@ -111,6 +114,7 @@ def make(
     name: a key of `CONFIGS`.
     batch_size: examples.
     changes: of settings, path -> text.
+    seed: of the weights.
 
   Raises:
     UserError: if a change is none.
@@ -118,7 +122,7 @@ def make(
   config = settings.load(CONFIGS[name][0], CHANGES.get(name, {}))
   config = settings.changed(config, changes or {}, are_texts=True)
   network = build_network(config)
-  rng = np.random.default_rng(0)
+  rng = np.random.default_rng(seed)
 
   def draw(x):
     if not jnp.issubdtype(x.dtype, jnp.floating):

@@ -6,10 +6,15 @@ import pytest
 
 from scripts.benchmarks import cases
 
+# The deviation of one random model is chance: of nine models of flow, the
+# ratio of the two orders is 0.28 to 1.76, and that of their means 1.0.
+MODELS = {"flow": 9}
+OTHER_MODELS = 4
 
-def outputs_of(name, **changes):
-  """Of one example, as float32."""
-  case = cases.make(name, 1, changes)
+
+def outputs_of(name, seed=0, **changes):
+  """Outputs for one example, as float32."""
+  case = cases.make(name, 1, changes, seed)
   net = case.network.net
   # Drawn numbers are no variances of a batch norm.
   state = jax.jit(case.network.init)().net_state
@@ -45,21 +50,23 @@ class TestPublished:
     for ours, theirs in zip(cheapest, written(name), strict=True):
       assert np.abs(ours - theirs).max() / np.std(theirs) < 2e-5
 
-  # The deviation of one random model is chance, and so is the ratio: of nine
-  # random models of flow it was 0.28 to 1.76, and that of the means 1.0.
-  def test_bfloat16_deviates_much_the_same_in_both_orders(
-      self, name, written, optimized, record_property
+  def test_bfloat16_deviates_no_more_in_the_cheapest_order(
+      self, name, optimized, record_property
   ):
-    deviations = []
-    for products in ("cheapest", "written"):
-      found = outputs_of(name, products=products, compute_dtype="bfloat16")
-      deviations.append(
-          [
-              float(np.sqrt(np.square(x - y).mean()) / np.std(y))
-              for x, y in zip(found, written(name), strict=True)
-          ]
-      )
+    deviations = {"cheapest": [], "written": []}
+    for seed in range(MODELS.get(name, OTHER_MODELS)):
+      exact = outputs_of(name, seed, products="written")
+      for products, found in deviations.items():
+        rounded = outputs_of(
+            name, seed, products=products, compute_dtype="bfloat16"
+        )
+        found.append(
+            [
+                float(np.sqrt(np.square(x - y).mean()) / np.std(y))
+                for x, y in zip(rounded, exact, strict=True)
+            ]
+        )
     record_property("deviations", deviations)
     print(name, deviations)
-    for cheapest, as_written in zip(*deviations, strict=True):
-      assert as_written / 3 < cheapest < 3 * as_written
+    cheapest, written = (np.mean(x, axis=0) for x in deviations.values())
+    assert (cheapest < 1.1 * written).all()
