@@ -426,11 +426,11 @@ def fill_mask(
   logits = weights.outputs(batch)["logits"][0].astype(jnp.float32)
   logits = logits[int(frame) :]  # That of [CLS] stands for no token.
   log_probs = np.asarray(jax.nn.log_softmax(logits), np.float64)
+  best = functools.partial(masks.k_best, k=commands.TOP, tokenizer=tokenizer)
   filled = []
   for span in spans:
     inside = log_probs[span]
     ids[span] = inside.argmax(-1)
-    best = functools.partial(masks.k_best, k=commands.TOP, tokenizer=tokenizer)
     by_token = [best(row[None]) for row in inside]
     filled.append(masks.Span(span.start, by_token, best(inside)))
   return masks.Filled(tokenizer.decode(ids), filled)
