@@ -243,7 +243,7 @@ class _Run:
         self.state, scalars = self.train_step(self.state, batch)
         # Numbers are read one step late, so that the devices never wait.
         if pending is not None:
-          self._record(*pending)
+          self._record(*pending, following=scalars)
         pending = (step, scalars)
         stop = preemption.reached(step) and step < last
         evaluate = self._is_due(step, "eval_every")
@@ -297,9 +297,22 @@ class _Run:
         self.recorder.figures(step, named)
     return sharding.spread(batch, self.built.mesh)
 
-  def _record(self, step: int, scalars: Mapping[str, jax.Array]) -> None:
-    """Checks, writes and prints the metrics of a step."""
+  def _record(
+      self,
+      step: int,
+      scalars: Mapping[str, jax.Array],
+      following: Mapping[str, jax.Array] | None = None,
+  ) -> None:
+    """Checks, writes and prints the metrics of a step.
+
+    Args:
+      step: its number.
+      scalars: its metrics.
+      following: metrics of the next step, if it was dispatched.
+    """
     values = {k: float(v) for k, v in jax.device_get(scalars).items()}
+    # Dispatch may return when the step is done, as it can on a CPU.
+    done = step + bool(following and following["loss"].is_ready())
     finite = np.isfinite([values["loss"], values["grad_norm"]]).all()
     if not finite and not self.config.skip_nonfinite:
       raise UserError(
@@ -307,7 +320,7 @@ class _Run:
           f" {values['grad_norm']}; the last good checkpoint:"
           f" {self.checkpoints.last_good()}"
       )
-    speed, waited = self.timer.read(step)
+    speed, waited = self.timer.read(done)
     due = self._is_due(step, "log_every")
     examples = speed * self.config.batch_size
     # A training step is three forward passes' worth of products.
@@ -331,7 +344,7 @@ class _Run:
         numbers["speed/utilisation"] = achieved / self.peak
       self.recorder.scalars(step, numbers)
     if due or step == self.first:  # The first step compiles.
-      self.timer.restart(step)
+      self.timer.restart(done)
 
   def _evaluate(self, step: int) -> dict[str, float]:
     metrics, figures = self.evaluate(self.state.model)

@@ -81,12 +81,20 @@ def build(args: argparse.Namespace) -> None:
   import tensorflow_datasets as tfds
 
   importlib.import_module(f"experiments.data.builders.{args.name}")
+  data_dir = pathlib.Path(args.data_dir).expanduser()
   builder = tfds.builder(
-      args.name,
-      data_dir=pathlib.Path(args.data_dir).expanduser(),
-      file_format="array_record",
+      args.name, data_dir=data_dir, file_format="array_record"
   )
-  manual_dir = args.manual_dir and pathlib.Path(args.manual_dir).expanduser()
+  manual_dir = data_dir / "downloads" / "manual"
+  if args.manual_dir:
+    manual_dir = pathlib.Path(args.manual_dir).expanduser()
+  asked = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+  if asked and not pathlib.Path(builder.data_path).exists():
+    if not manual_dir.is_dir() or not any(manual_dir.iterdir()):
+      raise UserError(
+          f"{manual_dir} is empty or missing. Name another folder with"
+          f" --manual_dir, that of {asked}"
+      )
   builder.download_and_prepare(
       download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
   )
@@ -179,13 +187,21 @@ def _published(
   from perceiver.weights import download
 
   def fetch(file: published.File, path: pathlib.Path) -> None:
-    with _count(file.name) as progress:
-      download.fetch(file.url, path, progress, sha256=file.sha256)
+    try:
+      with _count(file.name) as progress:
+        download.fetch(file.url, path, progress, sha256=file.sha256)
+    except download.FetchError as error:
+      raise UserError(error.reason) from error
 
   by_hand = args.manual_dir and pathlib.Path(args.manual_dir).expanduser()
-  return published.found(
-      files, [folder, *([by_hand] if by_hand else [])], fetch
-  )
+  try:
+    return published.found(
+        files, [folder, *([by_hand] if by_hand else [])], fetch
+    )
+  except published.MissingError as error:
+    if len(error.files) > 1:  # The error itself is one line.
+      print("missing files:", *error.files, sep="\n  ", file=sys.stderr)
+    raise
 
 
 def _splits(name: str, data_dir: str) -> Sequence[str]:

@@ -23,6 +23,14 @@ class File(NamedTuple):
     return f"{self.name} ({size}{self.url})"
 
 
+class MissingError(DataError):
+  """Missing files, which are in `files`; the message names the first."""
+
+  def __init__(self, message: str, files: Sequence[File]):
+    super().__init__(message)
+    self.files = files
+
+
 # Downloads a file to a path; an error of any kind says why it could not.
 Fetch = Callable[[File, pathlib.Path], None]
 
@@ -51,8 +59,8 @@ def found(
     the path of each.
 
   Raises:
-    DataError: if some are missing and do not come: it names all of them, with
-      their sizes and where to get them. Or if one is another file.
+    MissingError: if some are missing and do not come; it says what to do.
+    DataError: if one is another file.
   """
   paths, missing, reason = [], [], ""
   for file in files:
@@ -63,16 +71,21 @@ def found(
       try:
         fetch(file, path)
       except Exception as error:  # Whatever stands between us and a server.
-        path, reason = None, f" ({error})"
+        path, reason = None, f", and cannot be downloaded: {error}"
     if path is None:
-      missing.append(str(file))
+      missing.append(file)
       continue
     _check(path, file)
     paths.append(path)
   if missing:
-    raise DataError(
-        f"missing: {'; '.join(missing)}. Put them in {folders[0]}, or name"
-        f" their folder with --manual_dir{reason}"
+    what, *others = missing
+    more, verb, them = f" and {len(others)} other files", "are", "their"
+    if not others:
+      more, verb, them = "", "is", "its"
+    raise MissingError(
+        f"{what}{more} {verb} missing{reason}. Download by hand, and name"
+        f" {them} folder with --manual_dir, or use {folders[0]}",
+        missing,
     )
   return paths
 

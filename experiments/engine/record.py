@@ -439,9 +439,13 @@ class Trace:
 class Timer:
   """Steps per second, and the share of the time spent waiting for input."""
 
-  def restart(self, step: int) -> None:
-    """Starts counting, when `step` is done."""
-    self._start, self._step = time.perf_counter(), step
+  def __init__(self):
+    self._last = 0.0, 0.0
+    self.restart(0)
+
+  def restart(self, done: int) -> None:
+    """Starts counting, when `done` steps are done."""
+    self._start, self._done = time.perf_counter(), done
     self._waited = 0.0
 
   @contextlib.contextmanager
@@ -451,10 +455,15 @@ class Timer:
     yield
     self._waited += time.perf_counter() - start
 
-  def read(self, step: int) -> tuple[float, float]:
-    """(steps per second, share of time waited) when `step` is done."""
-    elapsed = time.perf_counter() - self._start
-    return (step - self._step) / elapsed, self._waited / elapsed
+  def read(self, done: int) -> tuple[float, float]:
+    """(steps per second, share of time waited) when `done` steps are done.
+
+    If none of them was done since the start, the reading before it.
+    """
+    if done > self._done:
+      elapsed = time.perf_counter() - self._start
+      self._last = (done - self._done) / elapsed, self._waited / elapsed
+    return self._last
 
 
 def _shown(name: str, movie: Movie) -> Iterable[Any]:

@@ -26,6 +26,14 @@ _BLOCK = 1 << 20  # bytes read at a time
 _MOST = 16 << 30  # bytes of a file whose size is not known
 
 
+class FetchError(WeightsError):
+  """A file that cannot be fetched; `reason` is without what to do."""
+
+  def __init__(self, message: str, reason: str):
+    super().__init__(message)
+    self.reason = reason
+
+
 class Published(NamedTuple):
   """A published model."""
 
@@ -69,8 +77,8 @@ def fetch(
     sha256: hash of the file; empty: unknown.
 
   Raises:
-    WeightsError: if it cannot be fetched; it says how to get it by hand. Or if
-      it is not what the server says it is, or what is expected.
+    FetchError: if it cannot be fetched; it says how to get it by hand.
+    WeightsError: if it is not what the server says it is, or what is expected.
   """
   if file.exists():
     return
@@ -88,8 +96,9 @@ def fetch(
   except WeightsError:
     raise
   except (OSError, http.client.HTTPException, ValueError) as error:
+    reason = _reason(error)
     message = (
-        f"{url} cannot be fetched ({gist(error)}). Get it by hand, for example"
+        f"{url} cannot be fetched ({reason}). Get it by hand, for example"
         f" with a browser on another machine, and put it at {file}."
     )
     if partial.is_file() and partial.stat().st_size:
@@ -97,7 +106,15 @@ def fetch(
           " The received part is kept, and the same command resumes the"
           " download."
       )
-    raise WeightsError(message) from error
+    raise FetchError(message, reason) from error
+
+
+def _reason(error: Exception) -> str:
+  """Why a server cannot be reached, or what it sent."""
+  inner = getattr(error, "reason", None)  # Of a URLError.
+  if isinstance(inner, OSError) and inner.strerror:
+    return printable(inner.strerror, 200)
+  return gist(error)
 
 
 def _check(

@@ -33,8 +33,8 @@ class Modelnet40(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Initial release."}
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      "--manual_dir=DIR with ModelNet40.zip, or with the folders"
-      " CLASS/{train,test} that are in it: https://modelnet.cs.princeton.edu"
+      "ModelNet40.zip (https://modelnet.cs.princeton.edu) or of the folders"
+      " CLASS/{train,test} in it"
   )
   pkg_dir_path = None  # It is no part of TFDS and ships no checksums.
 
@@ -48,7 +48,7 @@ class Modelnet40(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    folder = building.manual_folder(dl_manager)
+    folder = pathlib.Path(dl_manager.manual_dir)
     return {
         split: self._generate_examples(folder, split)
         for split in ("train", "test")

@@ -23,9 +23,7 @@ class Starcraft2(tfds.core.GeneratorBasedBuilder):
 
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Initial release."}
-  MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      "--manual_dir=DIR with files .SC2Replay, in folders as you like"
-  )
+  MANUAL_DOWNLOAD_INSTRUCTIONS = ".SC2Replay files; they may be in subfolders"
   pkg_dir_path = None  # It is no part of TFDS and ships no checksums.
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -36,7 +34,7 @@ class Starcraft2(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    folder = building.manual_folder(dl_manager)
+    folder = pathlib.Path(dl_manager.manual_dir)
     cache = pathlib.Path(self.data_path).parent / "games"
     paths = replays.files(folder)
     processes = min(os.cpu_count() or 1, len(paths))

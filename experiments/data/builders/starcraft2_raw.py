@@ -22,8 +22,8 @@ class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):
   VERSION = tfds.core.Version("1.0.0")
   RELEASE_NOTES = {"1.0.0": "Initial release."}
   MANUAL_DOWNLOAD_INSTRUCTIONS = (
-      "--manual_dir=DIR with files HASH_PLAYER.tfrecord, as AlphaStar"
-      " Unplugged's generate_dataset writes them with the game"
+      "the files HASH_PLAYER.tfrecord, as AlphaStar Unplugged's"
+      " generate_dataset writes them with the game"
   )
   pkg_dir_path = None  # It is no part of TFDS and ships no checksums.
 
@@ -35,7 +35,7 @@ class Starcraft2Raw(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-    folder = building.manual_folder(dl_manager)
+    folder = pathlib.Path(dl_manager.manual_dir)
     paths = sorted(folder.rglob("*_[12].tfrecord"))
     if not paths:
       raise FileNotFoundError(f"there is no HASH_PLAYER.tfrecord in {folder}")

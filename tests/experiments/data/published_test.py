@@ -4,6 +4,8 @@ import hashlib
 import io
 import shutil
 import tarfile
+import urllib.error
+import urllib.request
 import zipfile
 
 import cv2
@@ -49,7 +51,7 @@ def test_what_lies_there_is_compared_and_not_downloaded(tmp_path):
     find(file_of(sha256="00"))
 
 
-def test_all_that_is_missing_is_named_with_its_size_and_where_it_is(tmp_path):
+def test_missing_files_are_one_short_line_and_a_list(tmp_path):
   asked = []
 
   def fetch(file, path):
@@ -61,14 +63,40 @@ def test_all_that_is_missing_is_named_with_its_size_and_where_it_is(tmp_path):
       file_of("b.zip", size=147_897_477_120),
       file_of("c.zip", sha256=""),
   ]
-  with pytest.raises(DataError) as raised:
+  with pytest.raises(published.MissingError) as raised:
     published.found(files, [tmp_path], fetch)
-  message = str(raised.value)
-  assert "a.zip (17 bytes, https://nowhere/a.zip)" in message
-  assert "b.zip (147.9 GB, " in message and "c.zip (" in message
-  assert f"Put them in {tmp_path}, or name their folder" in message
-  assert "no network" in message
+  assert raised.value.files == files
+  assert str(files[1]) == "b.zip (147.9 GB, https://nowhere/b.zip)"
+  assert str(raised.value) == (
+      "a.zip (17 bytes, https://nowhere/a.zip) and 2 other files are missing,"
+      " and cannot be downloaded: no network. Download by hand, and name their"
+      f" folder with --manual_dir, or use {tmp_path}"
+  )
   assert asked == ["a.zip"]  # Who has no network waits once.
+  with pytest.raises(published.MissingError) as raised:
+    published.found(files[2:], [tmp_path], never)
+  assert str(raised.value) == (
+      "c.zip (17 bytes, https://nowhere/c.zip) is missing. Download by hand,"
+      f" and name its folder with --manual_dir, or use {tmp_path}"
+  )
+
+
+@pytest.mark.parametrize("name", ["cifar10", "glue", "imagenet", "modelnet40"])
+def test_without_a_network_the_error_is_short_and_says_what_to_do(
+    name, tmp_path, monkeypatch, capsys
+):
+  def refuse(*args, **kwargs):
+    raise urllib.error.URLError(OSError(-2, "Name or service not known"))
+
+  monkeypatch.setattr(urllib.request.OpenerDirector, "open", refuse)
+  with pytest.raises(SystemExit):
+    prepare_data.main([name, f"--data_dir={tmp_path}"])
+  *_, line = capsys.readouterr().err.splitlines()
+  without_path = line.replace(str(tmp_path), "")
+  assert line.startswith("error: ") and len(without_path) < 300
+  assert "--manual_dir" in line and "https://" in line
+  if name in ("cifar10", "glue"):
+    assert "cannot be downloaded: Name or service not known." in line
 
 
 def test_what_may_be_downloaded_is(tmp_path):
@@ -200,10 +228,16 @@ def test_imagenet_is_unpacked_from_its_archives(
 def test_what_imagenet_lacks_is_said(tmp_path, capsys):
   with pytest.raises(SystemExit):
     prepare_data.main(["imagenet", f"--data_dir={tmp_path}"])
-  (line,) = capsys.readouterr().err.splitlines()
-  for words in ("img_train.tar (147.9 GB", "img_val.tar (6.7 GB", "devkit"):
-    assert words in line
-  assert f"Put them in {tmp_path / 'imagenet2012'}, or name" in line
+  head, *files, line = capsys.readouterr().err.splitlines()
+  assert head == "missing files:"
+  for words, file in zip(
+      ("img_train.tar (147.9 GB", "img_val.tar (6.7 GB", "devkit"),
+      files,
+      strict=True,
+  ):
+    assert words in file
+  assert "img_train.tar (147.9 GB" in line and "2 other files" in line
+  assert line.endswith(f"--manual_dir, or use {tmp_path / 'imagenet2012'}")
 
 
 def rows_of(task, split):
@@ -289,9 +323,9 @@ def test_the_tasks_that_are_missing_are_named(tmp_path, monkeypatch, capsys):
   args = ["glue", "--tasks=cola,sst2", f"--data_dir={tmp_path}"]
   with pytest.raises(SystemExit):
     prepare_data.main(args)
-  line = capsys.readouterr().err.splitlines()[-1]
-  assert "CoLA.zip (377.0 kB, " in line and "SST-2.zip (7.4 MB" in line
-  assert "RTE" not in line
+  said = capsys.readouterr().err
+  assert "\n  CoLA.zip (377.0 kB, " in said and "\n  SST-2.zip (7.4 MB" in said
+  assert "RTE" not in said
   with pytest.raises(SystemExit):
     prepare_data.main(["glue", "--tasks=sst", f"--data_dir={tmp_path}"])
   assert "'sst' is not one of" in capsys.readouterr().err

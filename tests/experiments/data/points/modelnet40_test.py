@@ -121,7 +121,7 @@ def test_damaged_files_are_named_counted_and_left_out(tmp_path, capsys):
 
 
 MISSING = {
-    "nothing": ({}, "does not exist or is empty"),
+    "nothing": ({}, "is empty or missing. Name another"),
     "no meshes": (
         {"ModelNet40/README.txt": b""},
         "neither ModelNet40.zip nor CLASS/train/CLASS_0001.off in",
