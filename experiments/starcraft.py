@@ -316,7 +316,10 @@ def probability(log_probs, picks):
   # Whoever picks at a step has not ended before it.
   reached = jnp.pad(goes_on, [(0, 0), (1, 0)], constant_values=1)[:, :-1]
   reached = jnp.cumprod(reached, axis=1) * (before != end)
-  return (reached[..., None] * probs[..., :end]).sum(1)
+  chance = probs[..., :end]
+  missed = jnp.pad(1 - chance, [(0, 0), (1, 0), (0, 0)], constant_values=1)
+  left = jnp.cumprod(missed[:, :-1], axis=1)
+  return (reached[..., None] * left * chance).sum(1)
 
 
 def uniform_log_likelihood(num_units, count, picks):
@@ -384,8 +387,10 @@ def with_majority(example, columns, rank):
 
 def draw(outputs, batch, columns):
   """The first 16 moments with true and predicted selections."""
-  most = float(np.max(outputs["probability"], initial=1e-6))
-  scale = figures.Scale("probability to be selected", colors.Normalize(0, most))
+  scale = figures.Scale(
+      "probability to be selected (square-root scale)",
+      colors.PowerNorm(0.5, 0.0, 1.0),
+  )
   show = functools.partial(
       show_moment,
       columns=columns,

@@ -49,6 +49,7 @@ def moment(rng, num_units=23, num_own=9):
 def data_dir(tmp_path_factory):
   """Two games, one for each split."""
   folder = tmp_path_factory.mktemp("data")
+  (folder / "game.SC2Replay").touch()
 
   def played(results, cache, split):
     rng = np.random.default_rng(len(split))
@@ -252,17 +253,26 @@ def test_even_chances_are_counted_by_hand():
   np.testing.assert_allclose(full, -np.log([4 * 4]), rtol=1e-6)
 
 
-def test_the_probability_of_a_unit_is_summed_over_steps():
+def test_the_probability_of_a_unit_is_that_of_any_step():
   # Steps: unit 0 or 1; then the rest, or the end.
   probs = jnp.array([[[0.7, 0.3, 0.0], [0.0, 0.4, 0.6], [0.2, 0.2, 0.6]]])
   log_probs = jnp.log(probs)
   ended = starcraft.probability(log_probs, jnp.array([[0, 2, 2]]))
-  np.testing.assert_allclose(ended, [[0.7, 0.3 + 0.4]], rtol=1e-5)
+  second = 0.7 * 0.4  # It was not picked first.
+  np.testing.assert_allclose(ended, [[0.7, 0.3 + second]], rtol=1e-5)
   longer = starcraft.probability(log_probs, jnp.array([[0, 1, 2]]))
-  last = 0.4 * 0.2
-  np.testing.assert_allclose(
-      longer, [[0.7 + last, 0.3 + 0.4 + last]], rtol=1e-5
-  )
+  third = (
+      0.4 * 0.2
+  )  # The second step was not the end, the third is unit 0 or 1.
+  expected = [[0.7 + 0.3 * third, 0.3 + second + 0.7 * 0.6 * third]]
+  np.testing.assert_allclose(longer, expected, rtol=1e-5)
+
+
+def test_a_unit_that_every_step_may_pick_has_a_probability_below_one():
+  log_probs = jnp.log(jnp.full((1, 31, 3), 1 / 3))
+  picks = jnp.zeros((1, 31), int)
+  (found,) = starcraft.probability(log_probs, picks)
+  assert 0.4 < float(found.max()) <= 1
 
 
 def test_likelihoods_are_of_each_selected_unit():
