@@ -45,6 +45,8 @@ def get_config() -> ConfigDict:
               "reinitialize": "",
               # Regular expression of paths of parameters to freeze.
               "frozen": "",
+              # Regular expression of paths of parameters that start at 0.
+              "zeros": "",
               # Strength of the initial bias of cross-attends towards near
               # positions; 0: no bias.
               "locality_bias": 0.0,

@@ -45,6 +45,10 @@ MINI = {
     # Latents start on a grid of video, frames × rows × columns, and along the
     # sound.
     "init.locality_bias": 3.0,
+    # Clips are decoded as silence and black at first. Sound that starts louder
+    # than what is to be decoded soon becomes the average of all its latents,
+    # and its outputs no longer find the latent of their patch.
+    "init.zeros": "^(audio|video)/w$",
     "init.grids": {
         "video": {
             "dims": (8, 8, 8),  # Patches.

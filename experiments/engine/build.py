@@ -189,7 +189,11 @@ def _built(network: task_lib.Network, config: task_lib.Config) -> BuiltNetwork:
       _grids(config),
   )
   init = functools.partial(
-      state_lib.initial_model, net, network.example, config.seed
+      state_lib.initial_model,
+      net,
+      network.example,
+      config.seed,
+      config.init.zeros,
   )
   with user_errors("the model"):
     like = jax.eval_shape(init)
@@ -290,8 +294,10 @@ def build(config: task_lib.Config, devices: sharding.Devices = None) -> Built:
       config.seed,
       config.init.frozen,
       config.ema > 0,
+      config.init.zeros,
   )
-  _check_frozen(network.like.params, config.init.frozen)
+  for name in ("frozen", "zeros"):
+    _check_part(network.like.params, f"init.{name}", config.init[name])
   shapes = jax.eval_shape(init)
   return Built(
       config=config,
@@ -315,19 +321,19 @@ def _check_pattern(name: str, pattern: str) -> None:
     ) from error
 
 
-def _check_frozen(params: Any, frozen: str) -> None:
-  """Checks that `frozen` matches some parameters, and not all.
+def _check_part(params: Any, name: str, pattern: str) -> None:
+  """Checks that a pattern, if any, matches some parameters, and not all.
 
   Raises:
-    UserError: if not.
+    UserError: if not; it has the setting's name.
   """
-  trained, fixed = state_lib.split(params, frozen)
-  if frozen and not (trained and fixed):
+  others, matching = state_lib.split(params, pattern)
+  if pattern and not (others and matching):
     names = list(tensors.flatten(params, {}))
     raise UserError(
-        f"config.init.frozen = {frozen!r} matches"
-        f" {'all' if fixed else 'none'} of the {len(names)} parameters, such as"
-        f" {', '.join(names[:5])}"
+        f"config.{name} = {pattern!r} matches"
+        f" {'all' if matching else 'none'} of the {len(names)} parameters,"
+        f" such as {', '.join(names[:5])}"
     )
 
 
@@ -353,7 +359,7 @@ def _check_numbers(config: task_lib.Config) -> None:
   with user_errors("the config"):
     for name, (low, high) in BOUNDS.items():
       bounds.check(name, config[name], low, high)
-    for name in ("reinitialize", "frozen"):
+    for name in ("reinitialize", "frozen", "zeros"):
       _check_pattern(f"init.{name}", config.init[name])
 
 

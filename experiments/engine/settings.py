@@ -65,7 +65,7 @@ SETTINGS = {
     "init.grids.*": Grid,
 }
 # What older configs lack, and what it was for them.
-ADDED = {"ema": 0.0, "run.wandb": "", "init.frozen": ""}
+ADDED = {"ema": 0.0, "run.wandb": "", "init.frozen": "", "init.zeros": ""}
 # Old names of settings and sections, and their names now. Configs of older runs
 # and files may have them; a command line may not.
 RENAMED = {

@@ -72,13 +72,25 @@ def initial_model(
     net: hk.TransformedWithState,
     example: Mapping[str, jax.ShapeDtypeStruct],
     seed: int,
+    zeros: str = "",
 ) -> Model:
-  """An initial model; call it under jit or `jax.eval_shape`."""
+  """An initial model; call it under jit or `jax.eval_shape`.
+
+  Args:
+    net: the network.
+    example: shapes and dtypes of an example.
+    seed: seed of the parameters.
+    zeros: a regular expression as of `split`, of parameters that are 0 at the
+      start.
+  """
   batch = {
       name: jnp.zeros((1, *x.shape), x.dtype) for name, x in example.items()
   }
   # Batch norm has no state unless it is made in training mode.
-  return Model(*net.init(jax.random.key(seed), batch, True))
+  model = Model(*net.init(jax.random.key(seed), batch, True))
+  others, zeroed = split(model.params, zeros)
+  zeroed = optax.tree.zeros_like(zeroed)
+  return model._replace(params=hk.data_structures.merge(others, zeroed))
 
 
 def initial_state(
@@ -88,6 +100,7 @@ def initial_state(
     seed: int,
     frozen: str = "",
     has_ema: bool = False,
+    zeros: str = "",
 ) -> TrainState:
   """An initial state; call it under jit or `jax.eval_shape`.
 
@@ -99,8 +112,9 @@ def initial_state(
     frozen: as of `split`; the optimizer keeps nothing of frozen parameters.
     has_ema: whether the parameters are averaged. The first update makes the
       average, so it begins with zeros.
+    zeros: as of `initial_model`.
   """
-  model = initial_model(net, example, seed)
+  model = initial_model(net, example, seed, zeros)
   return TrainState(
       step=jnp.zeros([], jnp.int32),
       model=model,
@@ -110,18 +124,18 @@ def initial_state(
   )
 
 
-def split(params: Any, frozen: str) -> tuple[Any, Any]:
-  """Trained parameters, and frozen parameters.
+def split(params: Any, pattern: str) -> tuple[Any, Any]:
+  """Parameters that do not match a pattern, and those that do.
 
   Args:
     params: {module: {name: array}}.
-    frozen: a regular expression that is looked for in each module/name; empty:
-      none is frozen.
+    pattern: a regular expression that is looked for in each module/name; empty:
+      none matches.
   """
-  fixed, trained = hk.data_structures.partition(
+  matching, others = hk.data_structures.partition(
       lambda module, name, _: bool(
-          frozen and re.search(frozen, f"{module}/{name}")
+          pattern and re.search(pattern, f"{module}/{name}")
       ),
       params,
   )
-  return trained, fixed
+  return others, matching

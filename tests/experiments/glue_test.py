@@ -306,10 +306,11 @@ def test_what_is_frozen_is_told_and_stays_through_training(
         ("(", "is not a regular expression"),
     ],
 )
-def test_what_freezes_nothing_or_everything_is_refused(
-    data_dir, pattern, error
+@pytest.mark.parametrize("setting", ["frozen", "zeros"])
+def test_what_freezes_or_zeroes_nothing_or_everything_is_refused(
+    data_dir, setting, pattern, error
 ):
-  config = tiny(data_dir, **{"init.frozen": pattern})
+  config = tiny(data_dir, **{f"init.{setting}": pattern})
   if error is None:
     build.build(config)
     return

@@ -289,6 +289,21 @@ def test_any_modality_can_be_left_out(left, data_dir):
   assert value.shape == ()
 
 
+def test_only_the_small_models_start_with_silence_and_black():
+  mini = importlib.import_module("configs.kinetics").get_config("mini_32")
+  for zeros in (mini.init.zeros, ""):
+    network = build.build_network(tiny(**{"init.zeros": zeros}))
+    batch = {
+        name: jnp.ones((1, *x.shape), x.dtype)
+        for name, x in network.example.items()
+    }
+    run = jax.jit(network.net.apply, static_argnums=4)
+    outputs, _ = run(*network.init(), None, batch, False)
+    assert (zeros != "") == (not outputs["audio"].any())
+    assert (zeros != "") == (not outputs["video"].any())
+    assert outputs["label"].any()
+
+
 @pytest.mark.parametrize("wrong", [("label",), ("video", "smell"), ()])
 def test_the_label_alone_and_unknown_modalities_are_refused(wrong, data_dir):
   with pytest.raises(UserError, match="neither audio nor video"):
