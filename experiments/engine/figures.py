@@ -66,7 +66,9 @@ def sixteen(
     if i < count:
       show(ax, i)
   if scale is not None:
-    scale.bar(figure, axes, location="bottom", shrink=0.5, aspect=50)
+    # With less room for the bar, its label would leave the figure.
+    room = dict(shrink=0.5, aspect=50, fraction=0.05, pad=0.02)
+    scale.bar(figure, axes, location="bottom", **room)
   return drawn(figure)
 
 

@@ -1,5 +1,6 @@
 """Pictures of batches, and of what a classifier confuses."""
 
+from matplotlib import colors
 import numpy as np
 
 from experiments.engine import figures
@@ -46,3 +47,14 @@ def test_of_many_classes_the_most_confused_are_shown(monkeypatch):
 def test_classes_without_names_have_numbers():
   assert figures.names_of((), 2) == ["0", "1"]
   assert figures.names_of(("cat", "dog"), 2) == ["cat", "dog"]
+
+
+def test_the_label_of_a_colour_bar_is_inside_the_figure():
+  def show(ax, i):
+    ax.plot([0, i], [0, 3])
+    ax.set_aspect("equal")
+
+  scale = figures.Scale("a label (with j)", colors.Normalize(0, 1))
+  picture = figures.sixteen(16, show, "title", (7.0, 11.0), scale)
+  for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+    assert (edge == 255).all()
