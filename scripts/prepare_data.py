@@ -394,7 +394,7 @@ def speak_images(args: argparse.Namespace) -> None:
   with _count("clips") as progress:
     spoken_images.write(
         pathlib.Path(args.recordings).expanduser(),
-        pathlib.Path(args.images).expanduser(),
+        args.images and pathlib.Path(args.images).expanduser(),
         output,
         clips=clips,
         seed=args.seed,
@@ -629,7 +629,8 @@ def parser() -> Parser:
       "--recordings", required=True, help="ZIP: DIGIT_SPEAKER_NUMBER.wav"
   )
   spoken.add_argument(
-      "--images", required=True, help="ZIP: {train,test}/CLASS/NUMBER.jpg"
+      "--images",
+      help="ZIP: {train,test}/CLASS/NUMBER.jpg; default: sound alone",
   )
   spoken.add_argument("--output", required=True, help="a folder")
   spoken.add_argument("--train_clips", type=int, default=1500)

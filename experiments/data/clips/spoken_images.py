@@ -1,11 +1,11 @@
 """Clips of spoken digits over moving images, in the layout of AudioSet.
 
     OUTPUT/{train,test}.csv, OUTPUT/class_labels_indices.csv
-    OUTPUT/clips/ID_0.000.mp4
+    OUTPUT/clips/ID_0.000.mp4, or .wav without images
 
 Clips of class d have the digit d spoken at some time, in noise, and one of
 CIFAR-10's images of class d, over which the camera moves. So neither the
-sound nor the image alone says everything.
+sound nor the image alone says everything. Without images they are sound alone.
 """
 
 from collections.abc import Callable
@@ -47,15 +47,20 @@ class Sources:
   """
 
   recordings: pathlib.Path
-  images: pathlib.Path
+  images: pathlib.Path | None  # None: clips are sound alone.
   recording_names: Mapping[str, list[list[str]]]
   image_names: Mapping[str, list[list[str]]]
-  classes: list[str]  # Of the images.
+  classes: list[str]  # Names of the digits and images.
+
+  @property
+  def ending(self) -> str:
+    """Of a clip's file."""
+    return ".mp4" if self.images else ".wav"
 
 
 def write(
     recordings: pathlib.Path,
-    images: pathlib.Path,
+    images: pathlib.Path | None,
     output: pathlib.Path,
     *,
     clips: Mapping[str, int],
@@ -68,7 +73,8 @@ def write(
   Args:
     recordings: a ZIP file of the Free Spoken Digit Dataset, with
       recordings/DIGIT_SPEAKER_NUMBER.wav.
-    images: a ZIP file of CIFAR-10, with {train,test}/CLASS/NUMBER.jpg.
+    images: a ZIP file of CIFAR-10, with {train,test}/CLASS/NUMBER.jpg; None:
+      clips are sound alone.
     output: a folder.
     clips: how many of each split, "train" and "test". Nothing that is heard or
       seen in one is in the other; where there are more clips than recordings,
@@ -94,11 +100,11 @@ def write(
 
 def clip(
     sources: Sources, split: str, number: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray | None, np.ndarray]:
   """The frames and the sound of a clip.
 
   Returns:
-    RGB, uint8 [T, 64, 64, 3], and float32 [2 * 8000, 1] in [-1, 1].
+    RGB, uint8 [T, 64, 64, 3], or None; and float32 [2 * 8000, 1] in [-1, 1].
 
   Raises:
     DataError: if the recording or the image cannot be read.
@@ -114,6 +120,8 @@ def clip(
   spoken = _read_wave(
       sources.recordings, chosen(sources.recording_names[split][label])
   )
+  if sources.images is None:
+    return None, _in_noise(spoken, rng)
   name = chosen(sources.image_names[split][label])
   picture = image.decode(_content(sources.images, name), name)
   return _moved_over(picture, rng), _in_noise(spoken, rng)
@@ -161,23 +169,23 @@ def _moved_over(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _write(
     split: str, number: int, sources: Sources, output: pathlib.Path, seed: int
 ) -> None:
-  path = output / "clips" / f"{_id(split, number)}_0.000.mp4"
+  path = output / "clips" / f"{_id(split, number)}_0.000{sources.ending}"
   if path.exists():
     return
   frames, sound = clip(sources, split, number, seed)
   with atomic.complete(path) as partial:
-    video.write(partial, frames, _FPS, sound, _RATE)
+    if frames is None:
+      _write_wave(partial, sound)
+    else:
+      video.write(partial, frames, _FPS, sound, _RATE)
 
 
 def _write_lists(
     output: pathlib.Path, clips: Mapping[str, int], classes: list[str]
 ) -> None:
   """Writes AudioSet's lists of classes and of the clips of each split."""
-  names = [
-      f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
-  ]
-  mids = [f"/m/{name.replace(', ', '_')}" for name in names]
-  rows = [(i, *both) for i, both in enumerate(zip(mids, names, strict=True))]
+  mids = [f"/m/{name.replace(', ', '_')}" for name in classes]
+  rows = [(i, *both) for i, both in enumerate(zip(mids, classes, strict=True))]
   atomic.write_table(
       output / "class_labels_indices.csv",
       [("index", "mid", "display_name"), *rows],
@@ -196,8 +204,8 @@ def _write_lists(
     atomic.write(output / f"{split}.csv", (head + "".join(lines)).encode())
 
 
-def _sources(recordings: pathlib.Path, images: pathlib.Path) -> Sources:
-  """The content of two zip files.
+def _sources(recordings: pathlib.Path, images: pathlib.Path | None) -> Sources:
+  """The content of the zip files.
 
   Raises:
     DataError: if it is something else.
@@ -210,16 +218,18 @@ def _sources(recordings: pathlib.Path, images: pathlib.Path) -> Sources:
     if found:
       digit, take = map(int, found.groups())
       spoken["train" if take >= _TRAIN_FROM else "test"][digit].append(name)
-  shown: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
-  for name in sorted(_opened(images).namelist()):
-    found = re.fullmatch(r"(?:.*/)?(train|test)/(\w+)/\w+\.jpg", name)
-    if found:
-      shown[found[1]].setdefault(found[2], []).append(name)
   if not all(all(names) for names in spoken.values()):
     raise DataError(
         f"{recordings} does not have recordings of all digits for training and"
         f" testing, DIGIT_SPEAKER_NUMBER.wav, {_TRAIN_FROM} numbers and more"
     )
+  if images is None:
+    return Sources(recordings, None, spoken, {}, _DIGITS)
+  shown: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
+  for name in sorted(_opened(images).namelist()):
+    found = re.fullmatch(r"(?:.*/)?(train|test)/(\w+)/\w+\.jpg", name)
+    if found:
+      shown[found[1]].setdefault(found[2], []).append(name)
   classes = sorted(shown["train"])
   if len(classes) != len(_DIGITS) or sorted(shown["test"]) != classes:
     raise DataError(
@@ -230,7 +240,10 @@ def _sources(recordings: pathlib.Path, images: pathlib.Path) -> Sources:
   by_label = {
       split: [names[name] for name in classes] for split, names in shown.items()
   }
-  return Sources(recordings, images, spoken, by_label, classes)
+  names = [
+      f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
+  ]
+  return Sources(recordings, images, spoken, by_label, names)
 
 
 # Once in each process: its table of contents is long.
@@ -256,6 +269,12 @@ def _read_wave(path: pathlib.Path, name: str) -> np.ndarray:
         f" channel of 2 bytes at {_RATE} Hz"
     )
   return np.frombuffer(content, "<i2") / 32768.0
+
+
+def _write_wave(path: pathlib.Path, sound: np.ndarray) -> None:
+  with wave.open(str(path), "wb") as file:
+    file.setparams((1, 2, _RATE, len(sound), "NONE", ""))
+    file.writeframes(np.round(sound * 32767).astype("<i2").tobytes())
 
 
 def _id(split: str, number: int) -> str:

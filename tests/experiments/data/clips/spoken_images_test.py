@@ -117,6 +117,34 @@ def test_the_clips_can_be_indexed_and_read(written):
   assert example["audio"].std() > 0.01
 
 
+def test_without_images_clips_are_sound_alone(tmp_path):
+  recordings, _ = write_sources(tmp_path)
+  out = tmp_path / "out"
+  prepare_data.main(
+      f"spoken_images --recordings={recordings} --output={out} --train_clips=11"
+      " --test_clips=13 --processes=1".split()
+  )
+  summary = clip_index.prepare(
+      clip_index.audioset_rows(out / "test.csv"),
+      clip_index.audioset_classes(out / "class_labels_indices.csv"),
+      out / "clips",
+      tmp_path / "data" / "digits" / "test.json",
+      min_seconds=1.28,
+      kind=clip_index.SOUNDS,
+      processes=1,
+  )
+  assert summary["clips"] == 13 and not summary["left_out"]
+  assert (out / "test.csv").read_text().splitlines()[9].endswith('"/m/six"')
+  content = (out / "clips" / "test-00006_0.000.wav").read_bytes()
+  with wave.open(io.BytesIO(content)) as file:
+    assert file.getparams()[:4] == (1, 2, 8000, 16_000)
+    sound = np.frombuffer(file.readframes(16_000), "<i2") / 32767
+  sources = spoken_images._sources(recordings, None)
+  frames, expected = spoken_images.clip(sources, "test", 6, seed=0)
+  assert frames is None
+  np.testing.assert_allclose(sound, expected[:, 0], atol=1e-4)
+
+
 @pytest.mark.parametrize("label", [0, 4, 9])
 def test_a_clip_has_the_sound_and_the_picture_of_its_class(written, label):
   path = written / "out" / "clips" / f"train-{label + 10:05}_0.000.mp4"
