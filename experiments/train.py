@@ -322,6 +322,8 @@ class _Run:
       )
     speed, waited = self.timer.read(done)
     due = self._is_due(step, "log_every")
+    if due or step == self.first:  # The first step compiles.
+      self.timer.lap()
     examples = speed * self.config.batch_size
     # A training step is three forward passes' worth of products.
     achieved = 3 * self.flops * examples
@@ -343,8 +345,6 @@ class _Run:
       if self.peak:
         numbers["speed/utilisation"] = achieved / self.peak
       self.recorder.scalars(step, numbers)
-    if due or step == self.first:  # The first step compiles.
-      self.timer.restart(done)
 
   def _evaluate(self, step: int) -> dict[str, float]:
     metrics, figures = self.evaluate(self.state.model)

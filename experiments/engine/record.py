@@ -444,8 +444,15 @@ class Timer:
     self.restart(0)
 
   def restart(self, done: int) -> None:
-    """Starts counting, when `done` steps are done."""
-    self._start, self._done = time.perf_counter(), done
+    """Starts counting now, when `done` steps are done."""
+    self._begin(time.perf_counter(), done)
+
+  def lap(self) -> None:
+    """Starts counting at the last reading: steps go on during what follows."""
+    self._begin(*self._read)
+
+  def _begin(self, when: float, done: int) -> None:
+    self._start, self._done = self._read = when, done
     self._waited = 0.0
 
   @contextlib.contextmanager
@@ -461,7 +468,8 @@ class Timer:
     If none of them was done since the start, the reading before it.
     """
     if done > self._done:
-      elapsed = time.perf_counter() - self._start
+      self._read = time.perf_counter(), done
+      elapsed = self._read[0] - self._start
       self._last = (done - self._done) / elapsed, self._waited / elapsed
     return self._last
 

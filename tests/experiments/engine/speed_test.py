@@ -37,13 +37,15 @@ class Done:
     self.is_set = True
 
 
-@pytest.mark.parametrize("blocks", [True, False])
+@pytest.mark.parametrize("ends", ["dispatch", "logging", "reading"])
 @pytest.mark.parametrize("log_every", [1, 3])
 def test_the_speed_is_that_of_steps_that_are_done(
-    data_dir, tmp_path, monkeypatch, blocks, log_every
+    data_dir, tmp_path, monkeypatch, ends, log_every
 ):
-  # A second is the time of a step, whether its dispatch waits for its end.
+  # A second is the time of a step, whenever it ends: its dispatch may wait for
+  # it; it may end while the step before is logged, or be done when it is read.
   clock = types.SimpleNamespace(ticks=0)
+  newest = []
 
   def counted(built):
     step_of = make(built)
@@ -51,14 +53,21 @@ def test_the_speed_is_that_of_steps_that_are_done(
     def step(state, batch):
       state, scalars = step_of(state, batch)
       done = Done(clock)
-      if blocks:
+      newest[:] = [done]
+      if ends == "dispatch":
         done.set()
       return state, {k: Later(v, done) for k, v in scalars.items()}
 
     return step
 
-  make = build.Built.train_step
+  def logged(recorder, step, numbers):
+    if ends == "logging" and newest:
+      newest[0].set()
+    log(recorder, step, numbers)
+
+  log, make = record.Recorder.scalars, build.Built.train_step
   monkeypatch.setattr(build.Built, "train_step", counted)
+  monkeypatch.setattr(record.Recorder, "scalars", logged)
   monkeypatch.setattr(record.time, "perf_counter", lambda: float(clock.ticks))
   changes = {
       "data_dir": data_dir,
