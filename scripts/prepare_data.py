@@ -398,6 +398,7 @@ def speak_images(args: argparse.Namespace) -> None:
         output,
         clips=clips,
         seed=args.seed,
+        snr=tuple(args.snr),
         processes=args.processes,
         progress=progress,
     )
@@ -633,6 +634,13 @@ def parser() -> Parser:
       help="ZIP: {train,test}/CLASS/NUMBER.jpg; default: sound alone",
   )
   spoken.add_argument("--output", required=True, help="a folder")
+  spoken.add_argument(
+      "--snr",
+      type=float,
+      nargs=2,
+      default=(0.0, 15.0),
+      help="least and largest ratio of the digit to the noise, in decibels",
+  )
   spoken.add_argument("--train_clips", type=int, default=1500)
   spoken.add_argument("--test_clips", type=int, default=300)
   spoken.add_argument("--seed", type=int, default=0)

@@ -35,7 +35,7 @@ _DIGITS = "zero one two three four five six seven eight nine".split()
 # Of each speaker and digit, those before this are for testing, as the
 # recordings' authors have it.
 _TRAIN_FROM = 5
-_SNR = (0.0, 15.0)  # of the digit to the noise, in decibels
+SNR = (0.0, 15.0)  # of the digit to the noise, in decibels
 _SIDE = (0.6, 0.95)  # of what the camera sees, of the image's
 
 
@@ -51,6 +51,7 @@ class Sources:
   recording_names: Mapping[str, list[list[str]]]
   image_names: Mapping[str, list[list[str]]]
   classes: list[str]  # Names of the digits and images.
+  snr: tuple[float, float]  # As `SNR`.
 
   @property
   def ending(self) -> str:
@@ -65,6 +66,7 @@ def write(
     *,
     clips: Mapping[str, int],
     seed: int = 0,
+    snr: tuple[float, float] = SNR,
     processes: int = 0,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> None:
@@ -80,6 +82,7 @@ def write(
       seen in one is in the other; where there are more clips than recordings,
       these are used again.
     seed: random seed; equal seeds give equal clips.
+    snr: least and largest ratio of the digit to the noise, in decibels.
     processes: that write; 0: one a core.
     progress: takes how many clips are done, and how many there are.
 
@@ -88,7 +91,9 @@ def write(
   """
   if min(clips.values()) < 1:
     raise DataError(f"{dict(clips)} clips: at least 1 is needed")
-  sources = _sources(recordings, images)
+  if not -100 <= snr[0] <= snr[1] <= 100:
+    raise DataError(f"snr = {snr}: two ordered numbers from -100 to 100")
+  sources = _sources(recordings, images, snr)
   numbered = [(split, i) for split, n in clips.items() for i in range(n)]
   make = functools.partial(_write, sources=sources, output=output, seed=seed)
   pairs = zip(*numbered, strict=True)
@@ -121,18 +126,20 @@ def clip(
       sources.recordings, chosen(sources.recording_names[split][label])
   )
   if sources.images is None:
-    return None, _in_noise(spoken, rng)
+    return None, _in_noise(spoken, rng, sources.snr)
   name = chosen(sources.image_names[split][label])
   picture = image.decode(_content(sources.images, name), name)
-  return _moved_over(picture, rng), _in_noise(spoken, rng)
+  return _moved_over(picture, rng), _in_noise(spoken, rng, sources.snr)
 
 
-def _in_noise(spoken: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _in_noise(
+    spoken: np.ndarray, rng: np.random.Generator, snr: tuple[float, float]
+) -> np.ndarray:
   """A recording at a random time in noise, [S, 1]."""
   length = SECONDS * _RATE
   spoken = spoken[:length]
   spoken = spoken / max(np.abs(spoken).max(), 1e-3)
-  loudness = np.sqrt(np.mean(spoken**2)) * 10 ** (-rng.uniform(*_SNR) / 20)
+  loudness = np.sqrt(np.mean(spoken**2)) * 10 ** (-rng.uniform(*snr) / 20)
   sound = loudness * rng.normal(size=length)
   start = int(rng.integers(length - len(spoken), endpoint=True))
   sound[start : start + len(spoken)] += spoken
@@ -204,7 +211,11 @@ def _write_lists(
     atomic.write(output / f"{split}.csv", (head + "".join(lines)).encode())
 
 
-def _sources(recordings: pathlib.Path, images: pathlib.Path | None) -> Sources:
+def _sources(
+    recordings: pathlib.Path,
+    images: pathlib.Path | None,
+    snr: tuple[float, float] = SNR,
+) -> Sources:
   """The content of the zip files.
 
   Raises:
@@ -224,7 +235,7 @@ def _sources(recordings: pathlib.Path, images: pathlib.Path | None) -> Sources:
         f" testing, DIGIT_SPEAKER_NUMBER.wav, {_TRAIN_FROM} numbers and more"
     )
   if images is None:
-    return Sources(recordings, None, spoken, {}, _DIGITS)
+    return Sources(recordings, None, spoken, {}, _DIGITS, snr)
   shown: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
   for name in sorted(_opened(images).namelist()):
     found = re.fullmatch(r"(?:.*/)?(train|test)/(\w+)/\w+\.jpg", name)
@@ -243,7 +254,7 @@ def _sources(recordings: pathlib.Path, images: pathlib.Path | None) -> Sources:
   names = [
       f"{digit}, {name}" for digit, name in zip(_DIGITS, classes, strict=True)
   ]
-  return Sources(recordings, images, spoken, by_label, names)
+  return Sources(recordings, images, spoken, by_label, names, snr)
 
 
 # Once in each process: its table of contents is long.

@@ -145,6 +145,22 @@ def test_without_images_clips_are_sound_alone(tmp_path):
   np.testing.assert_allclose(sound, expected[:, 0], atol=1e-4)
 
 
+def test_the_noise_is_as_loud_as_asked(tmp_path):
+  recordings, _ = write_sources(tmp_path)
+  for ratio in (7.0, 43.0):
+    sources = spoken_images._sources(recordings, None, (ratio, ratio))
+    _, sound = spoken_images.clip(sources, "train", 3, seed=5)
+    power = np.convolve(sound[:, 0] ** 2, np.ones(3001) / 3001, "valid")
+    # Where the digit is, its power and that of the noise.
+    noise = min(np.mean(sound[:500] ** 2), np.mean(sound[-500:] ** 2))
+    measured = 10 * np.log10(power.max() / noise - 1)
+    assert measured == pytest.approx(ratio, abs=1.5)
+  with pytest.raises(DataError, match="two ordered numbers"):
+    spoken_images.write(
+        recordings, None, tmp_path / "o", clips={"train": 1}, snr=(3.0, 2.0)
+    )
+
+
 @pytest.mark.parametrize("label", [0, 4, 9])
 def test_a_clip_has_the_sound_and_the_picture_of_its_class(written, label):
   path = written / "out" / "clips" / f"train-{label + 10:05}_0.000.mp4"
