@@ -6,6 +6,8 @@
 docs/generation.md says what each variant needs, and what was measured.
 """
 
+import math
+
 from ml_collections import ConfigDict
 
 from configs import base
@@ -182,53 +184,49 @@ MINI_MUSIC = {
     "batch_size": 16,
     "train_examples": 2000 * 16,
 }
-# As `mini`, but positions are added: what lies in a mirror is at no distance.
+# What lies in a mirror is at no distance, so positions are added. The shortest
+# wave tells neighbours apart, with all waves in one head.
 MINI_COPY = {
     "model.vocabulary_size": BYTES,
     "model.channels": 128,
-    "model.max_length": 256,
+    "model.max_length": 255,
     "model.deviation": 1.0,
-    "model.positions": {"name": "sinusoidal", "longest": 256.0},
+    "model.positions": {
+        "name": "sinusoidal",
+        "longest": 200.0,
+        "shortest": 1 / math.pi,
+    },
     "model.encoder": {
         "num_latents": 32,
         "latent_channels": 128,
-        "num_heads": 4,
-        "widening_factor": 2,
+        "num_heads": 1,
     },
-    "model.processor": {
-        "num_layers": 1,
-        "num_heads": 4,
-        "widening_factor": 2,
-    },
-    "data": {"name": "copies", "size": 256},
+    "model.processor": {"num_layers": 1, "num_heads": 4},
+    "data": {"name": "copies", "size": 256, "ramp_examples": 750 * 8},
     "best": "validation/bits_per_element",
     "eval_examples": 512,
-    "batch_size": 32,
-    "train_examples": 4000 * 32,
+    "batch_size": 8,
+    "train_examples": 1500 * 8,
     "run.eval_every": 250,
-    "schedule": {"name": "warmup_cosine", "peak": 1e-3, "warmup": 100},
+    "optimizer": {"name": "adam", "b2": 0.99},
+    "schedule": {"name": "warmup_cosine", "peak": 2e-3, "warmup": 50},
     "z_loss": 0.0,
 }
-# All waves are short, and one head has all of them, to tell neighbours apart.
 MINI_COPY_1024 = {
-    "model.channels": 64,
     "model.max_length": 1023,
-    "model.positions.longest": 32.0,
-    "model.encoder": {
-        "num_latents": 64,
-        "latent_channels": 64,
-        "num_heads": 1,
-        "widening_factor": 2,
-    },
-    "data": {
-        "name": "copies",
-        "size": 1024,
-        "ramp_examples": 1000 * 8,
-    },
-    "batch_size": 8,
+    "model.encoder.num_latents": 64,
+    "data": {"name": "copies", "size": 1024, "ramp_examples": 1500 * 8},
     "train_examples": 3000 * 8,
-    "run.eval_every": 1000,
-    "schedule": {"name": "warmup_cosine", "peak": 3e-3, "warmup": 100},
+    "run.eval_every": 500,
+}
+MINI_COPY_8192 = {
+    "model.max_length": 8191,
+    "model.encoder.num_latents": 512,
+    "data": {"name": "copies", "size": 8192, "ramp_examples": 1800 * 2},
+    "batch_size": 2,
+    "train_examples": 3000 * 2,
+    "eval_examples": 128,
+    "run.eval_every": 500,
 }
 TINY = {
     "model.vocabulary_size": BYTES,
@@ -262,6 +260,7 @@ VARIANTS = {
     "mini_music": ("mini", MINI_MUSIC),
     "mini_copy": ("copy", MINI_COPY),
     "mini_copy_1024": ("mini_copy", MINI_COPY_1024),
+    "mini_copy_8192": ("mini_copy", MINI_COPY_8192),
     "tiny": ("copy", TINY),  # For tests.
 }
 DEFAULT = "copy"

@@ -230,20 +230,20 @@ def copies(
 ) -> Sequences:
   """The copy task: generated random values and their copy.
 
-  What is predicted in evaluation is the second half. In training a window ends
-  anywhere in it.
+  What is predicted is the second half. In training a window ends anywhere in
+  it.
 
   Args:
     config: config of the run.
     size: even length of a sequence, including BOS and EOS.
     values: different ones.
     mirrored: whether the second half is the first in reverse.
-    ramp_examples: of training, in which the halves grow from as many values
-      as there are latents to all; 0: all have all.
+    ramp_examples: of training, in which the halves grow from one value to all;
+      0: all have all.
   """
   length, latents = lengths(config)
   made = functools.partial(copies_lib.Copies, size, values, mirrored)
-  train = made(seed=config.seed + 1, growing=ramp_examples, least=latents)
+  train = made(seed=config.seed + 1, growing=ramp_examples)
 
   def split():
     every = made(seed=0, number=config.eval_examples)
@@ -489,7 +489,7 @@ def _number(text: str) -> int:
 
 
 def random_windows(length: int, latents: int, least: int = 0) -> pipeline.Step:
-  """A step: a window of "ids" that ends anywhere."""
+  """A step: a window of "ids" that ends anywhere after the `least`."""
   return functools.partial(
       windows.random, length=length, latents=latents, least=least
   )
@@ -534,9 +534,15 @@ def rotary(pos, channels: int, /, fraction: float = 0.5, longest: float = 8192):
   return None, position.Rotary(pos, pos, fraction, longest)
 
 
-def sinusoidal(pos, channels: int, /, longest: float = 10_000.0):
+def sinusoidal(
+    pos,
+    channels: int,
+    /,
+    longest: float = 10_000.0,
+    shortest: float = 1.0,
+):
   """Sines and cosines are added to the embeddings."""
-  return position.sinusoids(pos, channels, longest), None
+  return position.sinusoids(pos, channels, longest, shortest), None
 
 
 def learned(pos, channels: int, /, number: int):

@@ -77,18 +77,23 @@ def rotated(
 
 
 def sinusoids(
-    pos: Int[Array, "*B L"], channels: int, longest: float = 10_000.0
+    pos: Int[Array, "*B L"],
+    channels: int,
+    longest: float = 10_000.0,
+    shortest: float = 1.0,
 ) -> Float[Array, "*B L {channels}"]:
   """Sines, then cosines, of positions at geometrically spaced frequencies.
 
   Args:
     pos: counted from 0.
     channels: channels of the result; if odd, the last is 0.
-    longest: the slowest wave has 2π times as many elements, the fastest 2π.
+    longest: the slowest wave has 2π times as many elements.
+    shortest: the fastest wave has 2π times as many elements.
 
   Source: Vaswani et al., 2017; Perceiver AR's released code.
   """
-  frequency = longest ** -jnp.linspace(0.0, 1.0, channels // 2)
+  steps = jnp.linspace(0.0, 1.0, channels // 2)
+  frequency = (longest / shortest) ** -steps / shortest
   angle = pos[..., None].astype(jnp.float32) * frequency
   waves = jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
   rest = [(0, 0)] * pos.ndim + [(0, channels % 2)]

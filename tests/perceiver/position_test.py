@@ -95,10 +95,12 @@ def test_a_fraction_above_all_features_is_refused():
     position.rotated(jnp.zeros([1, 2, 1, 4]), jnp.zeros([1, 2], int), 1.5, 9.0)
 
 
-def test_sinusoids_are_sines_and_cosines_of_falling_frequencies():
-  y = np.asarray(position.sinusoids(jnp.arange(30), 7, longest=100.0))
+@pytest.mark.parametrize("shortest", [1.0, 0.25])
+def test_sinusoids_are_sines_and_cosines_of_falling_frequencies(shortest):
+  longest = 100.0 * shortest
+  y = np.asarray(position.sinusoids(jnp.arange(30), 7, longest, shortest))
   assert y.shape == (30, 7)
-  frequency = np.array([1, 0.1, 0.01])
+  frequency = np.array([1, 0.1, 0.01]) / shortest
   angle = np.arange(30)[:, None] * frequency
   np.testing.assert_allclose(y[:, :3], np.sin(angle), atol=1e-5)
   np.testing.assert_allclose(y[:, 3:6], np.cos(angle), atol=1e-5)

@@ -16,8 +16,8 @@ class Copies:
   """Sequences by index: BOS, random values, these in reverse, EOS.
 
   Each is a function of the seed and its index, so there is no end of them.
-  With `growing`, they are a curriculum: the first one has the `least` values
-  that are copied first, and each further one as many or more. Padding stands
+  With `growing`, they are a curriculum: the first one has only the value that
+  is copied first, and each further one as many values or more. Padding stands
   where the others were, and the second half ends early, so every value has the
   place that it has in a whole sequence.
 
@@ -30,7 +30,6 @@ class Copies:
   seed: int = 0
   number: int = 2**31 - 1
   growing: int = 0  # Examples until sequences are whole; 0: all are.
-  least: int = 8  # Values of each half that these begin with.
 
   def __post_init__(self):
     if self.size < 4 or self.size % 2:
@@ -63,5 +62,4 @@ class Copies:
     whole = self.size // 2 - 1
     if index >= self.growing:
       return whole
-    least = min(self.least, whole)
-    return round(least * (whole / least) ** (index / self.growing))
+    return round(whole ** (index / self.growing))

@@ -38,8 +38,9 @@ def random(
     rng: random generator.
     length: elements that the model reads.
     latents: elements that it predicts, at most.
-    least: elements before the end, at least, of those there are; no fewer than
-      the latents, so that the first elements are not learned more often.
+    least: the first elements, which are not predicted. As many elements are
+      before the end, at least, of those there are; no fewer than the latents,
+      so that the first elements are not learned more often.
 
   Returns:
     "tokens", int32 [length + 1], and "counted".
@@ -51,7 +52,7 @@ def random(
   end = min(int(rng.integers(first, len(ids) + latents)), len(ids))
   return {
       "tokens": ending(ids, end, length),
-      "counted": np.int32(latents),
+      "counted": np.int32(min(latents, max(end - least, 0))),
   }
 
 

@@ -29,7 +29,7 @@ def test_a_curriculum_grows_and_each_value_keeps_its_place(mirrored):
   for i in range(24):
     ids, expected = growing[i]["ids"], whole[i]["ids"]
     copied = len(ids) - 19 - (i >= 20)  # Without EOS.
-    assert copied == (18 if i >= 20 else min(max(copied, before, 8), 18))
+    assert copied == (18 if i >= 20 else min(max(copied, before, 1), 18))
     before = copied
     shown = np.arange(1, 19) > 18 - copied
     shown = shown if mirrored else shown[::-1]
@@ -38,7 +38,7 @@ def test_a_curriculum_grows_and_each_value_keeps_its_place(mirrored):
     )
     np.testing.assert_array_equal(ids[19:], expected[19 : len(ids)])
     assert ids[0] == BOS
-  assert len(growing[0]["ids"]) == 19 + 8
+  assert len(growing[0]["ids"]) == 19 + 1
   with pytest.raises(ValueError, match="ramp_examples = -1"):
     Copies(38, growing=-1)
 
