@@ -19,7 +19,7 @@ Each takes three to six minutes of one core. Mean average precision on held-out
 clips, in percent, of which guessing gives about 10:
 
     mini_raw    29.1    mini_audio      33.3    mini_perceiver_raw    26.5
-    mini_mel    44.5    mini_mel_audio  62.3    mini_perceiver_mel    30.8
+    mini_mel    44.5    mini_mel_audio  62.4    mini_perceiver_mel    30.8
                         mini_video      35.7
 """
 
