@@ -5,6 +5,7 @@ What a person got wrong ends in one line that says so and exit code 2.
 
 from collections.abc import Callable
 import contextlib
+import difflib
 import errno
 import functools
 import os
@@ -201,6 +202,11 @@ def parse(argv: list[str]) -> list[str]:
   app.define_help_flags()
   try:
     return flags.FLAGS(_take_changes(argv))
+  except flags.UnrecognizedFlagError as error:
+    name, dot, setting = error.flagname.partition(".")
+    if dot and difflib.get_close_matches(name, ["config"]):
+      fail(f"there is no flag --{name}.{setting}: --config.{setting}?")
+    fail(str(error))
   except (flags.Error, ValueError) as error:
     fail(str(error))
 

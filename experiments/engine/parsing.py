@@ -14,6 +14,10 @@ class Parser(argparse.ArgumentParser):
     # JAX takes a second to import, and workers import whatever has a parser.
     from experiments.engine import command
 
+    for action in self._actions:
+      name = action.metavar or action.dest
+      if action.choices and message.endswith(f"required: {name}"):
+        message += f" (one of {', '.join(action.choices)})"
     command.fail(with_hint(message))
 
 

@@ -40,6 +40,10 @@ MISTAKES = {
     ),
     "an unknown dtype": (["--config.compute_dtype=float16"], "'float16'"),
     "an unknown flag": (["--speed=3"], "Unknown command line flag 'speed'"),
+    "a setting of a misspelt config": (
+        ["--confg.seed=3"],
+        "there is no flag --confg.seed: --config.seed?",
+    ),
     "a stray word": (["faster"], "unexpected arguments: faster"),
     "missing data": (
         ["--config.data_dir=/nowhere"],
