@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 from absl import flags
 import jax
@@ -301,7 +302,7 @@ class _Run:
       self,
       step: int,
       scalars: Mapping[str, jax.Array],
-      following: Mapping[str, jax.Array] | None = None,
+      following: Mapping[str, Any] | None = None,
   ) -> None:
     """Checks, writes and prints the metrics of a step.
 

@@ -10,6 +10,7 @@ sound nor the image alone says everything. Without images they are sound alone.
 
 from collections.abc import Callable
 from collections.abc import Mapping
+from collections.abc import Sequence
 import dataclasses
 import functools
 import io
@@ -50,7 +51,7 @@ class Sources:
   images: pathlib.Path | None  # None: clips are sound alone.
   recording_names: Mapping[str, list[list[str]]]
   image_names: Mapping[str, list[list[str]]]
-  classes: list[str]  # Names of the digits and images.
+  classes: Sequence[str]  # Names of the digits and images.
   snr: tuple[float, float]  # As `SNR`.
 
   @property
@@ -188,7 +189,7 @@ def _write(
 
 
 def _write_lists(
-    output: pathlib.Path, clips: Mapping[str, int], classes: list[str]
+    output: pathlib.Path, clips: Mapping[str, int], classes: Sequence[str]
 ) -> None:
   """Writes AudioSet's lists of classes and of the clips of each split."""
   mids = [f"/m/{name.replace(', ', '_')}" for name in classes]
