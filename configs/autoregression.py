@@ -219,12 +219,15 @@ MINI_COPY_1024 = {
     "train_examples": 3000 * 8,
     "run.eval_every": 500,
 }
+# From weights of `mini_copy_1024` (`init.pretrained`), which has learned what the
+# values are: where they stand is another function of the positions here.
 MINI_COPY_8192 = {
+    "init.reinitialize": "^encoder/cross_attention/attention/[qk]/",
     "model.max_length": 8191,
     "model.encoder.num_latents": 512,
-    "data": {"name": "copies", "size": 8192, "ramp_examples": 1800 * 2},
+    "data": {"name": "copies", "size": 8192, "ramp_examples": 1500 * 2},
     "batch_size": 2,
-    "train_examples": 3000 * 2,
+    "train_examples": 2400 * 2,
     "eval_examples": 128,
     "run.eval_every": 500,
 }
