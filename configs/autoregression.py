@@ -219,8 +219,8 @@ MINI_COPY_1024 = {
     "train_examples": 3000 * 8,
     "run.eval_every": 500,
 }
-# From weights of `mini_copy_1024` (`init.pretrained`), which has learned what the
-# values are: where they stand is another function of the positions here.
+# From weights of `mini_copy_1024` (`init.pretrained`), which has learned what
+# the values are: where they stand is another function of the positions here.
 MINI_COPY_8192 = {
     "init.reinitialize": "^encoder/cross_attention/attention/[qk]/",
     "model.max_length": 8191,
