@@ -154,8 +154,8 @@ MINI_IMAGES = {
     "best": "test/bits_per_value",
     "samples": 16,
     "batch_size": 32,
-    "train_examples": 600 * 32,
-    "run.eval_every": 300,
+    "train_examples": 1500 * 32,
+    "run.eval_every": 500,
     "schedule": {"name": "warmup_cosine", "peak": 3e-3, "warmup": 50},
 }
 # One's own MIDI files.
