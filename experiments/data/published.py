@@ -79,9 +79,10 @@ def found(
     paths.append(path)
   if missing:
     what, *others = missing
-    more, verb, them = f" and {len(others)} other files", "are", "their"
-    if not others:
-      more, verb, them = "", "is", "its"
+    more, verb, them = "", "is", "its"
+    if others:
+      files = "1 other file" if len(others) == 1 else f"{len(others)} others"
+      more, verb, them = f" and {files}", "are", "their"
     raise MissingError(
         f"{what}{more} {verb} missing{reason}. Download by hand, and name"
         f" {them} folder with --manual_dir, or use {folders[0]}",
