@@ -71,21 +71,18 @@ def found(
       try:
         fetch(file, path)
       except Exception as error:  # Whatever stands between us and a server.
-        path, reason = None, f", and cannot be downloaded: {error}"
+        path, reason = None, f"; the download failed: {error}"
     if path is None:
       missing.append(file)
       continue
     _check(path, file)
     paths.append(path)
   if missing:
-    what, *others = missing
-    more, verb, them = "", "is", "its"
-    if others:
-      files = "1 other file" if len(others) == 1 else f"{len(others)} others"
-      more, verb, them = f" and {files}", "are", "their"
+    first, *others = missing
+    more = f" and {len(others)} more" if others else ""
     raise MissingError(
-        f"{what}{more} {verb} missing{reason}. Download by hand, and name"
-        f" {them} folder with --manual_dir, or use {folders[0]}",
+        f"missing files: {first}{more}{reason}. Download them by hand to"
+        f" {folders[0]}, or name their folder with --manual_dir",
         missing,
     )
   return paths

@@ -68,16 +68,16 @@ def test_missing_files_are_one_short_line_and_a_list(tmp_path):
   assert raised.value.files == files
   assert str(files[1]) == "b.zip (147.9 GB, https://nowhere/b.zip)"
   assert str(raised.value) == (
-      "a.zip (17 bytes, https://nowhere/a.zip) and 2 others are missing,"
-      " and cannot be downloaded: no network. Download by hand, and name their"
-      f" folder with --manual_dir, or use {tmp_path}"
+      "missing files: a.zip (17 bytes, https://nowhere/a.zip) and 2 more; the"
+      f" download failed: no network. Download them by hand to {tmp_path}, or"
+      " name their folder with --manual_dir"
   )
   assert asked == ["a.zip"]  # Who has no network waits once.
   with pytest.raises(published.MissingError) as raised:
     published.found(files[2:], [tmp_path], never)
   assert str(raised.value) == (
-      "c.zip (17 bytes, https://nowhere/c.zip) is missing. Download by hand,"
-      f" and name its folder with --manual_dir, or use {tmp_path}"
+      "missing files: c.zip (17 bytes, https://nowhere/c.zip). Download them by"
+      f" hand to {tmp_path}, or name their folder with --manual_dir"
   )
 
 
@@ -96,7 +96,7 @@ def test_without_a_network_the_error_is_short_and_says_what_to_do(
   assert line.startswith("error: ") and len(without_path) < 300
   assert "--manual_dir" in line and "https://" in line
   if name in ("cifar10", "glue"):
-    assert "cannot be downloaded: Name or service not known." in line
+    assert "the download failed: Name or service not known." in line
 
 
 def test_what_may_be_downloaded_is(tmp_path):
@@ -236,7 +236,7 @@ def test_what_imagenet_lacks_is_said(tmp_path, capsys):
       strict=True,
   ):
     assert words in file
-  assert "img_train.tar (147.9 GB" in line and "2 others" in line
+  assert "img_train.tar (147.9 GB" in line and "and 2 more" in line
   assert line.endswith(f"--manual_dir, or use {tmp_path / 'imagenet2012'}")
 
 
@@ -325,7 +325,7 @@ def test_the_tasks_that_are_missing_are_named(tmp_path, monkeypatch, capsys):
     prepare_data.main(args)
   said = capsys.readouterr().err
   assert "\n  CoLA.zip (377.0 kB, " in said and "\n  SST-2.zip (7.4 MB" in said
-  assert "RTE" not in said and " and 1 other file are missing" in said
+  assert "RTE" not in said and " and 1 more" in said
   with pytest.raises(SystemExit):
     prepare_data.main(["glue", "--tasks=sst", f"--data_dir={tmp_path}"])
   assert "'sst' is not one of" in capsys.readouterr().err
