@@ -182,7 +182,8 @@ MINI_MUSIC = {
     "eval_examples": 1000,
     "samples": 4,
     "batch_size": 16,
-    "train_examples": 2000 * 16,
+    "train_examples": 600 * 16,
+    "run.eval_every": 200,
 }
 # What lies in a mirror is at no distance, so positions are added. The shortest
 # wave tells neighbours apart, with all waves in one head.
