@@ -15,6 +15,8 @@ other photographs if textures are not few), and of these with their frames
 swapped, whose flow is the opposite.
 """
 
+from typing import Any
+
 from absl import flags
 import cv2
 import haiku as hk
@@ -37,9 +39,9 @@ MARGIN = 3  # Pixels at its edges where no frame begins.
 BATCH, TESTED = 32, 256
 
 
-def settings(variant):
+def settings(variant: str) -> Any:
   """The config of a variant, still smaller."""
-  config = configs.get_config(variant)
+  config: Any = configs.get_config(variant)
   is_separate = not config.model.input.concat_frames
   config.frame_size = SIZE
   config.model.num_bands = BANDS
