@@ -286,7 +286,8 @@ def test_the_real_digits_and_pictures_are_read():
       REAL / "spoken_digits" / "recordings.zip",
       REAL / "cifar10" / "cifar10_jpeg.zip",
   )
-  assert sources.classes[3] == "cat" and sources.classes[9] == "truck"
+  assert sources.classes[3] == "three, cat"
+  assert sources.classes[9] == "nine, truck"
   lengths = {
       split: {len(names) for names in sources.recording_names[split]}
       for split in ("train", "test")
