@@ -6,6 +6,7 @@ import pathlib
 import re
 import sys
 from typing import Any
+import warnings
 
 from experiments.engine import extras
 from experiments.engine.errors import UserError
@@ -90,11 +91,18 @@ def declared(task: str, name: str, without: str) -> Any:
 def of_every_task(name: str) -> dict[str, Any]:
   """The values that the files of tasks assign to a name: task -> value.
 
-  Only files in which it stands are imported: all of them take seconds.
+  Only files in which it stands are imported: all of them take seconds. A task
+  whose packages are not installed is left out, and a warning names its extra.
   """
   tasks = [
       file.stem
       for file in sorted(_TASKS.glob("*.py"))
       if re.search(rf"^{name} = ", file.read_text("utf-8"), re.MULTILINE)
   ]
-  return {task: getattr(module(task), name) for task in tasks}
+  found = {}
+  for task in tasks:
+    try:
+      found[task] = getattr(module(task), name)
+    except UserError as error:
+      warnings.warn(str(error), stacklevel=1)
+  return found

@@ -1,5 +1,7 @@
 """What tasks' files define is found by name."""
 
+import sys
+
 import pytest
 
 import experiments
@@ -42,6 +44,15 @@ def test_a_tasks_file_alone_makes_a_command(new_task, capsys):
 def test_only_files_in_which_a_name_stands_are_imported(new_task):
   assert list(declared.of_every_task("PREDICTION")) == ["greeting"]
   assert not declared.of_every_task("PUBLISHED")
+
+
+def test_a_task_without_its_packages_is_left_out(new_task, monkeypatch):
+  monkeypatch.setitem(sys.modules, "av", None)  # As if it were not installed.
+  path = declared._TASKS / "watching.py"
+  path.write_text("import av\n" + FILE)
+  with pytest.warns(UserWarning, match="'watching': the package 'av'"):
+    found = declared.of_every_task("PREDICTION")
+  assert list(found) == ["greeting"]
 
 
 def test_what_is_not_defined_is_said():
