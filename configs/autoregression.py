@@ -186,7 +186,8 @@ MINI_MUSIC = {
     "run.eval_every": 200,
 }
 # What lies in a mirror is at no distance, so positions are added. The shortest
-# wave tells neighbours apart, with all waves in one head.
+# wave tells neighbours apart, with all waves in one head. Contents of queries
+# and keys are noise in the scores; weight decay makes embeddings small.
 MINI_COPY = {
     "model.vocabulary_size": BYTES,
     "model.channels": 128,
@@ -194,7 +195,7 @@ MINI_COPY = {
     "model.deviation": 1.0,
     "model.positions": {
         "name": "sinusoidal",
-        "longest": 200.0,
+        "longest": 20.0,
         "shortest": 1 / math.pi,
     },
     "model.encoder": {
@@ -209,7 +210,7 @@ MINI_COPY = {
     "batch_size": 8,
     "train_examples": 1500 * 8,
     "run.eval_every": 250,
-    "optimizer": {"name": "adam", "b2": 0.99},
+    "optimizer": {"name": "adamw", "weight_decay": 0.5, "b2": 0.99},
     "schedule": {"name": "warmup_cosine", "peak": 2e-3, "warmup": 50},
     "z_loss": 0.0,
 }
@@ -218,7 +219,9 @@ MINI_COPY_1024 = {
     "model.encoder.num_latents": 64,
     "data": {"name": "copies", "size": 1024, "ramp_examples": 1500 * 8},
     "train_examples": 3000 * 8,
-    "run.eval_every": 500,
+    "eval_examples": 256 * 8,
+    "run.eval_every": 1500,
+    "optimizer.weight_decay": 0.3,
 }
 # From weights of `mini_copy_1024` (`init.pretrained`), which has learned what
 # the values are: where they stand is another function of the positions here.
@@ -229,8 +232,8 @@ MINI_COPY_8192 = {
     "data": {"name": "copies", "size": 8192, "ramp_examples": 1500 * 2},
     "batch_size": 2,
     "train_examples": 2400 * 2,
-    "eval_examples": 128,
-    "run.eval_every": 500,
+    "eval_examples": 64 * 8,
+    "run.eval_every": 2400,
 }
 TINY = {
     "model.vocabulary_size": BYTES,

@@ -246,7 +246,9 @@ def copies(
   train = made(seed=config.seed + 1, growing=ramp_examples)
 
   def split():
-    every = made(seed=0, number=config.eval_examples)
+    each = -(-(size - size // 2) // latents)
+    number = max(config.eval_examples // each, 1)  # Whole sequences.
+    every = made(seed=0, number=number)
 
     def starts(number):
       each = [every[i]["ids"] for i in range(min(number, len(every)))]
@@ -764,6 +766,7 @@ def measure(outputs, batch, sizes):
   return {
       **{name: (x * counts).sum(-1) for name, x in sums.items()},
       "all_right": (right | ~counts).all(-1),
+      **{name: batch[name] for name in ("sequence",) if name in batch},
       "unigram_nats": batch["unigram_nats"],
       "ngram_nats": batch["ngram_nats"],
   }
@@ -775,6 +778,11 @@ def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
   elements, units = max(total["elements"], 1), max(total["units"], 1)
   bits = lambda nats: float(nats / np.log(2) / units)
   nats = total["nats"] / elements
+  exact = {}
+  if "sequence" in measured:  # Several windows are of the same sequence.
+    which, number = np.unique(measured["sequence"], return_inverse=True)
+    wrong = np.bincount(number, np.logical_not(measured["all_right"]))
+    exact["exact_sequences"] = float(np.mean(wrong == 0))
   return {
       f"bits_per_{unit}": bits(total["nats"]),
       f"unigram_bits_per_{unit}": bits(total["unigram_nats"]),
@@ -783,6 +791,7 @@ def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
       "perplexity": float(np.exp(min(nats, 700.0))),
       "accuracy": float(total["right"] / elements),
       "exact_match": float(np.mean(measured["all_right"])),
+      **exact,
       **compared(),
   }
 

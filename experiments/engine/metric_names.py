@@ -28,6 +28,7 @@ KINDS = {
     "log_likelihood": Kind("log-likelihood of a selected unit", "nats"),
     "exact": Kind("exact selections", "%"),
     "exact_match": Kind("windows without an error"),
+    "exact_sequences": Kind("whole sequences without an error"),
     "iou": Kind("intersection over union", "%"),
     "cola": Kind("CoLA, Matthews' correlation × 100"),
     "mnli_m": Kind("MNLI matched, accuracy", "%"),

@@ -172,6 +172,28 @@ def test_every_element_of_the_second_half_is_evaluated_once():
   assert counted == targets == 2 * 15  # Of two sequences.
 
 
+def test_a_sequence_is_exact_if_all_of_its_windows_are():
+  config = settings.load(VARIANT, {"eval_examples": 11, "batch_size": 4})
+  (eval_,) = autoregression.task(config).evals.values()
+  found = []
+  for number, batch in enumerate(eval_.data(pipeline.Shard())):
+    targets, _ = autoregression.predicted(batch, 7)
+    logits = np.array(jax.nn.one_hot(targets, 262))
+    if number == 0:  # An error in the last window of the first sequence, ...
+      logits[2, -1] = 0
+    if number == 1:  # ... and in an element that does not count, of another.
+      assert batch["counted"][1] < 7
+      logits[1, 0] = 0
+    arrays = jax.tree.map(jnp.asarray, batch)
+    each = eval_.measure({"logits": jnp.asarray(logits)}, arrays)
+    found.append({k: np.asarray(x)[batch["real"]] for k, x in each.items()})
+  every = {k: np.concatenate([x[k] for x in found]) for k in found[0]}
+  assert every["sequence"].tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+  summary = eval_.summarize(every)
+  np.testing.assert_allclose(summary["exact_match"], 8 / 9)
+  np.testing.assert_allclose(summary["exact_sequences"], 2 / 3)
+
+
 def test_the_loss_counts_what_is_known_and_no_padding():
   tokens = np.array([[PAD, PAD, BOS, 9, 10, EOS]])
   batch = {"tokens": jnp.asarray(tokens), "counted": jnp.asarray([4])}

@@ -163,7 +163,8 @@ class OfAll:
     return -(-(self.size - self.first) // self.counted)
 
   def __getitem__(self, index: int) -> Example:
-    """As `random`."""
+    """As `random`, and "sequence", the index of what it is of."""
     which, window = divmod(index, self._each)
     ids = self.sequences[which]["ids"]
-    return Consecutive(ids, self.length, self.counted, self.first)[window]
+    every = Consecutive(ids, self.length, self.counted, self.first)
+    return {**every[window], "sequence": np.int32(which)}

@@ -42,6 +42,8 @@ def test_windows_of_several_sequences_follow_each_other():
   np.testing.assert_array_equal(
       np.concatenate(predicted), np.concatenate(expected)
   )
+  of = [every[i]["sequence"] for i in range(len(every))]
+  assert of == [0, 0, 0, 1, 1, 1, 2, 2, 2]
 
 
 def test_a_random_window_ends_anywhere_after_the_least():
