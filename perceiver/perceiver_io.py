@@ -30,9 +30,9 @@ from perceiver.learned import LearnedArray
 # that looks at whole tensors must look at each row by itself.
 STACK = "layers"
 
-# Layers of a loop's body, at most, by default. On a TPU a
-# loop copies what its body keeps for the backward pass, and longer bodies copy
-# less; compiling takes longer. Elsewhere: 1.
+# Layers of a loop's body, at most, by default, where all layers run several
+# times. On a TPU two loops, one in the other, copy what the inner one keeps for
+# the backward pass; compiling long bodies takes longer. Elsewhere: 1.
 _UNROLLED = {"tpu": 6}
 
 
@@ -174,7 +174,7 @@ def scan_layers(
   Raises:
     ValueError: if these do not divide the layers, or there is no such policy.
   """
-  unroll = unroll or _unrolled(num_layers)
+  unroll = unroll or _unrolled(num_layers, repeats)
   if num_layers % unroll:
     raise ValueError(f"unroll {unroll} does not divide {num_layers} layers.")
   pure = hk.transform(layer)
@@ -267,8 +267,10 @@ def scan_layers(
   return z
 
 
-def _unrolled(num_layers: int) -> int:
+def _unrolled(num_layers: int, repeats: int) -> int:
   """Number of layers in the body of a loop on the target."""
+  if repeats == 1:  # Products then read and write stacks of weights themselves.
+    return 1
   most = _UNROLLED.get(context.current_target().platform, 1)
   return next(n for n in range(most, 0, -1) if num_layers % n == 0)
 

@@ -35,7 +35,7 @@ DEVICE, CHIP = "tpu_v5e", "TPU v5 lite"
 # Examples of the chip. Of flow and Kinetics, more do not fit with older code.
 STEPS = {
     "imagenet:fourier": 16,
-    "mlm:bytes": 8,
+    "mlm:bytes": 32,
     "flow:patches": 2,
     "kinetics:latents_784": 4,
 }

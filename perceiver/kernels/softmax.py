@@ -28,9 +28,13 @@ _LARGE_BLOCKS = (2048, 2048)
 # The plain form may fill this part of an accelerator's memory with scores: the
 # backward pass keeps them, and their gradients beside them.
 _SHARE_FOR_SCORES = 1 / 32
-# Up to so many scores of a head, the plain form is as fast on a TPU as its
-# kernel, by the compiler's estimate.
-_FEW_SCORES = 2**17
+# By the TPU compiler's estimates the plain form is as fast as its kernel, or
+# faster, with few queries or keys, whose arrays the kernel wants by head, and
+# with heads of more bytes than these, for which its blocks are small. Kernels
+# need less memory.
+_FEW, _FEW_SCORES = 256, 2**19
+_WIDE = 1024
+_SHARE_ON_TPU = 1 / 4
 
 
 def attend(
@@ -155,10 +159,13 @@ def attention_weights(
 
 
 def _softmax(scores, mask):
-  if mask is None:
-    return jax.nn.softmax(scores)
-  scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
-  return jnp.where(mask, jax.nn.softmax(scores), 0.0)
+  if mask is not None:
+    scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+  # With these two, weights are computed again without another reduction.
+  most = kept(jax.lax.stop_gradient(scores.max(-1, initial=-jnp.inf)))
+  weights = jnp.exp(scores - most[..., None])
+  weights /= kept(weights.sum(-1))[..., None]
+  return weights if mask is None else jnp.where(mask, weights, 0.0)
 
 
 # What JAX derives keeps the weights in float32 as well, and multiplies by them.
@@ -169,7 +176,7 @@ def _weights(dtype: Any, scores, mask):
 
 
 def _weights_forward(dtype, scores, mask):
-  weights = kept(_weights(dtype, scores, mask))
+  weights = _weights(dtype, scores, mask)
   return weights, weights
 
 
@@ -203,6 +210,22 @@ _product.defvjp(
 )
 
 
+def _row_by_row(x: Float[Array, "B M H F"]) -> Float[Array, "B M H F"]:
+  """x, on a TPU with the features of an element beside each other in memory.
+
+  Otherwise XLA takes a layout in which examples are beside each other, for
+  which the norm of the array and its gradient take several times as long.
+  """
+  from jax.experimental import layout  # Promised to no one.
+
+  target = context.current_target()
+  is_whole = target.devices > 1 and context.current_layout() is None
+  if target.platform != "tpu" or is_whole or x.shape[2] > 1:
+    return x
+  rows = layout.with_layout_constraint(x[:, :, 0], layout.Layout((0, 1, 2)))
+  return rows[:, :, None]
+
+
 def plain(
     q: Float[Array, "B N H F"],
     k: Float[Array, "B M H F"],
@@ -214,7 +237,8 @@ def plain(
     causal: Offset | None = None,
 ) -> Float[Array, "B N H V"]:
   """`attend` as the formula is written: all scores at once."""
-  v = k if v is None else v
+  k = _row_by_row(k)
+  v = k if v is None else _row_by_row(v)
   mask = rules.with_mask(mask, q.shape[1], k.shape[1], causal)
   scores = attention_scores(q, k, None, constants, scale)
   weights = _weights(v.dtype, scores, None if mask is None else mask[:, None])
@@ -236,13 +260,16 @@ def _choose(q, k, v, mask, constants=None, causal=None) -> str:
     return asked
   if target.platform == "cpu":  # Faster at every shape that was measured.
     return "blocked"
-  few = target.platform == "tpu" and q.shape[1] * k.shape[1] <= _FEW_SCORES
-  for name, problem in problems.items():
-    if not few and not problem():
-      return name
   (batch, queries, heads, _), keys = q.shape, k.shape[1]
   # A layout shows each device its own part, the compiler shows the whole.
   sharing = target.devices if context.current_layout() is None else 1
-  size = 4 * batch * heads * queries * keys // sharing
-  too_large = size > _SHARE_FOR_SCORES * target.memory
-  return "blocked" if too_large else "plain"
+  size = 4 * batch * heads * queries * keys // sharing / target.memory
+  if target.platform == "tpu":
+    few = min(queries, keys) <= _FEW and queries * keys <= _FEW_SCORES
+    width = max(q.shape[-1], v.shape[-1]) * q.dtype.itemsize
+    if (few or width > _WIDE) and size <= _SHARE_ON_TPU:
+      return "plain"
+  for name, problem in problems.items():
+    if not problem():
+      return name
+  return "blocked" if size > _SHARE_FOR_SCORES else "plain"

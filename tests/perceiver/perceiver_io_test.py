@@ -254,19 +254,23 @@ class ProcessorTest(parameterized.TestCase):
 
   def test_bodies_are_as_long_as_the_target_likes(self):
     turns = {
-        ("cpu", 4): "4",
-        ("tpu", 4): "",
-        ("tpu", 26): "13",
-        ("tpu", 24): "4",
+        ("cpu", 4, 1): ["4"],
+        ("cpu", 4, 3): ["4", "3"],
+        ("tpu", 26, 1): ["26"],
+        ("tpu", 4, 3): ["3"],
+        ("tpu", 26, 3): ["13", "3"],
+        ("tpu", 24, 3): ["4", "3"],
     }
-    for (platform, layers), length in turns.items():
-      net = transform(Processor, layers_per_block=layers, num_heads=2)
+    for (platform, layers, blocks), lengths in turns.items():
+      net = transform(
+          Processor, layers_per_block=layers, num_blocks=blocks, num_heads=2
+      )
       z = normal(2, 5, 10)
       with compiled_for(Target(platform)), attend_by("plain"):
         params = some_params(net, z)
         program = str(jax.make_jaxpr(net.apply)(params, z))
-      found = re.findall(r"scan\[.*?[^_]length=(\d+)", program, re.DOTALL)
-      self.assertEqual("".join(found), length)
+      found = re.findall(r"[^_]length=(\d+)", program)  # The inner one first.
+      self.assertEqual(found, lengths)
 
   def test_a_tpu_keeps_less_for_the_same_gradients(self):
     z = jnp.asarray(normal(2, 5, 12))

@@ -446,7 +446,11 @@ HUGE = {"n": 2048, "m": 182528}  # Its scores take 1.4 GiB, an even number.
         ({"platform": "tpu"}, {}, "plain"),  # It is as fast.
         ({"platform": "tpu"}, {"n": 512, "dtype": "float32"}, "tpu"),
         ({"platform": "tpu"}, HUGE, "tpu"),
-        ({"platform": "tpu"}, {"n": 784, "m": 52097, "f": 704}, "tpu"),
+        ({"platform": "tpu"}, {"n": 784, "m": 52097, "f": 704}, "plain"),
+        ({"platform": "tpu"}, {"n": 784, "m": 52097, "f": 704, "b": 31}, "tpu"),
+        ({"platform": "tpu"}, {"n": 512, "m": 50176, "f": 261}, "tpu"),
+        ({"platform": "tpu"}, {"n": 256, "m": 2048}, "plain"),
+        ({"platform": "tpu"}, {"n": 256, "m": 4096}, "tpu"),
         ({"platform": "tpu"}, {"n": 512, "mask": (1, 1, 512)}, "tpu"),
         ({"platform": "tpu"}, {"n": 512, "mask": (1, 512, 1)}, "tpu"),
         ({"platform": "tpu"}, {"n": 512, "mask": (1, 512, 512)}, "plain"),
