@@ -30,9 +30,10 @@ from perceiver.learned import LearnedArray
 # that looks at whole tensors must look at each row by itself.
 STACK = "layers"
 
-# Layers of a loop's body, at most, by default, where all layers run several
-# times. On a TPU two loops, one in the other, copy what the inner one keeps for
-# the backward pass; compiling long bodies takes longer. Elsewhere: 1.
+# Layers of a loop's body, at most, by default. Elsewhere: 1. On several TPUs
+# the weights of the next layer are gathered during this one's products. Where
+# all layers run several times, two loops, one in the other, copy what the inner
+# one keeps for the backward pass.
 _UNROLLED = {"tpu": 6}
 
 
@@ -269,9 +270,10 @@ def scan_layers(
 
 def _unrolled(num_layers: int, repeats: int) -> int:
   """Number of layers in the body of a loop on the target."""
-  if repeats == 1:  # Products then read and write stacks of weights themselves.
-    return 1
-  most = _UNROLLED.get(context.current_target().platform, 1)
+  target = context.current_target()
+  if repeats == 1 and target.devices == 1:
+    return 1  # Products then read and write stacks of weights themselves.
+  most = _UNROLLED.get(target.platform, 1)
   return next(n for n in range(most, 0, -1) if num_layers % n == 0)
 
 

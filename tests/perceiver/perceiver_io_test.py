@@ -254,19 +254,21 @@ class ProcessorTest(parameterized.TestCase):
 
   def test_bodies_are_as_long_as_the_target_likes(self):
     turns = {
-        ("cpu", 4, 1): ["4"],
-        ("cpu", 4, 3): ["4", "3"],
-        ("tpu", 26, 1): ["26"],
-        ("tpu", 4, 3): ["3"],
-        ("tpu", 26, 3): ["13", "3"],
-        ("tpu", 24, 3): ["4", "3"],
+        ("cpu", 1, 4, 1): ["4"],
+        ("cpu", 2, 4, 3): ["4", "3"],
+        ("tpu", 1, 26, 1): ["26"],
+        ("tpu", 2, 26, 1): ["13"],
+        ("tpu", 2, 4, 1): [],
+        ("tpu", 1, 4, 3): ["3"],
+        ("tpu", 1, 26, 3): ["13", "3"],
+        ("tpu", 2, 24, 3): ["4", "3"],
     }
-    for (platform, layers, blocks), lengths in turns.items():
+    for (platform, devices, layers, blocks), lengths in turns.items():
       net = transform(
           Processor, layers_per_block=layers, num_blocks=blocks, num_heads=2
       )
       z = normal(2, 5, 10)
-      with compiled_for(Target(platform)), attend_by("plain"):
+      with compiled_for(Target(platform, devices)), attend_by("plain"):
         params = some_params(net, z)
         program = str(jax.make_jaxpr(net.apply)(params, z))
       found = re.findall(r"[^_]length=(\d+)", program)  # The inner one first.
