@@ -780,7 +780,7 @@ def summarize(measured, unit: str, compared: Callable[[], Mapping[str, float]]):
   nats = total["nats"] / elements
   exact = {}
   if "sequence" in measured:  # Several windows are of the same sequence.
-    which, number = np.unique(measured["sequence"], return_inverse=True)
+    _, number = np.unique(measured["sequence"], return_inverse=True)
     wrong = np.bincount(number, np.logical_not(measured["all_right"]))
     exact["exact_sequences"] = float(np.mean(wrong == 0))
   return {
